@@ -1,0 +1,127 @@
+// What the two bindings export, name for name: the napi-rs module and the wasm-bindgen module are interchangeable here.
+// This layer checks nothing; everything that reaches it has been validated by the facade.
+
+/** One compressed K or V tensor, on the Rust side. */
+export interface TensorHandle {
+  appendF32(input: Float32Array, tokens: number): void;
+  appendF16(input: Uint16Array, tokens: number): void;
+  decompressInto(out: Float32Array): void;
+  fork(): TensorHandle;
+  truncate(tokens: number): void;
+  clear(): void;
+  info(): string;
+  toBytes(): Uint8Array;
+  release(): void;
+}
+
+/** A whole model's compressed cache, on the Rust side. */
+export interface CacheHandle {
+  appendF32(layer: number, key: Float32Array, value: Float32Array, tokens: number): void;
+  appendF16(layer: number, key: Uint16Array, value: Uint16Array, tokens: number): void;
+  attendF32(layer: number, query: Float32Array, queries: number, attendJson: string, out: Float32Array): void;
+  attendF16(layer: number, query: Uint16Array, queries: number, attendJson: string, out: Float32Array): void;
+  decompressInto(layer: number, role: string, out: Float32Array): void;
+  tokens(): number;
+  layerTokens(layer: number): number;
+  info(): string;
+  fork(): CacheHandle;
+  truncate(tokens: number): void;
+  clear(): void;
+  toBytes(): Uint8Array;
+  release(): void;
+}
+
+/** A parsed `.gear` container. */
+export interface ContainerHandle {
+  info(): string;
+  tensor(name: string): TensorHandle;
+  raw(name: string): Uint8Array;
+  release(): void;
+}
+
+/** A `.gear` container in the making. */
+export interface ContainerWriterHandle {
+  addTensor(name: string, tensor: TensorHandle, metadataJson: string): void;
+  addRaw(name: string, dtype: string, shapeJson: string, bytes: Uint8Array, metadataJson: string): void;
+  finish(): Uint8Array;
+  release(): void;
+}
+
+/** Stops background work of the native module. */
+export interface CancelHandle {
+  cancel(): void;
+}
+
+type Compress<Input, Result> = (
+  input: Input,
+  batch: number,
+  heads: number,
+  tokens: number,
+  headDim: number,
+  role: string,
+  optionsJson: string,
+) => Result;
+
+type CompressTask<Input> = (
+  input: Input,
+  batch: number,
+  heads: number,
+  tokens: number,
+  headDim: number,
+  role: string,
+  optionsJson: string,
+  cancel: CancelHandle,
+) => Promise<TensorHandle>;
+
+/** What both bindings export. */
+export interface Binding {
+  version(): string;
+  simdLevel(): string;
+  presetNames(): string[];
+  resolveOptions(optionsJson: string): string;
+  Tensor: {
+    compressF32: Compress<Float32Array, TensorHandle>;
+    compressF16: Compress<Uint16Array, TensorHandle>;
+    fromBytes(bytes: Uint8Array): TensorHandle;
+  };
+  Cache: {
+    create(
+      layers: number,
+      batch: number,
+      kvHeads: number,
+      headDim: number,
+      keyOptionsJson: string,
+      valueOptionsJson: string,
+    ): CacheHandle;
+    fromBytes(bytes: Uint8Array): CacheHandle;
+  };
+  Container: { parse(bytes: Uint8Array): ContainerHandle };
+  ContainerWriter: { create(): ContainerWriterHandle };
+  safetensorsIndex(bytes: Uint8Array): string;
+  safetensorsSerialize(entriesJson: string, payload: Uint8Array): Uint8Array;
+  widenHalf(input: Uint16Array, kind: 'f16' | 'bf16'): Float32Array;
+  narrowHalf(input: Float32Array, kind: 'f16' | 'bf16'): Uint16Array;
+}
+
+/** Background work, which only the native module has: WebAssembly here has one thread. */
+export interface BindingTasks {
+  Cancel: new () => CancelHandle;
+  compressTaskF32: CompressTask<Float32Array>;
+  compressTaskF16: CompressTask<Uint16Array>;
+  decompressTask(tensor: TensorHandle, cancel: CancelHandle): Promise<Float32Array>;
+  appendTaskF32(tensor: TensorHandle, input: Float32Array, tokens: number, cancel: CancelHandle): Promise<void>;
+  appendTaskF16(tensor: TensorHandle, input: Uint16Array, tokens: number, cancel: CancelHandle): Promise<void>;
+  toBytesTask(tensor: TensorHandle): Promise<Uint8Array>;
+  cacheToBytesTask(cache: CacheHandle): Promise<Uint8Array>;
+}
+
+/** A backend by name. */
+export type BackendName = 'native' | 'wasm';
+
+/** A loaded binding. */
+export interface Backend {
+  readonly name: BackendName;
+  readonly binding: Binding;
+  /** Absent where there are no background threads. */
+  readonly tasks?: BindingTasks;
+}

@@ -1,0 +1,42 @@
+import { GearError, type GearErrorCode } from '../errors.js';
+
+const codes: ReadonlySet<string> = new Set<GearErrorCode>([
+  'SHAPE_MISMATCH',
+  'INVALID_OPTION',
+  'NOT_FINITE',
+  'OUT_OF_RANGE',
+  'CORRUPT_DATA',
+  'UNSUPPORTED_VERSION',
+  'DISPOSED',
+  'BUSY',
+  'BACKEND_UNAVAILABLE',
+  'IO_FAILED',
+  'ABORTED',
+  'INTERNAL',
+] satisfies GearErrorCode[]);
+
+/** Turns what a binding threw into a {@link GearError}; the bindings write `[gearkv:CODE] text`. */
+export function gearError(cause: unknown): GearError {
+  if (cause instanceof GearError) return cause;
+  const message = cause instanceof Error ? cause.message : String(cause);
+  const match = /^\[gearkv:([A-Z_]+)\] ?([\s\S]*)$/.exec(message);
+  if (match?.[1] !== undefined && codes.has(match[1])) {
+    return new GearError(match[1] as GearErrorCode, match[2] ?? '', { cause });
+  }
+  const trapped = typeof WebAssembly !== 'undefined' && cause instanceof WebAssembly.RuntimeError;
+  const what = trapped ? 'the WebAssembly module stopped' : 'the compression core failed';
+  return new GearError(
+    'INTERNAL',
+    `${what}: ${message}. This is a bug in gear-kv; please report it with the call that led here`,
+    { cause },
+  );
+}
+
+/** Runs a call into a binding; whatever it throws becomes a {@link GearError}. */
+export function guarded<Result>(call: () => Result): Result {
+  try {
+    return call();
+  } catch (error) {
+    throw gearError(error);
+  }
+}

@@ -1,0 +1,144 @@
+import type { BackendChoice } from './backend/selection.js';
+import { describe, GearError } from './errors.js';
+import { checkedOptions, type GearOptions, optionsJson, refuseUnknown, type ResolvedGearOptions } from './options.js';
+import { checkedCount } from './shape.js';
+import type { Parts } from './tensor.js';
+
+/** What a cache is for, and how it compresses: options for both halves, then `key` and `value` on top. */
+export interface GearCacheOptions extends GearOptions {
+  /** Layers of the model. */
+  layers: number;
+  /** Heads of K and V (not of the queries). */
+  kvHeads: number;
+  /** Channels of one head. */
+  headDim: number;
+  /** Sequences computed side by side. Default 1. */
+  batch?: number;
+  /** Options for keys alone, on top of the others. */
+  key?: GearOptions;
+  /** Options for values alone, on top of the others. */
+  value?: GearOptions;
+  /** Which backend computes. Default: this entry point's. */
+  backend?: BackendChoice;
+}
+
+/** Options of {@link GearCache.attend}. */
+export interface AttendOptions {
+  /** Query heads, a multiple of the KV heads; query head `h` attends to KV head `⌊h · kvHeads / queryHeads⌋`. */
+  queryHeads: number;
+  /** What the scores are multiplied with. Default `1 / √headDim`. */
+  scale?: number;
+  /**
+   * True (default): the queries belong to the newest tokens, and each sees the tokens up to its own. False: every query
+   * sees every token.
+   */
+  causal?: boolean;
+  /** Sliding window: a query sees only this many tokens back, its own included. */
+  window?: number;
+  /** Scores become `softcap · tanh(score / softcap)`. */
+  softcap?: number;
+  /** Where to write the result; as long as `query`. Default: a new array. */
+  out?: Float32Array;
+}
+
+/** One half of one layer, in {@link CacheStats}. */
+export interface HalfStats {
+  /** Bytes of everything that is kept. */
+  readonly byteLength: number;
+  /** Where they go. */
+  readonly parts: Parts;
+}
+
+/** One layer, in {@link CacheStats}. */
+export interface LayerStats {
+  /** Tokens held. */
+  readonly tokens: number;
+  readonly key: HalfStats;
+  readonly value: HalfStats;
+}
+
+/** Where a cache's bytes go. */
+export interface CacheStats {
+  readonly layers: number;
+  readonly batch: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  /** Tokens that every layer holds. */
+  readonly tokens: number;
+  readonly byteLength: number;
+  readonly float16ByteLength: number;
+  /** How many times smaller than float16; 0 for an empty cache. */
+  readonly ratio: number;
+  readonly perLayer: readonly LayerStats[];
+  readonly keyOptions: ResolvedGearOptions;
+  readonly valueOptions: ResolvedGearOptions;
+}
+
+/** The sizes of a cache. */
+export interface CacheShape {
+  readonly layers: number;
+  readonly batch: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+}
+
+/** Checks the options of a cache. */
+export function cacheSettings(given: unknown): {
+  shape: CacheShape;
+  keyJson: string;
+  valueJson: string;
+  backend: BackendChoice | undefined;
+} {
+  const options = checkedOptions<GearCacheOptions>('the argument of GearCache', given);
+  const { layers, kvHeads, headDim, batch = 1, key = {}, value = {}, backend, ...both } = options;
+  return {
+    shape: {
+      layers: checkedCount('layers', layers, 1),
+      batch: checkedCount('batch', batch, 1),
+      kvHeads: checkedCount('kvHeads', kvHeads, 1),
+      headDim: checkedCount('headDim', headDim, 1),
+    },
+    keyJson: halfJson('key', both, key),
+    valueJson: halfJson('value', both, value),
+    backend,
+  };
+}
+
+/** A half's own preset is a new start: the other half's `bits` or `rank` must not leak into it. */
+function halfJson(name: string, both: GearOptions, half: GearOptions): string {
+  const own = checkedOptions<GearOptions>(name, half);
+  return optionsJson(own.preset === undefined ? { ...both, ...given(own) } : own);
+}
+
+/** Without the fields that are present but undefined, which would hide the ones underneath. */
+function given(options: GearOptions): GearOptions {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+}
+
+/** Checks the options of `attend` and turns them into the JSON that the core takes. */
+export function attendJson(options: AttendOptions): string {
+  refuseUnknown('attend', options, ['queryHeads', 'scale', 'causal', 'window', 'softcap', 'out']);
+  const { queryHeads, scale, causal = true, window, softcap } = options;
+  if (typeof causal !== 'boolean') {
+    throw new GearError('INVALID_OPTION', `causal is ${describe(causal)}; expected true or false`);
+  }
+  checkFinite('scale', scale);
+  checkPositive('softcap', softcap);
+  if (window !== undefined && !(Number.isInteger(window) && window > 0 && window <= 0xffff_ffff)) {
+    throw new GearError('INVALID_OPTION', `window is ${describe(window)}; expected a whole number of at least 1`);
+  }
+  return JSON.stringify({ queryHeads, scale, causal, window, softcap });
+}
+
+function checkFinite(name: string, value: unknown): void {
+  if (value !== undefined && !(typeof value === 'number' && Number.isFinite(value))) {
+    throw new GearError('INVALID_OPTION', `${name} is ${describe(value)}; expected a finite number`);
+  }
+}
+
+function checkPositive(name: string, value: unknown): void {
+  checkFinite(name, value);
+  if (value !== undefined && !((value as number) > 0)) {
+    throw new GearError('INVALID_OPTION', `${name} is ${describe(value)}; expected a number above 0`);
+  }
+}

@@ -1,0 +1,387 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+import type { Backend, CacheHandle } from './backend/binding.js';
+import { gearError, guarded } from './backend/failure.js';
+import { type BackendChoice, backendFor } from './backend/selection.js';
+import { byteStream, collectBytes, type ByteSource, type StreamOptions } from './byte-stream.js';
+import {
+  attendJson,
+  type AttendOptions,
+  type CacheShape,
+  type CacheStats,
+  cacheSettings,
+  type GearCacheOptions,
+  type LayerStats,
+} from './cache-options.js';
+import { GearError } from './errors.js';
+import { readFileBytes, writeFileAtomically } from './file.js';
+import { byteArray, type KvArray, type KvData, kvArray, newFloat32Array, outputArray, writeInto } from './kv-array.js';
+import { checkedOptions, refuseUnknown, type ResolvedGearOptions, type Role } from './options.js';
+import { checkedCount, tokensOf } from './shape.js';
+import type { FromBytesOptions } from './tensor.js';
+
+interface CacheInfo extends CacheShape {
+  tokens: number;
+  byteLength: number;
+  float16ByteLength: number;
+  layerStats: LayerStats[];
+  keyConfig: ResolvedGearOptions;
+  valueConfig: ResolvedGearOptions;
+}
+
+/**
+ * A whole model's key-value cache, compressed as it grows, with attention computed on the compressed form.
+ *
+ * Everything is done on the calling thread: `append` and `attend` are what a decoder calls at every step.
+ */
+export class GearCache {
+  readonly #backend: Backend;
+  readonly #shape: CacheShape;
+  #handle: CacheHandle | undefined;
+  #info: CacheInfo | undefined;
+
+  /**
+   * An empty cache.
+   *
+   * @throws GearError `INVALID_OPTION`, `SHAPE_MISMATCH`, `BACKEND_UNAVAILABLE`.
+   */
+  constructor(options: GearCacheOptions) {
+    if (options instanceof Restored) {
+      this.#backend = options.backend;
+      this.#handle = options.handle;
+      const { layers, batch, kvHeads, headDim } = this.#information();
+      this.#shape = { layers, batch, kvHeads, headDim };
+      return;
+    }
+    const { shape, keyJson, valueJson, backend } = cacheSettings(options);
+    this.#backend = backendFor(backend);
+    this.#shape = shape;
+    const { layers, batch, kvHeads, headDim } = shape;
+    this.#handle = guarded(() =>
+      this.#backend.binding.Cache.create(layers, batch, kvHeads, headDim, keyJson, valueJson),
+    );
+  }
+
+  /**
+   * Restores a cache from {@link toBytes}, `bytes` being untrusted: damage is found by checksum and structure.
+   *
+   * @throws GearError `CORRUPT_DATA`, `UNSUPPORTED_VERSION`, `BACKEND_UNAVAILABLE`.
+   */
+  static fromBytes(bytes: Uint8Array | ArrayBuffer, options: FromBytesOptions = {}): GearCache {
+    refuseUnknown('fromBytes', checkedOptions('the options of fromBytes', options), ['backend']);
+    const view = byteArray('bytes', bytes);
+    const backend = backendFor(options.backend);
+    return restored(
+      backend,
+      guarded(() => backend.binding.Cache.fromBytes(view)),
+    );
+  }
+
+  /**
+   * Restores a cache from the stream that {@link toStream} made, or from any stream or iterable of byte chunks.
+   *
+   * @throws GearError as {@link fromBytes}, and `IO_FAILED` where the stream fails; the signal's reason where that fired.
+   */
+  static async fromStream(source: ByteSource, options: FromBytesOptions & StreamOptions = {}): Promise<GearCache> {
+    refuseUnknown('fromStream', checkedOptions('the options of fromStream', options), ['backend', 'signal']);
+    const bytes = await collectBytes(source, options.signal);
+    return GearCache.fromBytes(bytes, backendOnly(options.backend));
+  }
+
+  /**
+   * Restores a cache from a file that {@link save} wrote. Node, Deno and Bun.
+   *
+   * @throws GearError as {@link fromBytes}, and `IO_FAILED` with the system's error as `cause`.
+   */
+  static async load(path: string | URL, options: FromBytesOptions = {}): Promise<GearCache> {
+    return GearCache.fromBytes(await readFileBytes(path), options);
+  }
+
+  /** Layers of the model. */
+  get layers(): number {
+    return this.#shape.layers;
+  }
+
+  /** Sequences computed side by side. */
+  get batch(): number {
+    return this.#shape.batch;
+  }
+
+  /** Heads of K and V. */
+  get kvHeads(): number {
+    return this.#shape.kvHeads;
+  }
+
+  /** Channels of one head. */
+  get headDim(): number {
+    return this.#shape.headDim;
+  }
+
+  /** Which backend holds it. */
+  get backend(): 'native' | 'wasm' {
+    return this.#backend.name;
+  }
+
+  /** Tokens that every layer holds: the least over the layers. */
+  get tokens(): number {
+    const handle = this.#live();
+    return guarded(() => handle.tokens());
+  }
+
+  /** Tokens that one layer holds; layers differ in the middle of a decoding step. @throws GearError `SHAPE_MISMATCH`. */
+  layerTokens(layer: number): number {
+    const handle = this.#live();
+    const index = this.#layer(layer);
+    return guarded(() => handle.layerTokens(index));
+  }
+
+  /** Bytes of everything that is kept. */
+  get byteLength(): number {
+    return this.#information().byteLength;
+  }
+
+  /** Bytes that the same tokens take as float16. */
+  get float16ByteLength(): number {
+    return this.#information().float16ByteLength;
+  }
+
+  /**
+   * Adds tokens to one layer. They wait in the buffer in full precision until it is full, and then become a segment.
+   * Float16 and float32 may be mixed. All or nothing: after an error the layer is what it was.
+   *
+   * @param layer - From 0.
+   * @param key - `[batch, kvHeads, new tokens, headDim]`, after RoPE; the number of tokens follows from its length.
+   * @param value - The same shape.
+   * @throws GearError `SHAPE_MISMATCH`, `NOT_FINITE`, `OUT_OF_RANGE`, `DISPOSED`.
+   */
+  append(layer: number, key: KvData, value: KvData): void {
+    const handle = this.#live();
+    const index = this.#layer(layer);
+    const { batch, kvHeads, headDim } = this.#shape;
+    let k = kvArray('key', key);
+    let v = kvArray('value', value);
+    const layout = `[${batch}, ${kvHeads}, new tokens, ${headDim}]`;
+    const tokens = tokensOf('key', k.data.length, batch * kvHeads * headDim, layout);
+    if (v.data.length !== k.data.length) {
+      throw new GearError(
+        'SHAPE_MISMATCH',
+        `value has ${v.data.length} elements and key ${k.data.length}; expected the same number, ${layout}`,
+      );
+    }
+    if (k.kind !== v.kind) {
+      k = this.#widened(k);
+      v = this.#widened(v);
+    }
+    this.#info = undefined;
+    if (k.kind === 'f32') {
+      guarded(() => handle.appendF32(index, k.data as Float32Array, v.data as Float32Array, tokens));
+    } else {
+      guarded(() => handle.appendF16(index, k.data as Uint16Array, v.data as Uint16Array, tokens));
+    }
+  }
+
+  /**
+   * `softmax(scale · q Kᵀ) V` on the compressed cache, which is not decompressed: codes, factors and outliers are
+   * multiplied as they are, segment by segment, under an online softmax.
+   *
+   * @param layer - From 0.
+   * @param query - `[batch, queryHeads, n, headDim]`; with `causal` the n queries belong to the newest n tokens.
+   * @returns The same shape, float32: `options.out`, or a new array.
+   * @throws GearError `SHAPE_MISMATCH`, `INVALID_OPTION`, `NOT_FINITE`, `DISPOSED`.
+   */
+  attend(layer: number, query: KvData, options: AttendOptions): Float32Array {
+    const handle = this.#live();
+    const index = this.#layer(layer);
+    const checked = checkedOptions<AttendOptions>('the third argument of attend', options);
+    const queryHeads = checkedCount('queryHeads', checked.queryHeads, 1);
+    const json = attendJson(checked);
+    const q = kvArray('query', query);
+    const { batch, headDim } = this.#shape;
+    const layout = `[${batch}, ${queryHeads}, n, ${headDim}]`;
+    const queries = tokensOf('query', q.data.length, batch * queryHeads * headDim, layout);
+    const out = outputArray('out', checked.out, q.data.length, 'the length of query');
+    return writeInto(out, (target) =>
+      guarded(() =>
+        q.kind === 'f32'
+          ? handle.attendF32(index, separate(q.data, target), queries, json, target)
+          : handle.attendF16(index, separate(q.data, target), queries, json, target),
+      ),
+    );
+  }
+
+  /** The keys of one layer, decompressed to `[batch, kvHeads, tokens, headDim]`. @throws GearError `SHAPE_MISMATCH`. */
+  key(layer: number): Float32Array {
+    return this.#decompressed(layer, 'key');
+  }
+
+  /** The values of one layer, decompressed to `[batch, kvHeads, tokens, headDim]`. @throws GearError `SHAPE_MISMATCH`. */
+  value(layer: number): Float32Array {
+    return this.#decompressed(layer, 'value');
+  }
+
+  /** Where the bytes go, layer by layer. */
+  stats(): CacheStats {
+    const { layerStats, keyConfig, valueConfig, layers, batch, kvHeads, headDim, ...sizes } = this.#information();
+    return {
+      layers,
+      batch,
+      kvHeads,
+      headDim,
+      tokens: sizes.tokens,
+      byteLength: sizes.byteLength,
+      float16ByteLength: sizes.float16ByteLength,
+      ratio: sizes.float16ByteLength === 0 ? 0 : sizes.float16ByteLength / sizes.byteLength,
+      perLayer: structuredClone(layerStats),
+      keyOptions: { ...keyConfig },
+      valueOptions: { ...valueConfig },
+    };
+  }
+
+  /** A second cache with the same content, which goes its own way from here. Segments are shared. */
+  fork(): GearCache {
+    const handle = this.#live();
+    return restored(
+      this.#backend,
+      guarded(() => handle.fork()),
+    );
+  }
+
+  /**
+   * Forgets every token from `tokens` on, in every layer; the ones before it stay exactly as they are.
+   *
+   * @throws GearError `SHAPE_MISMATCH` if a layer has fewer tokens than that, `DISPOSED`.
+   */
+  truncate(tokens: number): void {
+    const handle = this.#live();
+    checkedCount('tokens', tokens, 0);
+    this.#info = undefined;
+    guarded(() => handle.truncate(tokens));
+  }
+
+  /** Forgets every token; sizes and options stay. */
+  clear(): void {
+    const handle = this.#live();
+    this.#info = undefined;
+    guarded(() => handle.clear());
+  }
+
+  /** The cache as a `.gear` container: versioned, checksummed, the same on every backend. */
+  toBytes(): Uint8Array {
+    const handle = this.#live();
+    return guarded(() => handle.toBytes());
+  }
+
+  /** The bytes of {@link toBytes} as a stream. The content is that of the moment of the call. */
+  toStream(options: StreamOptions = {}): ReadableStream<Uint8Array> {
+    refuseUnknown('toStream', checkedOptions('the options of toStream', options), ['signal']);
+    const snapshot = this.fork();
+    return byteStream(
+      () => snapshot.#bytes(),
+      () => snapshot.dispose(),
+      options.signal,
+    );
+  }
+
+  /**
+   * Writes the cache to a file: beside it first, then moved into place, so that a crash leaves the old file or the new
+   * one and never half of it. Node, Deno and Bun.
+   *
+   * @throws GearError `IO_FAILED` with the system's error as `cause`, `DISPOSED`.
+   */
+  async save(path: string | URL): Promise<void> {
+    this.#live();
+    const snapshot = this.fork();
+    try {
+      await writeFileAtomically(path, await snapshot.#bytes());
+    } finally {
+      snapshot.dispose();
+    }
+  }
+
+  /** Gives the memory back at once. Any later use throws `DISPOSED`; disposing again does nothing. */
+  dispose(): void {
+    const handle = this.#handle;
+    this.#handle = undefined;
+    this.#info = undefined;
+    if (handle !== undefined) guarded(() => handle.release());
+  }
+
+  /** The same as {@link dispose}, for `using`. */
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  async #bytes(): Promise<Uint8Array> {
+    const handle = this.#live();
+    const { tasks } = this.#backend;
+    if (tasks === undefined) return this.toBytes();
+    try {
+      return await tasks.cacheToBytesTask(handle);
+    } catch (error) {
+      throw gearError(error);
+    }
+  }
+
+  #live(): CacheHandle {
+    if (this.#handle === undefined) {
+      throw new GearError('DISPOSED', 'this GearCache was disposed of; fork() it before, or make a new one');
+    }
+    return this.#handle;
+  }
+
+  #information(): CacheInfo {
+    const handle = this.#live();
+    this.#info ??= JSON.parse(guarded(() => handle.info())) as CacheInfo;
+    return this.#info;
+  }
+
+  #layer(layer: unknown): number {
+    const index = checkedCount('layer', layer, 0);
+    if (index >= this.#shape.layers) {
+      throw new GearError(
+        'SHAPE_MISMATCH',
+        `layer is ${index}; this cache has ${this.#shape.layers} layers, 0 to ${this.#shape.layers - 1}`,
+      );
+    }
+    return index;
+  }
+
+  #decompressed(layer: number, role: Role): Float32Array {
+    const handle = this.#live();
+    const index = this.#layer(layer);
+    const { batch, kvHeads, headDim } = this.#shape;
+    const tokens = guarded(() => handle.layerTokens(index));
+    const out = newFloat32Array(batch * kvHeads * tokens * headDim);
+    guarded(() => handle.decompressInto(index, role, out));
+    return out;
+  }
+
+  #widened(input: KvArray): KvArray {
+    if (input.kind === 'f32') return input;
+    return { kind: 'f32', data: guarded(() => this.#backend.binding.widenHalf(input.data, 'f16')) };
+  }
+}
+
+/** What the constructor gets when a cache exists already; not exported, so that nothing else can. */
+class Restored {
+  constructor(
+    readonly backend: Backend,
+    readonly handle: CacheHandle,
+  ) {}
+}
+
+function restored(backend: Backend, handle: CacheHandle): GearCache {
+  return new GearCache(new Restored(backend, handle) as unknown as GearCacheOptions);
+}
+
+function backendOnly(backend: BackendChoice | undefined): FromBytesOptions {
+  return backend === undefined ? {} : { backend };
+}
+
+/** The core borrows both arrays at once: where they overlap, the input is copied. */
+function separate<Data extends Float32Array | Uint16Array>(input: Data, out: Float32Array): Data {
+  const overlaps =
+    input.buffer === out.buffer &&
+    input.byteOffset < out.byteOffset + out.byteLength &&
+    out.byteOffset < input.byteOffset + input.byteLength;
+  return overlaps ? (input.slice() as Data) : input;
+}

@@ -1,0 +1,152 @@
+import { describe, GearError } from './errors.js';
+
+/**
+ * Names of ready-made settings.
+ *
+ * - `gear-*`: the best that this package knows at that number of bits; `gear-l-*` the same without outliers.
+ * - `paper-gear-*`, `paper-gear-l-*`: the paper's settings, exactly (KIVI backbone, 2 % outliers, rank 4; GEAR-L has none).
+ * - `kivi-*`, `kcvt-*`, `uniform-*`: the backbone alone, for comparison (paper, section 3).
+ * - `float16`, `float32`: the same cache, not compressed.
+ */
+export const presets = [
+  'gear-4',
+  'gear-3',
+  'gear-2',
+  'gear-l-4',
+  'gear-l-2',
+  'kivi-4',
+  'kivi-2',
+  'kcvt-4',
+  'kcvt-2',
+  'uniform-8',
+  'uniform-4',
+  'uniform-2',
+  'paper-gear-4',
+  'paper-gear-2',
+  'paper-gear-l-4',
+  'paper-gear-l-2',
+  'float16',
+  'float32',
+] as const;
+
+/** The name of a preset; see {@link presets}. */
+export type Preset = (typeof presets)[number];
+
+/** Which half of the cache a tensor is: keys are quantized per channel, values per token (paper, section 3). */
+export type Role = 'key' | 'value';
+
+/**
+ * The quantization scheme underneath (`D̂` in the paper's `X ≈ D̂ + L + S`; section 3).
+ *
+ * - `uniform`: groups of channels of one token, for keys and values (FlexGen).
+ * - `kcvt`: keys one group a channel over the whole segment, values one group a token over all heads.
+ * - `kivi`: keys in groups of tokens of one channel, values in groups of channels of one token.
+ * - `rotated`: not in this version; refused with `INVALID_OPTION`.
+ */
+export type Backbone = 'uniform' | 'kcvt' | 'kivi' | 'rotated';
+
+/** How a tensor is compressed: a preset, then any field on top of it. */
+export interface GearOptions {
+  /** Where the other fields start from. Default `gear-4`. */
+  preset?: Preset;
+  /** Bits of one code of the backbone. */
+  bits?: 2 | 3 | 4 | 8;
+  /** The quantization scheme. */
+  backbone?: Backbone;
+  /** Elements that share one scale and zero; 64 by default. `kcvt` has its own groups. */
+  groupSize?: number;
+  /** Rank `r` of the low-rank part of a prompt's segment, per head; 0 turns it off (paper: 4). */
+  rank?: number;
+  /** Rank of the segments that `append` makes later (paper: 2). */
+  decodeRank?: number;
+  /** Passes of the power iteration that finds the low-rank part. */
+  powerIterations?: number;
+  /** Fraction of the elements kept exactly as outliers: 0.02 is 2 % (paper); 0 turns them off. */
+  sparsity?: number;
+  /** Tokens at the start that are kept in full precision. */
+  sinks?: number;
+  /** Tokens that wait in full precision until they become a segment (paper: `n_b`). */
+  bufferTokens?: number;
+  /** Seed of the power iteration: the same input, options and seed give the same bytes on every backend. */
+  seed?: number;
+  /** Threads of the native backend: 0 for as many as the machine has. The bytes do not depend on it. */
+  threads?: number;
+  /** NaN and infinity in the input: `reject` (default) throws `NOT_FINITE`; `replace` stores 0 for NaN and ±65504 for infinity. */
+  nonFinite?: 'reject' | 'replace';
+  /** Where to compute. `cuda` is not in this version and is refused with `BACKEND_UNAVAILABLE`. */
+  device?: 'auto' | 'cpu' | 'cuda';
+}
+
+/** The settings in force, after the preset and every default. See {@link GearOptions} for the fields. */
+export interface ResolvedGearOptions {
+  readonly preset: Preset;
+  /** How values are held: compressed, or as plain float16 or float32. */
+  readonly storage: 'gear' | 'float16' | 'float32';
+  readonly bits: number;
+  readonly backbone: Backbone;
+  readonly groupSize: number;
+  readonly rank: number;
+  readonly decodeRank: number;
+  readonly powerIterations: number;
+  readonly sparsity: number;
+  readonly sinks: number;
+  readonly bufferTokens: number;
+  readonly seed: number;
+  readonly threads: number;
+  readonly nonFinite: 'reject' | 'replace';
+}
+
+/** Turns options into the JSON that the core takes; names and ranges are checked by the core. */
+export function optionsJson(options: object): string {
+  const given: Record<string, string | number> = {};
+  for (const [name, value] of Object.entries(options)) {
+    if (value === undefined) continue;
+    if (name === 'device') {
+      checkDevice(value);
+      continue;
+    }
+    // JSON would turn NaN into null and drop functions, which the core would take for "not given".
+    if (typeof value !== 'string' && !(typeof value === 'number' && Number.isFinite(value))) {
+      throw new GearError('INVALID_OPTION', `${name} is ${describe(value)}; expected a name or a finite number`);
+    }
+    given[name] = value;
+  }
+  return JSON.stringify(given);
+}
+
+function checkDevice(device: unknown): void {
+  if (device === 'auto' || device === 'cpu') return;
+  if (device === 'cuda') {
+    throw new GearError(
+      'BACKEND_UNAVAILABLE',
+      "device 'cuda' is not available in this version of gear-kv; use 'auto' or 'cpu'",
+    );
+  }
+  throw new GearError('INVALID_OPTION', `device is ${describe(device)}; expected 'auto', 'cpu' or 'cuda'`);
+}
+
+/** Checks the argument that holds options. */
+export function checkedOptions<Options extends object>(what: string, options: unknown): Options {
+  if (typeof options !== 'object' || options === null) {
+    throw new GearError('INVALID_OPTION', `${what} is ${describe(options)}; expected an object`);
+  }
+  return options as Options;
+}
+
+/** Refuses what a call does not know: a misspelt option must not be silently ignored. */
+export function refuseUnknown(what: string, options: object, known: readonly string[]): void {
+  for (const name of Object.keys(options)) {
+    if (!known.includes(name)) {
+      throw new GearError(
+        'INVALID_OPTION',
+        `${what} has no option '${name}'; expected ${known.length > 0 ? known.join(', ') : 'none'}`,
+      );
+    }
+  }
+}
+
+/** Checks the role of a tensor. */
+export function checkedRole(role: unknown): Role {
+  if (role === 'key' || role === 'value') return role;
+  throw new GearError('INVALID_OPTION', `role is ${describe(role)}; expected 'key' or 'value'`);
+}

@@ -1,0 +1,38 @@
+export type { BackendName } from './backend/binding.js';
+export type { BackendChoice, BackendInfo, InitSource } from './backend/selection.js';
+export type { InitInput } from './backend/wasm-input.js';
+export type { ByteSource, StreamOptions } from './byte-stream.js';
+export { GearCache } from './cache.js';
+export type {
+  AttendOptions,
+  CacheStats,
+  GearCacheOptions,
+  HalfStats,
+  LayerStats,
+} from './cache-options.js';
+export {
+  type AppendOptions,
+  append,
+  appendSync,
+  type CompressOptions,
+  type CompressSyncOptions,
+  compress,
+  compressSync,
+  type DecompressOptions,
+  type DecompressSyncOptions,
+  decompress,
+  decompressSync,
+} from './compress.js';
+export { GearError, type GearErrorCode } from './errors.js';
+export { backend, init, loadBackend } from './init.js';
+export type { Float16ArrayLike, KvData } from './kv-array.js';
+export {
+  type Backbone,
+  type GearOptions,
+  type Preset,
+  presets,
+  type ResolvedGearOptions,
+  type Role,
+} from './options.js';
+export type { KvShape, ResolvedKvShape } from './shape.js';
+export { CompressedTensor, type FromBytesOptions, type Parts } from './tensor.js';
