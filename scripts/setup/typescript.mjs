@@ -1,0 +1,80 @@
+// The JavaScript that ships: one bundle an entry point, as ES module and as CommonJS, and the type declarations of both.
+
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fingerprint, unlessUnchanged } from './fingerprint.mjs';
+import { DIST, PACKAGE, ROOT } from './places.mjs';
+import { run, step } from './progress.mjs';
+
+const ENTRIES = ['index.node', 'index.web', 'native', 'wasm'];
+const TYPES = join(DIST, 'types');
+
+/** Bundles the facade into `dist` and emits its types. */
+export async function buildTypeScript() {
+  const sources = ['npm/gear-kv/src', 'npm/gear-kv/package.json', 'npm/gear-kv/tsconfig.build.json', 'tsconfig.json'];
+  // The glue of the WebAssembly module is part of the bundles; its file name is not enough to tell that it changed.
+  const built = ['npm/gear-kv/dist/wasm/gearkv_wasm.js', 'scripts/setup/typescript.mjs', 'package-lock.json'];
+  const shipped = ['README.md', 'LICENSE', 'fixtures/kv_smollm2_135m.safetensors'];
+  const outputs = [
+    ...ENTRIES.flatMap((entry) => [join(DIST, `${entry}.js`), join(DIST, `${entry}.cjs`)]),
+    ...ENTRIES.flatMap((entry) => [join(TYPES, `${entry}.d.ts`), join(TYPES, `${entry}.d.cts`)]),
+    join(DIST, 'cli.js'),
+    join(DIST, 'fixtures/kv_smollm2_135m.safetensors'),
+  ];
+  const inputs = () => fingerprint([...sources, ...built, ...shipped]);
+  await unlessUnchanged('typescript', { inputs, outputs }, () =>
+    step('building the TypeScript facade', async (onLine) => {
+      await bundle();
+      await declarations(onLine);
+      copyShippedFiles();
+    }),
+  );
+}
+
+async function bundle() {
+  const { build } = await import('esbuild');
+  const { version } = JSON.parse(readFileSync(join(PACKAGE, 'package.json'), 'utf8'));
+  const common = {
+    bundle: true,
+    outdir: DIST,
+    target: 'es2022',
+    platform: 'neutral',
+    conditions: ['import'],
+    external: ['node:*'],
+    define: { GEARKV_VERSION: JSON.stringify(version) },
+    legalComments: 'none',
+    logLevel: 'warning',
+    // The source takes the CommonJS way before it looks at import.meta.
+    logOverride: { 'empty-import-meta': 'silent' },
+  };
+  const entryPoints = ENTRIES.map((entry) => ({ in: join(PACKAGE, `src/${entry}.ts`), out: entry }));
+  const cli = { in: join(PACKAGE, 'src/cli/main.ts'), out: 'cli' };
+  await build({ ...common, entryPoints, format: 'esm' });
+  await build({ ...common, entryPoints, format: 'cjs', outExtension: { '.js': '.cjs' } });
+  await build({ ...common, entryPoints: [cli], format: 'esm' });
+  const file = join(DIST, 'cli.js');
+  const source = readFileSync(file, 'utf8');
+  if (!source.startsWith('#!')) writeFileSync(file, `#!/usr/bin/env node\n${source}`);
+  chmodSync(file, 0o755);
+}
+
+async function declarations(onLine) {
+  rmSync(TYPES, { recursive: true, force: true });
+  const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
+  await run(process.execPath, [tsc, '-p', join(PACKAGE, 'tsconfig.build.json')], { cwd: ROOT, onLine });
+  const files = readdirSync(TYPES, { recursive: true }).map(String);
+  for (const file of files.filter((name) => name.endsWith('.d.ts'))) {
+    // A CommonJS importer needs declarations that are CommonJS all the way down.
+    const text = readFileSync(join(TYPES, file), 'utf8');
+    writeFileSync(join(TYPES, file.replace(/\.d\.ts$/, '.d.cts')), text.replace(/(['"])(\.{1,2}\/[^'"]+)\.js\1/g, '$1$2.cjs$1'));
+  }
+}
+
+function copyShippedFiles() {
+  for (const file of ['README.md', 'LICENSE']) {
+    if (existsSync(join(ROOT, file))) copyFileSync(join(ROOT, file), join(PACKAGE, file));
+  }
+  mkdirSync(join(DIST, 'fixtures'), { recursive: true });
+  const fixture = 'fixtures/kv_smollm2_135m.safetensors';
+  copyFileSync(join(ROOT, fixture), join(DIST, fixture));
+}
