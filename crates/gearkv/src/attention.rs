@@ -1,0 +1,360 @@
+//! `softmax(q Kᵀ · scale) V` on the compressed form, which is never decompressed as a whole.
+//!
+//! Tokens are visited once, in blocks of at most [`BLOCK`], with an online softmax, so that memory does not grow with
+//! the context. For each block and KV head, all query rows that share the head are done together. Logits are
+//! `q·D̂ᵀ` (codes unpacked once a block) `+ (Bᵀq)·A + q·S`; the output gathers `p·D̂ + (pᵀA)Bᵀ + p·S` the same way.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Cancel, ErrorCode, GearError, Result, check};
+use crate::parallel;
+use crate::segment::{BlockScratch, KeyCursor};
+use crate::shape::{KvShape, KvSlice};
+use crate::simd;
+use crate::tensor::{GearTensor, Piece};
+
+/// Tokens of a block: a multiple of every common group, and small enough that a block's rows stay in the first-level cache.
+const BLOCK: usize = 64;
+
+/// How queries attend.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AttendOptions {
+    /// Query heads; a multiple of the KV heads. Query head `h` reads KV head `h / (query_heads / kv_heads)`.
+    pub query_heads: usize,
+    /// Factor on the logits; `1/√head_dim` when left out.
+    #[serde(default)]
+    pub scale: Option<f32>,
+    /// Query `i` of `n` sees tokens up to position `tokens − n + i` (default); otherwise all.
+    #[serde(default = "yes")]
+    pub causal: bool,
+    /// See only the last `window` of the tokens that are in sight otherwise, the query's own included. Needs `causal`.
+    #[serde(default)]
+    pub window: Option<usize>,
+    /// Logits become `softcap · tanh(logit / softcap)`.
+    #[serde(default)]
+    pub softcap: Option<f32>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl AttendOptions {
+    /// Causal attention of this many query heads with the usual scale.
+    pub fn new(query_heads: usize) -> Self {
+        Self { query_heads, scale: None, causal: true, window: None, softcap: None }
+    }
+
+    /// Reads options from JSON.
+    ///
+    /// # Errors
+    /// `INVALID_OPTION` for a field that does not exist or has the wrong type.
+    pub fn from_json(json: &str) -> Result<Self> {
+        serde_json::from_str(json).map_err(|e| GearError::new(ErrorCode::InvalidOption, format!("attend options: {e}")))
+    }
+
+    fn check(&self, kv_heads: usize) -> Result<()> {
+        if self.query_heads == 0 || !self.query_heads.is_multiple_of(kv_heads) {
+            return Err(GearError::shape(format!(
+                "queryHeads is {}; expected a multiple of the {kv_heads} KV heads",
+                self.query_heads
+            )));
+        }
+        if self.scale.is_some_and(|x| !x.is_finite()) {
+            return Err(GearError::option("scale is not finite; leave it out for 1/√headDim"));
+        }
+        if self.softcap.is_some_and(|x| !(x.is_finite() && x > 0.0)) {
+            return Err(GearError::option("softcap must be a positive, finite number; leave it out for none"));
+        }
+        if self.window == Some(0) {
+            return Err(GearError::option("window is 0; expected at least 1, or leave it out"));
+        }
+        if self.window.is_some() && !self.causal {
+            return Err(GearError::option(
+                "window is given with causal: false; a window counts back from the query's own token",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Which tokens one query row may see.
+#[derive(Clone, Copy)]
+struct Sight {
+    first: usize,
+    end: usize,
+}
+
+struct Job<'a> {
+    key: &'a GearTensor,
+    value: &'a GearTensor,
+    options: &'a AttendOptions,
+    scale: f32,
+    /// Query positions.
+    queries: usize,
+    sights: Vec<Sight>,
+}
+
+/// Attention of `queries` positions: `q` and `out` are `[batch, query_heads, queries, head_dim]`.
+pub(crate) fn attend(
+    key: &GearTensor,
+    value: &GearTensor,
+    q: KvSlice,
+    queries: usize,
+    options: &AttendOptions,
+    out: &mut [f32],
+    cancel: Cancel,
+) -> Result<()> {
+    let KvShape { batch, heads, tokens, head_dim } = key.shape();
+    options.check(heads)?;
+    let shape = KvShape::new(batch, options.query_heads, queries, head_dim)?;
+    q.check_shape("the query", shape)?;
+    KvSlice::F32(out).check_shape("the output", shape)?;
+    if queries == 0 {
+        return Ok(());
+    }
+    if tokens == 0 || (options.causal && queries > tokens) {
+        return Err(GearError::shape(format!(
+            "{queries} queries attend to {tokens} tokens; append the tokens first{}",
+            if options.causal { " (a causal query sees its own token)" } else { "" }
+        )));
+    }
+    let q = widened(q, shape)?;
+    let sights = (0..queries).map(|i| sight(i, queries, tokens, options)).collect();
+    let scale = options.scale.unwrap_or(1.0 / (head_dim as f32).sqrt());
+    let job = Job { key, value, options, scale, queries, sights };
+    // The query heads of one KV head are neighbours, so each KV head reads and writes one contiguous run.
+    let run = options.query_heads / heads * queries * head_dim;
+    let threads = if worth_threads(&job, tokens, head_dim) { key.config().threads } else { 1 };
+    parallel::for_each_chunk(out, run, threads, |plane, out| {
+        job.plane(plane, &q[plane * run..(plane + 1) * run], out, cancel);
+    });
+    check(cancel)
+}
+
+/// Waking threads takes some microseconds: about this many multiply-adds.
+fn worth_threads(job: &Job, tokens: usize, dim: usize) -> bool {
+    const WORK: usize = 1 << 18;
+    let rows = job.options.query_heads.saturating_mul(job.queries);
+    tokens.saturating_mul(dim).saturating_mul(rows) > WORK
+}
+
+fn sight(i: usize, queries: usize, tokens: usize, options: &AttendOptions) -> Sight {
+    let end = if options.causal { tokens - queries + i + 1 } else { tokens };
+    Sight { first: options.window.map_or(0, |window| end.saturating_sub(window)), end }
+}
+
+fn widened(q: KvSlice, shape: KvShape) -> Result<Vec<f32>> {
+    let mut wide = vec![0.0; q.len()];
+    match q {
+        KvSlice::F32(x) => wide.copy_from_slice(x),
+        KvSlice::F16(x) => simd::widen(x, &mut wide),
+    }
+    if let Some(at) = wide.iter().position(|x| !x.is_finite()) {
+        let (channel, query) = (at % shape.head_dim, at / shape.head_dim % shape.tokens);
+        let plane = at / shape.head_dim / shape.tokens;
+        return Err(GearError::new(
+            ErrorCode::NotFinite,
+            format!(
+                "the query at [batch {}, head {}, query {query}, channel {channel}] is {}; expected finite numbers",
+                plane / shape.heads,
+                plane % shape.heads,
+                wide[at]
+            ),
+        ));
+    }
+    Ok(wide)
+}
+
+/// Walks the pieces of one tensor in steps that the caller chooses.
+struct Walk<'a> {
+    pieces: Vec<Piece<'a>>,
+    at: usize,
+    offset: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn new(tensor: &'a GearTensor) -> Self {
+        Self { pieces: tensor.pieces().collect(), at: 0, offset: 0 }
+    }
+
+    /// Tokens left in the present piece; 0 at the end.
+    fn left(&self) -> usize {
+        self.pieces.get(self.at).map_or(0, |piece| piece.tokens() - self.offset)
+    }
+
+    /// The present piece and the token in it, then moves on; `true` when the piece was entered anew.
+    fn take(&mut self, tokens: usize) -> (Piece<'a>, usize, bool) {
+        let (piece, first) = (self.pieces[self.at], self.offset);
+        self.offset += tokens;
+        if self.offset == piece.tokens() {
+            self.at += 1;
+            self.offset = 0;
+        }
+        (piece, first, first == 0)
+    }
+}
+
+/// Running state of one KV head: `m`, `l` and the unnormalized output of the online softmax, one entry a query row.
+struct Softmax {
+    largest: Vec<f32>,
+    sum: Vec<f32>,
+}
+
+impl Job<'_> {
+    fn plane(&self, plane: usize, q: &[f32], out: &mut [f32], cancel: Cancel) {
+        let dim = self.key.shape().head_dim;
+        let rows = q.len() / dim;
+        let scaled: Vec<f32> = q.iter().map(|x| x * self.scale).collect();
+        let mut softmax = Softmax { largest: vec![f32::NEG_INFINITY; rows], sum: vec![0.0; rows] };
+        let mut block = vec![0.0; BLOCK * dim];
+        let mut logits = vec![0.0; rows * BLOCK];
+        let mut scratch = BlockScratch::default();
+        let mut cursor = KeyCursor::new(dim);
+        let (mut keys, mut values) = (Walk::new(self.key), Walk::new(self.value));
+        let in_sight = self.sights.iter().fold(usize::MAX, |least, sight| least.min(sight.first));
+        let mut token = 0;
+        out.fill(0.0);
+        loop {
+            let tokens = keys.left().min(values.left()).min(BLOCK);
+            if tokens == 0 || cancel() {
+                break;
+            }
+            let (key, key_first, entered) = keys.take(tokens);
+            let (value, value_first, _) = values.take(tokens);
+            if entered {
+                cursor = KeyCursor::new(dim);
+            }
+            let first = token;
+            token += tokens;
+            if token <= in_sight {
+                continue;
+            }
+            let block = &mut block[..tokens * dim];
+            let logits = &mut logits[..rows * tokens];
+            key_logits(key, plane, key_first, &scaled, dim, block, logits, &mut scratch, &mut cursor);
+            self.mask(logits, tokens, first);
+            softmax.take_block(logits, tokens, out, dim);
+            add_values(value, plane, value_first, logits, tokens, dim, block, out, &mut scratch);
+        }
+        for (out, sum) in out.chunks_exact_mut(dim).zip(&softmax.sum) {
+            let inverse = 1.0 / sum;
+            out.iter_mut().for_each(|x| *x *= inverse);
+        }
+    }
+
+    /// Softcap, and −∞ at tokens out of sight. Rows are query heads by queries.
+    fn mask(&self, logits: &mut [f32], tokens: usize, first: usize) {
+        for (row, logits) in logits.chunks_exact_mut(tokens).enumerate() {
+            if let Some(cap) = self.options.softcap {
+                logits.iter_mut().for_each(|x| *x = cap * (*x / cap).tanh());
+            }
+            let sight = self.sights[row % self.queries];
+            let seen = sight.first.saturating_sub(first).min(tokens)..sight.end.saturating_sub(first).min(tokens);
+            logits[..seen.start].fill(f32::NEG_INFINITY);
+            logits[seen.end.max(seen.start)..].fill(f32::NEG_INFINITY);
+        }
+    }
+}
+
+impl Softmax {
+    /// Turns a block's logits into weights relative to the largest logit so far, and rescales what was gathered before.
+    fn take_block(&mut self, logits: &mut [f32], tokens: usize, out: &mut [f32], dim: usize) {
+        for (row, logits) in logits.chunks_exact_mut(tokens).enumerate() {
+            let before = self.largest[row];
+            let now = logits.iter().fold(before, |most, &x| if x > most { x } else { most });
+            if now == f32::NEG_INFINITY {
+                logits.fill(0.0);
+                continue;
+            }
+            if now > before {
+                // exp(−∞) = 0 at the first block.
+                let shrink = (before - now).exp();
+                self.sum[row] *= shrink;
+                out[row * dim..(row + 1) * dim].iter_mut().for_each(|x| *x *= shrink);
+                self.largest[row] = now;
+            }
+            self.sum[row] += simd::exp_in_place(logits, now);
+        }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "one block's state, used once, in the innermost loop")]
+fn key_logits(
+    piece: Piece,
+    plane: usize,
+    first: usize,
+    q: &[f32],
+    dim: usize,
+    block: &mut [f32],
+    logits: &mut [f32],
+    scratch: &mut BlockScratch,
+    cursor: &mut KeyCursor,
+) {
+    let tokens = block.len() / dim;
+    let segment = match piece {
+        Piece::Raw(raw) => {
+            raw.rows(plane, first, block);
+            simd::dot_rows(block, dim, q, logits, tokens);
+            return;
+        }
+        Piece::Segment(view) => &view.segment,
+    };
+    segment.backbone_rows(plane, first, block);
+    simd::dot_rows(block, dim, q, logits, tokens);
+    let rank = segment.layout.rank;
+    if rank > 0 {
+        segment.load_factors(plane, first, tokens, scratch);
+        let mut u = vec![0.0; rank];
+        for (q, logits) in q.chunks_exact(dim).zip(logits.chunks_exact_mut(tokens)) {
+            simd::dot_rows(q, dim, &scratch.b, &mut u, 1);
+            simd::accumulate_rows(&u, &scratch.a, logits);
+        }
+    }
+    let rows = q.len() / dim;
+    segment.for_each_key_outlier(plane, first, tokens, cursor, |t, d, value| {
+        for row in 0..rows {
+            logits[row * tokens + t] += q[row * dim + d] * value;
+        }
+    });
+}
+
+#[expect(clippy::too_many_arguments, reason = "one block's state, used once, in the innermost loop")]
+fn add_values(
+    piece: Piece,
+    plane: usize,
+    first: usize,
+    weights: &[f32],
+    tokens: usize,
+    dim: usize,
+    block: &mut [f32],
+    out: &mut [f32],
+    scratch: &mut BlockScratch,
+) {
+    let segment = match piece {
+        Piece::Raw(raw) => {
+            raw.rows(plane, first, block);
+            simd::weigh_rows(block, dim, weights, tokens, out);
+            return;
+        }
+        Piece::Segment(view) => &view.segment,
+    };
+    segment.backbone_rows(plane, first, block);
+    simd::weigh_rows(block, dim, weights, tokens, out);
+    let rank = segment.layout.rank;
+    if rank > 0 {
+        segment.load_factors(plane, first, tokens, scratch);
+        let mut along = vec![0.0; rank];
+        for (weights, out) in weights.chunks_exact(tokens).zip(out.chunks_exact_mut(dim)) {
+            simd::dot_rows(weights, tokens, &scratch.a, &mut along, 1);
+            simd::accumulate_rows(&along, &scratch.b, out);
+        }
+    }
+    let rows = out.len() / dim;
+    segment.for_each_value_outlier(plane, first, tokens, |t, d, value| {
+        for row in 0..rows {
+            out[row * dim + d] += weights[row * tokens + t] * value;
+        }
+    });
+}

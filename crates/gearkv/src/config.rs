@@ -1,0 +1,211 @@
+//! Options as a caller gives them, and the complete configuration that they resolve to.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{GearError, Result};
+use crate::preset::Preset;
+
+/// How values are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Storage {
+    /// GEAR: segments of codes, low-rank and outliers behind a float16 buffer.
+    Gear,
+    /// Uncompressed, 16 bits a value.
+    Float16,
+    /// Uncompressed, 32 bits a value.
+    Float32,
+}
+
+/// The quantization scheme under the low-rank and sparse parts (paper, section 3 and table 1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backbone {
+    /// FlexGen: groups of channels of one token, for K and for V.
+    Uniform,
+    /// K: one group a channel over the whole segment. V: one group a token over all heads.
+    Kcvt,
+    /// K: groups of tokens of one channel. V: groups of channels of one token.
+    Kivi,
+}
+
+/// What to do with NaN and infinities in the input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NonFinite {
+    /// Refuse the input and name the first bad position.
+    Reject,
+    /// NaN becomes 0; what float16 cannot reach becomes ±65504.
+    Replace,
+}
+
+/// Options: a preset, then any field on top of it. A field left out keeps the preset's value.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct GearOptions {
+    /// Name of a preset; `gear-4` when left out.
+    pub preset: Option<String>,
+    /// Bits a code: 2, 3, 4 or 8.
+    pub bits: Option<u32>,
+    /// Quantization scheme.
+    pub backbone: Option<Backbone>,
+    /// Values that share one scale (not used by `kcvt`).
+    pub group_size: Option<u32>,
+    /// Rank of the low-rank part of a prompt's segment; 0 leaves it out.
+    pub rank: Option<u32>,
+    /// Rank of the low-rank part of segments that come from the buffer.
+    pub decode_rank: Option<u32>,
+    /// Passes of the power iteration.
+    pub power_iterations: Option<u32>,
+    /// Fraction of values kept as outliers, half of them the largest, half the smallest: 0.02 is 2 %.
+    pub sparsity: Option<f64>,
+    /// Leading tokens kept in float16.
+    pub sinks: Option<u32>,
+    /// Tokens that wait in the buffer before they become a segment.
+    pub buffer_tokens: Option<u32>,
+    /// Seed of the power iteration's start.
+    pub seed: Option<u32>,
+    /// Threads to work on: 0 for as many as the machine has, 1 for the calling thread.
+    pub threads: Option<u32>,
+    /// What to do with NaN and infinities.
+    pub non_finite: Option<NonFinite>,
+}
+
+impl GearOptions {
+    /// Reads options from JSON.
+    ///
+    /// # Errors
+    /// `INVALID_OPTION` for a field that does not exist or has the wrong type.
+    pub fn from_json(json: &str) -> Result<Self> {
+        serde_json::from_str(json).map_err(|e| GearError::option(format!("options: {e}")))
+    }
+
+    /// The preset with these fields on top of it, checked.
+    ///
+    /// # Errors
+    /// `INVALID_OPTION` when the preset is unknown, a value is out of range, or a field has no effect on the preset.
+    pub fn resolve(&self) -> Result<GearConfig> {
+        let mut config = Preset::find(self.preset.as_deref().unwrap_or(Preset::DEFAULT))?.config();
+        if config.storage != Storage::Gear {
+            self.refuse_compression_fields(&config.preset)?;
+        }
+        macro_rules! take {
+            ($($field:ident),*) => { $(if let Some(value) = self.$field { config.$field = value; })* };
+        }
+        take!(bits, backbone, group_size, rank, power_iterations, sparsity, sinks);
+        take!(buffer_tokens, seed, threads, non_finite);
+        // A smaller rank for the prompt bounds the later ones too, unless they are given by themselves.
+        config.decode_rank = match (self.decode_rank, self.rank) {
+            (Some(decode), _) => decode,
+            (None, Some(rank)) => config.decode_rank.min(rank),
+            (None, None) => config.decode_rank,
+        };
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn refuse_compression_fields(&self, preset: &str) -> Result<()> {
+        let given = [
+            ("bits", self.bits.is_some()),
+            ("backbone", self.backbone.is_some()),
+            ("groupSize", self.group_size.is_some()),
+            ("rank", self.rank.is_some()),
+            ("decodeRank", self.decode_rank.is_some()),
+            ("powerIterations", self.power_iterations.is_some()),
+            ("sparsity", self.sparsity.is_some()),
+            ("sinks", self.sinks.is_some()),
+            ("bufferTokens", self.buffer_tokens.is_some()),
+        ];
+        match given.iter().find(|(_, is_given)| *is_given) {
+            Some((field, _)) => Err(GearError::option(format!(
+                "{field} is given with preset \"{preset}\", which does not compress; leave it out or choose another preset"
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A complete configuration of one tensor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GearConfig {
+    /// The preset that it started from.
+    pub preset: String,
+    /// How values are held.
+    pub storage: Storage,
+    /// See [`GearOptions::bits`].
+    pub bits: u32,
+    /// See [`GearOptions::backbone`].
+    pub backbone: Backbone,
+    /// See [`GearOptions::group_size`].
+    pub group_size: u32,
+    /// See [`GearOptions::rank`].
+    pub rank: u32,
+    /// See [`GearOptions::decode_rank`].
+    pub decode_rank: u32,
+    /// See [`GearOptions::power_iterations`].
+    pub power_iterations: u32,
+    /// See [`GearOptions::sparsity`].
+    pub sparsity: f64,
+    /// See [`GearOptions::sinks`].
+    pub sinks: u32,
+    /// See [`GearOptions::buffer_tokens`].
+    pub buffer_tokens: u32,
+    /// See [`GearOptions::seed`].
+    pub seed: u32,
+    /// See [`GearOptions::threads`].
+    pub threads: u32,
+    /// See [`GearOptions::non_finite`].
+    pub non_finite: NonFinite,
+}
+
+/// The longest segment; longer prompts become several. Bounds scratch memory and index widths.
+pub const MAX_SEGMENT_TOKENS: usize = 65_536;
+
+const MAX_RANK: u32 = 256;
+const MAX_POWER_ITERATIONS: u32 = 64;
+const MAX_SPARSITY: f64 = 0.5;
+const MAX_SINKS: u32 = 65_536;
+const MAX_THREADS: u32 = 256;
+const MAX_PRESET_NAME: usize = 64;
+
+impl GearConfig {
+    /// Checks every field's range.
+    ///
+    /// # Errors
+    /// `INVALID_OPTION` naming the field, its value and its range.
+    pub fn validate(&self) -> Result<()> {
+        if !matches!(self.bits, 2 | 3 | 4 | 8) {
+            return Err(GearError::option(format!("bits is {}; expected 2, 3, 4 or 8", self.bits)));
+        }
+        let ranges = [
+            ("groupSize", self.group_size, 1, MAX_SEGMENT_TOKENS as u32),
+            ("rank", self.rank, 0, MAX_RANK),
+            ("decodeRank", self.decode_rank, 0, MAX_RANK),
+            ("powerIterations", self.power_iterations, 1, MAX_POWER_ITERATIONS),
+            ("sinks", self.sinks, 0, MAX_SINKS),
+            ("bufferTokens", self.buffer_tokens, 1, MAX_SEGMENT_TOKENS as u32),
+            ("threads", self.threads, 0, MAX_THREADS),
+        ];
+        for (field, value, least, most) in ranges {
+            if !(least..=most).contains(&value) {
+                return Err(GearError::option(format!("{field} is {value}; expected {least} to {most}")));
+            }
+        }
+        if !(0.0..=MAX_SPARSITY).contains(&self.sparsity) {
+            return Err(GearError::option(format!(
+                "sparsity is {}; expected a fraction from 0 to {MAX_SPARSITY} (2 % is 0.02)",
+                self.sparsity
+            )));
+        }
+        if self.preset.len() > MAX_PRESET_NAME {
+            return Err(GearError::option("the preset's name is too long"));
+        }
+        Ok(())
+    }
+
+    /// Outliers on each side (largest, smallest) of a line of `n` values: `round(n·s/2)`, halves to even.
+    pub(crate) fn outliers_per_side(&self, n: usize) -> usize {
+        (n as f64 * self.sparsity / 2.0).round_ties_even() as usize
+    }
+}

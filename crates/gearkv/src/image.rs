@@ -1,0 +1,177 @@
+//! A tensor taken apart into plain byte sections, and put together again from sections that nobody vouches for.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use half::f16;
+
+use crate::config::{GearConfig, MAX_SEGMENT_TOKENS, Storage};
+use crate::error::{GearError, Result};
+use crate::raw::{RawTokens, f16_bytes, f16_from_bytes};
+use crate::segment::{Segment, SegmentLayout};
+use crate::shape::{KvShape, Role};
+use crate::tensor::{GearTensor, SegmentView};
+
+/// Everything that a tensor consists of. Arrays are little-endian bytes.
+pub struct TensorImage<'a> {
+    /// Keys or values.
+    pub role: Role,
+    /// Its shape, all tokens counted.
+    pub shape: KvShape,
+    /// Its configuration.
+    pub config: GearConfig,
+    /// Tokens among the sinks.
+    pub sink_tokens: usize,
+    /// `[sink_tokens, batch, heads, head_dim]`, float16 (float32 under that preset).
+    pub sinks: Cow<'a, [u8]>,
+    /// Tokens in the buffer.
+    pub buffer_tokens: usize,
+    /// As `sinks`.
+    pub buffer: Cow<'a, [u8]>,
+    /// Between sinks and buffer, in token order.
+    pub segments: Vec<SegmentImage<'a>>,
+}
+
+/// Everything that a segment consists of.
+pub struct SegmentImage<'a> {
+    /// Tokens compressed together.
+    pub tokens: usize,
+    /// How many of them still count.
+    pub visible: usize,
+    /// Rank of the low-rank part.
+    pub rank: usize,
+    /// Packed codes.
+    pub codes: Cow<'a, [u8]>,
+    /// All scales, then all zeros, float16.
+    pub scales: Cow<'a, [u8]>,
+    /// All factors A, then all factors B, float16.
+    pub factors: Cow<'a, [u8]>,
+    /// Indices of outliers.
+    pub outlier_indices: Cow<'a, [u8]>,
+    /// Values of outliers, float16.
+    pub outlier_values: Cow<'a, [u8]>,
+}
+
+fn joined<'a>(first: &'a [f16], second: &'a [f16]) -> Cow<'a, [u8]> {
+    let mut bytes = f16_bytes(first).into_owned();
+    bytes.extend_from_slice(&f16_bytes(second));
+    Cow::Owned(bytes)
+}
+
+impl GearTensor {
+    /// Its image, borrowing what it can.
+    pub fn image(&self) -> TensorImage<'_> {
+        let segments = self.segments().iter().map(|SegmentView { segment, visible }| SegmentImage {
+            tokens: segment.tokens(),
+            visible: *visible,
+            rank: segment.layout.rank,
+            codes: Cow::Borrowed(&segment.codes),
+            scales: joined(&segment.scales, &segment.zeros),
+            factors: joined(&segment.factor_a, &segment.factor_b),
+            outlier_indices: Cow::Borrowed(&segment.outlier_indices),
+            outlier_values: f16_bytes(&segment.outlier_values),
+        });
+        TensorImage {
+            role: self.role(),
+            shape: self.shape(),
+            config: self.config().clone(),
+            sink_tokens: self.sinks().tokens(),
+            sinks: self.sinks().bytes(),
+            buffer_tokens: self.buffer().tokens(),
+            buffer: self.buffer().bytes(),
+            segments: segments.collect(),
+        }
+    }
+
+    /// The tensor that an image describes. Every length, index and number is checked.
+    ///
+    /// # Errors
+    /// `CORRUPT_DATA` saying which part does not fit.
+    pub fn from_image(image: TensorImage<'_>) -> Result<Self> {
+        let TensorImage { role, shape, config, sink_tokens, sinks, buffer_tokens, buffer, segments } = image;
+        let as_corrupt = |e: GearError| GearError::corrupt(format!("damaged tensor: {e}"));
+        let shape = KvShape::new(shape.batch, shape.heads, shape.tokens, shape.head_dim).map_err(as_corrupt)?;
+        let gear = config.storage == Storage::Gear;
+        let mut tensor = Self::new(shape.batch, shape.heads, shape.head_dim, role, config).map_err(as_corrupt)?;
+        let most_sinks = if gear { tensor.config().sinks as usize } else { 0 };
+        let most_buffered = if gear { tensor.config().buffer_tokens as usize - 1 } else { shape.tokens };
+        let counts_fit = sink_tokens <= most_sinks
+            && buffer_tokens <= most_buffered
+            && (gear || segments.is_empty())
+            && (sink_tokens == most_sinks || (segments.is_empty() && (buffer_tokens == 0 || !gear)));
+        let visible = segments.iter().try_fold(sink_tokens, |n, s| n.checked_add(s.visible));
+        if !counts_fit || visible.and_then(|n| n.checked_add(buffer_tokens)) != Some(shape.tokens) {
+            return Err(GearError::corrupt("damaged tensor: its parts do not add up to its tokens"));
+        }
+        load_raw(tensor.raw_mut().0, &sinks, sink_tokens, "sinks")?;
+        load_raw(tensor.raw_mut().1, &buffer, buffer_tokens, "buffer")?;
+        for segment in segments {
+            let view = load_segment(&tensor, &segment)?;
+            tensor.push_segment(view);
+        }
+        Ok(tensor)
+    }
+}
+
+fn load_raw(raw: &mut RawTokens, bytes: &[u8], tokens: usize, what: &str) -> Result<()> {
+    if raw.load(bytes, tokens) {
+        Ok(())
+    } else {
+        Err(GearError::corrupt(format!("damaged tensor: its {what} are not {tokens} tokens of finite numbers")))
+    }
+}
+
+fn load_segment(tensor: &GearTensor, image: &SegmentImage<'_>) -> Result<SegmentView> {
+    let KvShape { batch, heads, head_dim, .. } = tensor.shape();
+    let SegmentImage { tokens, visible, rank, .. } = *image;
+    if tokens == 0 || tokens > MAX_SEGMENT_TOKENS || visible == 0 || visible > tokens {
+        return Err(GearError::corrupt(format!("damaged segment: {visible} of {tokens} tokens visible")));
+    }
+    // A segment of one token less than this shape was checked for can still be too large; codes are the smallest part.
+    let fits = batch.checked_mul(heads).and_then(|n| n.checked_mul(head_dim)).and_then(|n| n.checked_mul(tokens));
+    if fits.and_then(|n| n.checked_mul(8)).is_none_or(|n| n > isize::MAX as usize) {
+        return Err(GearError::corrupt("damaged segment: larger than this machine can address"));
+    }
+    let layout = SegmentLayout::new(tensor.config(), tensor.role(), batch, heads, tokens, head_dim, rank);
+    let wrong = |what: &str| GearError::corrupt(format!("damaged segment: its {what} do not fit its shape"));
+    if layout.rank != rank {
+        return Err(wrong("ranks"));
+    }
+    if image.codes.len() != layout.code_bytes() {
+        return Err(wrong("codes"));
+    }
+    let scales = finite(&image.scales, 2 * layout.scales()).ok_or_else(|| wrong("scales"))?;
+    let factors = finite(&image.factors, layout.factor_a() + layout.factor_b()).ok_or_else(|| wrong("factors"))?;
+    let values = finite(&image.outlier_values, layout.outliers()).ok_or_else(|| wrong("outlier values"))?;
+    let width = layout.index_width();
+    if image.outlier_indices.len() != layout.outliers() * width.bytes() {
+        return Err(wrong("outlier indices"));
+    }
+    for line in 0..layout.batch * layout.lines_per_item() {
+        let mut least = 0;
+        for i in line * layout.per_line..(line + 1) * layout.per_line {
+            let index = width.get(&image.outlier_indices, i);
+            if index < least || index >= layout.line_length() {
+                return Err(wrong("outlier indices"));
+            }
+            least = index + 1;
+        }
+    }
+    let (scales, zeros) = scales.split_at(layout.scales());
+    let (factor_a, factor_b) = factors.split_at(layout.factor_a());
+    let segment = Segment {
+        layout,
+        codes: image.codes.as_ref().into(),
+        scales: scales.into(),
+        zeros: zeros.into(),
+        factor_a: factor_a.into(),
+        factor_b: factor_b.into(),
+        outlier_indices: image.outlier_indices.as_ref().into(),
+        outlier_values: values.into(),
+    };
+    Ok(SegmentView { segment: Arc::new(segment), visible })
+}
+
+fn finite(bytes: &[u8], count: usize) -> Option<Vec<f16>> {
+    f16_from_bytes(bytes, count).filter(|values| values.iter().all(|x| x.is_finite()))
+}

@@ -1,0 +1,48 @@
+//! GEAR: near-lossless compression of a language model's key-value cache (arXiv 2403.05527).
+//!
+//! `X ≈ D̂ + L + S`: a low-bit quantized backbone, a low-rank approximation of what it leaves over, and a sparse matrix of
+//! outliers, behind a buffer of the newest tokens. No I/O, no FFI.
+//!
+//! ```
+//! use gearkv::{AttendOptions, CacheShape, GearCache, GearOptions, KvSlice, NEVER};
+//!
+//! let config = GearOptions { preset: Some("gear-4".into()), ..Default::default() }.resolve()?;
+//! let shape = CacheShape { layers: 1, batch: 1, kv_heads: 2, head_dim: 64 };
+//! let mut cache = GearCache::new(shape, config.clone(), config)?;
+//! let tokens = vec![0.5; 2 * 100 * 64];
+//! cache.append(0, KvSlice::F32(&tokens), KvSlice::F32(&tokens), 100, NEVER)?;
+//! let query = vec![0.1; 4 * 64];
+//! let mut out = vec![0.0; 4 * 64];
+//! cache.attend(0, KvSlice::F32(&query), 1, &AttendOptions::new(4), &mut out, NEVER)?;
+//! assert!((out[0] - 0.5).abs() < 1e-3);
+//! # Ok::<(), gearkv::GearError>(())
+//! ```
+
+mod attention;
+mod backbone;
+mod cache;
+mod config;
+mod error;
+mod image;
+mod input;
+mod lowrank;
+mod outliers;
+mod parallel;
+mod preset;
+mod raw;
+mod segment;
+mod shape;
+mod simd;
+mod tensor;
+
+pub use attention::AttendOptions;
+pub use cache::{CacheShape, GearCache};
+pub use config::{Backbone, GearConfig, GearOptions, MAX_SEGMENT_TOKENS, NonFinite, Storage};
+pub use error::{Cancel, ErrorCode, GearError, NEVER, Result};
+pub use half::f16;
+pub use image::{SegmentImage, TensorImage};
+pub use input::f16_slice;
+pub use preset::{Preset, preset_names};
+pub use shape::{KvShape, KvSlice, MAX_EXTENT, Role};
+pub use simd::simd_level;
+pub use tensor::{GearTensor, Parts};

@@ -1,0 +1,153 @@
+//! `L = A Bᵀ`: a low-rank approximation of what quantization left over (paper, section 3, "low-rank approximation").
+//!
+//! Per head and batch item, by power iteration on the residual `R`, `[tokens, head_dim]`:
+//! `A = R B`, `B = Rᵀ A`, a few passes, the last with orthonormal columns. `R` is zero at outliers.
+//!
+//! Factors are stored one row a rank (`A: [rank, tokens]`, `B: [rank, head_dim]`), in float16. The norm of each pair is
+//! shared evenly between the two, so that neither underflows nor overflows.
+
+use rand_core::{Rng, SeedableRng};
+use rand_pcg::Pcg32;
+
+use crate::simd;
+
+/// Factors in float32 that are already rounded to float16.
+pub(crate) struct Factors {
+    /// `[rank, tokens]`
+    pub a: Vec<f32>,
+    /// `[rank, head_dim]`
+    pub b: Vec<f32>,
+}
+
+/// The largest rank that a `[tokens, dim]` matrix can use.
+pub(crate) fn usable_rank(rank: usize, tokens: usize, dim: usize) -> usize {
+    rank.min(tokens).min(dim)
+}
+
+/// Power iteration with the same start for every head and batch item, so that no item depends on its neighbours.
+pub(crate) fn power_iteration(residual: &[f32], dim: usize, rank: usize, passes: usize, seed: u32) -> Factors {
+    let tokens = residual.len() / dim;
+    let mut rng = Pcg32::seed_from_u64(u64::from(seed));
+    let mut b: Vec<f32> = (0..rank * dim).map(|_| (rng.next_u32() >> 8) as f32 / (1u32 << 24) as f32).collect();
+    let mut a = vec![0.0; rank * tokens];
+    for pass in 1..=passes {
+        let last = pass == passes;
+        if last {
+            orthonormalize(&mut b, dim);
+        }
+        simd::dot_rows(residual, dim, &b, &mut a, tokens);
+        if last {
+            orthonormalize(&mut a, tokens);
+        } else {
+            normalize_largest(&mut a, tokens);
+        }
+        b.fill(0.0);
+        simd::weigh_rows(residual, dim, &a, tokens, &mut b);
+    }
+    balance(&mut a, tokens, &mut b, dim);
+    simd::round_to_f16(&mut a);
+    simd::round_to_f16(&mut b);
+    Factors { a, b }
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut out = [0.0];
+    simd::dot_rows(a, a.len(), b, &mut out, 1);
+    out[0]
+}
+
+/// Scales each vector to a largest magnitude of 1: a change of length that the span does not see, against overflow.
+fn normalize_largest(vectors: &mut [f32], len: usize) {
+    for vector in vectors.chunks_exact_mut(len) {
+        let largest = simd::largest_magnitude(vector);
+        if largest > 0.0 {
+            let inverse = 1.0 / largest;
+            // A subnormal's inverse is infinite; such a vector is as good as zero.
+            if inverse.is_finite() {
+                vector.iter_mut().for_each(|x| *x *= inverse);
+            } else {
+                vector.fill(0.0);
+            }
+        }
+    }
+}
+
+/// Gram-Schmidt, each projection done twice for accuracy. A vector that depends on those before it becomes zero.
+fn orthonormalize(vectors: &mut [f32], len: usize) {
+    /// What is left of a dependent vector is rounding noise of about this share of its length.
+    const DEPENDENT: f32 = 1e-5;
+    normalize_largest(vectors, len);
+    for j in 0..vectors.len() / len {
+        let (done, rest) = vectors.split_at_mut(j * len);
+        let vector = &mut rest[..len];
+        let before = dot(vector, vector).sqrt();
+        for _ in 0..2 {
+            for other in done.chunks_exact(len) {
+                let along = dot(vector, other);
+                simd::accumulate_rows(&[-along], other, vector);
+            }
+        }
+        let norm = dot(vector, vector).sqrt();
+        if norm > DEPENDENT * before {
+            vector.iter_mut().for_each(|x| *x /= norm);
+        } else {
+            vector.fill(0.0);
+        }
+    }
+}
+
+fn balance(a: &mut [f32], tokens: usize, b: &mut [f32], dim: usize) {
+    for (a, b) in a.chunks_exact_mut(tokens).zip(b.chunks_exact_mut(dim)) {
+        // `a` has length 1 or 0, so the pair's whole norm is in `b`.
+        let root = dot(b, b).sqrt().sqrt();
+        if root > 0.0 && root.is_finite() {
+            a.iter_mut().for_each(|x| *x *= root);
+            b.iter_mut().for_each(|x| *x /= root);
+        } else {
+            a.fill(0.0);
+            b.fill(0.0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rank_two(tokens: usize, dim: usize) -> Vec<f32> {
+        (0..tokens * dim)
+            .map(|i| {
+                let (t, d) = ((i / dim) as f32, (i % dim) as f32);
+                (t * 0.37).sin() * (d * 0.11).cos() + 0.25 * (t * 1.3).cos() * (d * 0.7).sin()
+            })
+            .collect()
+    }
+
+    fn error_after(residual: &[f32], dim: usize, rank: usize) -> f32 {
+        let factors = power_iteration(residual, dim, rank, 3, 7);
+        let tokens = residual.len() / dim;
+        let mut left: Vec<f32> = residual.iter().map(|x| -x).collect();
+        simd::add_low_rank(&mut left, dim, &factors.a, tokens, &factors.b);
+        dot(&left, &left).sqrt()
+    }
+
+    #[test]
+    fn a_matrix_of_rank_two_is_recovered_by_rank_two() {
+        let residual = rank_two(50, 21);
+        let whole = dot(&residual, &residual).sqrt();
+        assert!(error_after(&residual, 21, 2) < 2e-3 * whole);
+        assert!(error_after(&residual, 21, 1) > 0.1 * whole);
+        assert!(error_after(&residual, 21, 5) < 2e-3 * whole);
+    }
+
+    #[test]
+    fn nothing_is_made_of_nothing_and_scale_does_not_matter() {
+        let factors = power_iteration(&[0.0; 12], 3, 2, 3, 0);
+        assert!(factors.a.iter().chain(&factors.b).all(|x| *x == 0.0));
+        for scale in [1e-6, 3e4] {
+            let residual: Vec<f32> = rank_two(40, 16).iter().map(|x| x * scale).collect();
+            let whole = dot(&residual, &residual).sqrt();
+            assert!(error_after(&residual, 16, 2) < 5e-2 * whole, "scale {scale}");
+        }
+    }
+}

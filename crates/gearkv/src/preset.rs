@@ -1,0 +1,132 @@
+//! Named configurations.
+//!
+//! `paper-*` repeat the paper's best rows (KIVI backbone, 2 % outliers, rank 4 for the prompt and 2 later); the bare
+//! backbones are its baselines; `gear-*` are the best that is known here, at present the paper's with attention sinks.
+
+use crate::config::{Backbone, GearConfig, NonFinite, Storage};
+use crate::error::{GearError, Result};
+
+const PAPER_RANK: u32 = 4;
+const PAPER_DECODE_RANK: u32 = 2;
+const PAPER_SPARSITY: f64 = 0.02;
+const PAPER_POWER_ITERATIONS: u32 = 3;
+/// The paper's n_b, for the backbone whose K groups take the whole segment whatever its length.
+const PAPER_BUFFER_TOKENS: u32 = 20;
+/// The paper's groups; a buffer of the same length fills them exactly.
+const GROUP_SIZE: u32 = 64;
+const SINKS: u32 = 4;
+
+#[derive(Clone, Copy)]
+enum Recipe {
+    Backbone(Backbone),
+    PaperGear { sparsity: f64 },
+    Gear { sparsity: f64 },
+    Uncompressed(Storage),
+}
+
+/// A named configuration.
+#[derive(Clone, Copy)]
+pub struct Preset {
+    name: &'static str,
+    bits: u32,
+    recipe: Recipe,
+}
+
+const fn preset(name: &'static str, bits: u32, recipe: Recipe) -> Preset {
+    Preset { name, bits, recipe }
+}
+
+const COUNT: usize = 18;
+const PRESETS: [Preset; COUNT] = [
+    preset("gear-4", 4, Recipe::Gear { sparsity: PAPER_SPARSITY }),
+    preset("gear-3", 3, Recipe::Gear { sparsity: PAPER_SPARSITY }),
+    preset("gear-2", 2, Recipe::Gear { sparsity: PAPER_SPARSITY }),
+    preset("gear-l-4", 4, Recipe::Gear { sparsity: 0.0 }),
+    preset("gear-l-2", 2, Recipe::Gear { sparsity: 0.0 }),
+    preset("paper-gear-4", 4, Recipe::PaperGear { sparsity: PAPER_SPARSITY }),
+    preset("paper-gear-2", 2, Recipe::PaperGear { sparsity: PAPER_SPARSITY }),
+    preset("paper-gear-l-4", 4, Recipe::PaperGear { sparsity: 0.0 }),
+    preset("paper-gear-l-2", 2, Recipe::PaperGear { sparsity: 0.0 }),
+    preset("kivi-4", 4, Recipe::Backbone(Backbone::Kivi)),
+    preset("kivi-2", 2, Recipe::Backbone(Backbone::Kivi)),
+    preset("kcvt-4", 4, Recipe::Backbone(Backbone::Kcvt)),
+    preset("kcvt-2", 2, Recipe::Backbone(Backbone::Kcvt)),
+    preset("uniform-8", 8, Recipe::Backbone(Backbone::Uniform)),
+    preset("uniform-4", 4, Recipe::Backbone(Backbone::Uniform)),
+    preset("uniform-2", 2, Recipe::Backbone(Backbone::Uniform)),
+    preset("float16", 8, Recipe::Uncompressed(Storage::Float16)),
+    preset("float32", 8, Recipe::Uncompressed(Storage::Float32)),
+];
+
+const NAMES: [&str; COUNT] = {
+    let mut names = [""; COUNT];
+    let mut i = 0;
+    while i < COUNT {
+        names[i] = PRESETS[i].name;
+        i += 1;
+    }
+    names
+};
+
+/// The names of all presets, best first.
+pub fn preset_names() -> &'static [&'static str] {
+    &NAMES
+}
+
+impl Preset {
+    /// What an empty set of options means.
+    pub const DEFAULT: &'static str = "gear-4";
+
+    /// The preset of this name.
+    ///
+    /// # Errors
+    /// `INVALID_OPTION` listing the names there are.
+    pub fn find(name: &str) -> Result<Self> {
+        PRESETS
+            .iter()
+            .find(|p| p.name == name)
+            .copied()
+            .ok_or_else(|| GearError::option(format!("preset is {name:?}; expected one of {}", NAMES.join(", "))))
+    }
+
+    /// Its complete configuration.
+    pub fn config(&self) -> GearConfig {
+        let mut config = GearConfig {
+            preset: self.name.to_owned(),
+            storage: Storage::Gear,
+            bits: self.bits,
+            backbone: Backbone::Kivi,
+            group_size: GROUP_SIZE,
+            rank: 0,
+            decode_rank: 0,
+            power_iterations: PAPER_POWER_ITERATIONS,
+            sparsity: 0.0,
+            sinks: 0,
+            buffer_tokens: GROUP_SIZE,
+            seed: 0,
+            threads: 0,
+            non_finite: NonFinite::Reject,
+        };
+        match self.recipe {
+            Recipe::Backbone(backbone) => {
+                config.backbone = backbone;
+                if backbone == Backbone::Kcvt {
+                    config.buffer_tokens = PAPER_BUFFER_TOKENS;
+                }
+            }
+            Recipe::PaperGear { sparsity } => {
+                config.rank = PAPER_RANK;
+                config.decode_rank = PAPER_DECODE_RANK;
+                config.sparsity = sparsity;
+            }
+            Recipe::Gear { sparsity } => {
+                config.rank = PAPER_RANK;
+                config.decode_rank = PAPER_DECODE_RANK;
+                config.sparsity = sparsity;
+                config.sinks = SINKS;
+            }
+            Recipe::Uncompressed(storage) => config.storage = storage,
+        }
+        config
+    }
+}

@@ -1,0 +1,143 @@
+//! A block of a segment's rows, back in float32; and its parts, one by one, for attention.
+
+use half::f16;
+
+use crate::backbone;
+use crate::shape::Role;
+use crate::simd;
+
+use super::Segment;
+
+/// Scratch for the factors of one plane of one segment, kept from block to block.
+#[derive(Default)]
+pub(crate) struct BlockScratch {
+    /// `[rank, tokens of the block]`
+    pub a: Vec<f32>,
+    /// `[rank, head_dim]`
+    pub b: Vec<f32>,
+}
+
+/// How far each channel's list of K outliers has been read: blocks come in token order, so no entry is looked at twice.
+pub(crate) struct KeyCursor {
+    next: Vec<u32>,
+}
+
+impl KeyCursor {
+    pub fn new(dim: usize) -> Self {
+        Self { next: vec![0; dim] }
+    }
+}
+
+impl Segment {
+    fn item_head(&self, plane: usize) -> (usize, usize) {
+        (plane / self.layout.heads, plane % self.layout.heads)
+    }
+
+    /// `D̂` of the tokens from `first` on, as many as `out` (`[tokens, head_dim]`) holds.
+    pub fn backbone_rows(&self, plane: usize, first: usize, out: &mut [f32]) {
+        let layout = &self.layout;
+        let (item, head) = self.item_head(plane);
+        let range = layout.head_scale_range(head);
+        let base = item * layout.scales_per_item();
+        let range = base + range.start..base + range.end;
+        let bytes = layout.row_bytes();
+        let start = plane * layout.head_code_bytes() + first * bytes;
+        let packed = &self.codes[start..start + out.len() / layout.dim * bytes];
+        let scales = (&self.scales[range.clone()], &self.zeros[range]);
+        backbone::dequantize(layout.grouping, scales, first, packed, layout.dim, layout.bits, out);
+    }
+
+    /// Loads the factors of tokens `first..first + tokens` of one plane.
+    pub fn load_factors(&self, plane: usize, first: usize, tokens: usize, scratch: &mut BlockScratch) {
+        let layout = &self.layout;
+        let rank = layout.rank;
+        scratch.a.resize(rank * tokens, 0.0);
+        scratch.b.resize(rank * layout.dim, 0.0);
+        for r in 0..rank {
+            let row = (plane * rank + r) * layout.tokens + first;
+            simd::widen(&self.factor_a[row..row + tokens], &mut scratch.a[r * tokens..(r + 1) * tokens]);
+        }
+        let b = plane * rank * layout.dim;
+        simd::widen(&self.factor_b[b..b + rank * layout.dim], &mut scratch.b);
+    }
+
+    /// Calls `f(token − first, channel, value)` for each outlier of one K plane in tokens `first..first + tokens`.
+    /// Blocks must be visited in token order with the same cursor.
+    pub fn for_each_key_outlier(
+        &self,
+        plane: usize,
+        first: usize,
+        tokens: usize,
+        cursor: &mut KeyCursor,
+        mut f: impl FnMut(usize, usize, f32),
+    ) {
+        let layout = &self.layout;
+        let (per_line, width) = (layout.per_line, layout.index_width());
+        if per_line == 0 {
+            return;
+        }
+        let end = first + tokens;
+        for (d, next) in cursor.next.iter_mut().enumerate() {
+            let line = (plane * layout.dim + d) * per_line;
+            while (*next as usize) < per_line {
+                let at = line + *next as usize;
+                let token = width.get(&self.outlier_indices, at);
+                if token >= end {
+                    break;
+                }
+                if token >= first {
+                    f(token - first, d, f16_to_f32(self.outlier_values[at]));
+                }
+                *next += 1;
+            }
+        }
+    }
+
+    /// Calls `f(token − first, channel, value)` for each outlier of one V plane in tokens `first..first + tokens`.
+    pub fn for_each_value_outlier(
+        &self,
+        plane: usize,
+        first: usize,
+        tokens: usize,
+        mut f: impl FnMut(usize, usize, f32),
+    ) {
+        let layout = &self.layout;
+        let (per_line, width) = (layout.per_line, layout.index_width());
+        let (item, head) = self.item_head(plane);
+        let own = head * layout.dim..(head + 1) * layout.dim;
+        for t in 0..tokens {
+            let line = (item * layout.tokens + first + t) * per_line;
+            for at in line..line + per_line {
+                let index = width.get(&self.outlier_indices, at);
+                if own.contains(&index) {
+                    f(t, index - own.start, f16_to_f32(self.outlier_values[at]));
+                }
+            }
+        }
+    }
+
+    /// `D̂ + L + S` of the first tokens of one plane, as many as `out` (`[tokens, head_dim]`) holds.
+    pub fn decompress_plane(&self, plane: usize, out: &mut [f32]) {
+        let layout = &self.layout;
+        let dim = layout.dim;
+        let tokens = out.len() / dim;
+        self.backbone_rows(plane, 0, out);
+        if layout.rank > 0 {
+            let mut scratch = BlockScratch::default();
+            self.load_factors(plane, 0, tokens, &mut scratch);
+            simd::add_low_rank(out, dim, &scratch.a, tokens, &scratch.b);
+        }
+        match layout.role {
+            Role::Key => {
+                let mut cursor = KeyCursor::new(dim);
+                self.for_each_key_outlier(plane, 0, tokens, &mut cursor, |t, d, value| out[t * dim + d] += value);
+            }
+            Role::Value => self.for_each_value_outlier(plane, 0, tokens, |t, d, value| out[t * dim + d] += value),
+        }
+    }
+}
+
+#[inline(always)]
+fn f16_to_f32(x: f16) -> f32 {
+    x.to_f32()
+}

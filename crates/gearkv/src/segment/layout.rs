@@ -1,0 +1,119 @@
+//! How long each array of a segment is: a function of the configuration and the shape, and of nothing else.
+
+use crate::backbone::Grouping;
+use crate::config::GearConfig;
+use crate::lowrank;
+use crate::shape::Role;
+use crate::simd;
+
+use super::sparse::IndexWidth;
+
+/// Shape and parameters of one segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SegmentLayout {
+    pub role: Role,
+    pub batch: usize,
+    pub heads: usize,
+    pub tokens: usize,
+    pub dim: usize,
+    pub bits: u32,
+    pub grouping: Grouping,
+    pub rank: usize,
+    /// Outliers of a line: twice the number on each side.
+    pub per_line: usize,
+}
+
+impl SegmentLayout {
+    pub fn new(
+        config: &GearConfig,
+        role: Role,
+        batch: usize,
+        heads: usize,
+        tokens: usize,
+        dim: usize,
+        rank: usize,
+    ) -> Self {
+        let line = match role {
+            Role::Key => tokens,
+            Role::Value => heads * dim,
+        };
+        Self {
+            role,
+            batch,
+            heads,
+            tokens,
+            dim,
+            bits: config.bits,
+            grouping: Grouping::of(config.backbone, role, config.group_size as usize, tokens),
+            rank: lowrank::usable_rank(rank, tokens, dim),
+            per_line: 2 * config.outliers_per_side(line),
+        }
+    }
+
+    pub fn planes(&self) -> usize {
+        self.batch * self.heads
+    }
+
+    pub fn row_bytes(&self) -> usize {
+        simd::row_bytes(self.dim, self.bits)
+    }
+
+    pub fn head_code_bytes(&self) -> usize {
+        self.tokens * self.row_bytes()
+    }
+
+    pub fn code_bytes(&self) -> usize {
+        self.planes() * self.head_code_bytes()
+    }
+
+    pub fn scales_per_item(&self) -> usize {
+        self.grouping.scales_per_item(self.heads, self.tokens, self.dim)
+    }
+
+    /// Where head `h` of one item finds its scales among the item's.
+    pub fn head_scale_range(&self, h: usize) -> std::ops::Range<usize> {
+        match self.grouping {
+            Grouping::TokenAllHeads => 0..self.tokens,
+            _ => {
+                let n = self.grouping.scales_per_head(self.tokens, self.dim);
+                h * n..(h + 1) * n
+            }
+        }
+    }
+
+    pub fn scales(&self) -> usize {
+        self.batch * self.scales_per_item()
+    }
+
+    pub fn factor_a(&self) -> usize {
+        self.planes() * self.rank * self.tokens
+    }
+
+    pub fn factor_b(&self) -> usize {
+        self.planes() * self.rank * self.dim
+    }
+
+    /// Lines of one batch item.
+    pub fn lines_per_item(&self) -> usize {
+        match self.role {
+            Role::Key => self.heads * self.dim,
+            Role::Value => self.tokens,
+        }
+    }
+
+    /// Values of a line: what an outlier's index is smaller than.
+    pub fn line_length(&self) -> usize {
+        match self.role {
+            Role::Key => self.tokens,
+            Role::Value => self.heads * self.dim,
+        }
+    }
+
+    pub fn outliers(&self) -> usize {
+        self.batch * self.lines_per_item() * self.per_line
+    }
+
+    pub fn index_width(&self) -> IndexWidth {
+        IndexWidth::for_line(self.line_length())
+    }
+}

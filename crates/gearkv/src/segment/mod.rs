@@ -1,0 +1,46 @@
+//! One run of tokens as `D̂ + L + S`. What a segment holds never changes; a tensor may show fewer of its tokens.
+
+mod decode;
+mod encode;
+mod layout;
+mod sparse;
+
+use half::f16;
+
+pub(crate) use decode::{BlockScratch, KeyCursor};
+pub(crate) use encode::{Rows, encode};
+pub(crate) use layout::SegmentLayout;
+
+/// What one segment keeps beside its arrays, on every target. Asserted below.
+pub(crate) const SEGMENT_HEADER_BYTES: usize = 224;
+
+/// One compressed run of tokens of all heads and batch items.
+pub(crate) struct Segment {
+    pub layout: SegmentLayout,
+    /// `[batch, heads, tokens, row_bytes]`
+    pub codes: Box<[u8]>,
+    /// Per batch item; within it see [`crate::backbone::HeadScales`].
+    pub scales: Box<[f16]>,
+    /// As `scales`.
+    pub zeros: Box<[f16]>,
+    /// `[batch, heads, rank, tokens]`
+    pub factor_a: Box<[f16]>,
+    /// `[batch, heads, rank, head_dim]`
+    pub factor_b: Box<[f16]>,
+    /// K: `[batch, heads, head_dim, per_line]` token indices. V: `[batch, tokens, per_line]` indices `head · head_dim + channel`.
+    pub outlier_indices: Box<[u8]>,
+    /// As `outlier_indices`.
+    pub outlier_values: Box<[f16]>,
+}
+
+/// The two reference counts in front of what an `Arc` holds.
+const ARC_COUNTS: usize = 2 * size_of::<usize>();
+const _: () =
+    assert!(size_of::<Segment>() + ARC_COUNTS + size_of::<crate::tensor::SegmentView>() <= SEGMENT_HEADER_BYTES);
+
+impl Segment {
+    /// Tokens that were compressed together.
+    pub fn tokens(&self) -> usize {
+        self.layout.tokens
+    }
+}

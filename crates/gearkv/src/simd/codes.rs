@@ -1,0 +1,161 @@
+//! Quantize, pack, unpack and dequantize rows of codes.
+//!
+//! A row is a little-endian bit stream: code `i` occupies bits `[i·b, (i+1)·b)`, and the row is padded to a whole byte.
+//! Eight codes are always `b` bytes, so the loops work on eight codes at a time whatever `b` is.
+
+use multiversion::multiversion;
+
+/// Adding 2²³ to a float in `[0, 2²³)` leaves its value, rounded half to even, in the mantissa's low bits.
+const ROUNDING: f32 = 8_388_608.0;
+const STEP: usize = 8;
+
+/// Bytes of one packed row of `dim` codes.
+pub(crate) fn row_bytes(dim: usize, bits: u32) -> usize {
+    (dim * bits as usize).div_ceil(8)
+}
+
+/// Codes of the rows of `x` (`[rows, scale.len()]`), one byte each: `clamp(round((x − zero) · inverse), 0, levels)`.
+/// With `residual`, `x` becomes `x − (code · scale + zero)`.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(crate) fn quantize_rows(
+    x: &mut [f32],
+    scale: &[f32],
+    inverse: &[f32],
+    zero: &[f32],
+    levels: f32,
+    codes: &mut [u8],
+    residual: bool,
+) {
+    let dim = scale.len();
+    let (inverse, zero) = (&inverse[..dim], &zero[..dim]);
+    for (x, codes) in x.chunks_exact_mut(dim).zip(codes.chunks_exact_mut(dim)) {
+        for i in 0..dim {
+            let v = (x[i] - zero[i]) * inverse[i];
+            let v = if v > 0.0 { v } else { 0.0 };
+            let v = if v < levels { v } else { levels };
+            let rounded = v + ROUNDING;
+            codes[i] = rounded.to_bits() as u8;
+            if residual {
+                x[i] -= (rounded - ROUNDING) * scale[i] + zero[i];
+            }
+        }
+    }
+}
+
+/// Packs rows of `dim` one-byte codes into rows of `row_bytes(dim, bits)` bytes.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(crate) fn pack_rows(codes: &[u8], dim: usize, bits: u32, packed: &mut [u8]) {
+    match bits {
+        2 => pack::<2>(codes, dim, packed),
+        3 => pack::<3>(codes, dim, packed),
+        4 => pack::<4>(codes, dim, packed),
+        _ => packed.copy_from_slice(codes),
+    }
+}
+
+#[inline(always)]
+fn pack<const BITS: usize>(codes: &[u8], dim: usize, packed: &mut [u8]) {
+    let bytes = row_bytes(dim, BITS as u32);
+    for (codes, packed) in codes.chunks_exact(dim).zip(packed.chunks_exact_mut(bytes)) {
+        let (eights, rest) = codes.as_chunks::<STEP>();
+        let mut words = packed.chunks_mut(BITS);
+        for (eight, word) in eights.iter().zip(&mut words) {
+            let mut bits = 0u32;
+            for (i, &code) in eight.iter().enumerate() {
+                bits |= u32::from(code) << (i * BITS);
+            }
+            word.copy_from_slice(&bits.to_le_bytes()[..BITS]);
+        }
+        if let Some(word) = words.next() {
+            let mut bits = 0u32;
+            for (i, &code) in rest.iter().enumerate() {
+                bits |= u32::from(code) << (i * BITS);
+            }
+            let n = word.len();
+            word.copy_from_slice(&bits.to_le_bytes()[..n]);
+        }
+    }
+}
+
+/// `out[row][i] = code[row][i] · scale[i] + zero[i]` for packed rows of `scale.len()` codes.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(crate) fn dequantize_rows(packed: &[u8], bits: u32, scale: &[f32], zero: &[f32], out: &mut [f32]) {
+    match bits {
+        2 => dequantize::<2>(packed, scale, zero, out),
+        3 => dequantize::<3>(packed, scale, zero, out),
+        4 => dequantize::<4>(packed, scale, zero, out),
+        _ => dequantize_bytes(packed, scale, zero, out),
+    }
+}
+
+#[inline(always)]
+fn dequantize<const BITS: usize>(packed: &[u8], scale: &[f32], zero: &[f32], out: &mut [f32]) {
+    let dim = scale.len();
+    let bytes = row_bytes(dim, BITS as u32);
+    let mask = (1u32 << BITS) - 1;
+    let (scales, scale_rest) = scale.as_chunks::<STEP>();
+    let (zeros, zero_rest) = zero.as_chunks::<STEP>();
+    for (packed, out) in packed.chunks_exact(bytes).zip(out.chunks_exact_mut(dim)) {
+        let (words, tail) = packed.split_at(scales.len() * BITS);
+        let (eights, rest) = out.as_chunks_mut::<STEP>();
+        let words = words.as_chunks::<BITS>().0;
+        for (((word, eight), scale), zero) in words.iter().zip(eights).zip(scales).zip(zeros) {
+            let mut le = [0u8; 4];
+            le[..BITS].copy_from_slice(word);
+            let bits = u32::from_le_bytes(le);
+            for i in 0..STEP {
+                let code = ((bits >> (i * BITS)) & mask) as i32;
+                eight[i] = code as f32 * scale[i] + zero[i];
+            }
+        }
+        if !rest.is_empty() {
+            let mut le = [0u8; 4];
+            le[..tail.len()].copy_from_slice(tail);
+            let bits = u32::from_le_bytes(le);
+            for (i, x) in rest.iter_mut().enumerate() {
+                let code = ((bits >> (i * BITS)) & mask) as i32;
+                *x = code as f32 * scale_rest[i] + zero_rest[i];
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn dequantize_bytes(packed: &[u8], scale: &[f32], zero: &[f32], out: &mut [f32]) {
+    let dim = scale.len();
+    let zero = &zero[..dim];
+    for (packed, out) in packed.chunks_exact(dim).zip(out.chunks_exact_mut(dim)) {
+        for i in 0..dim {
+            out[i] = f32::from(packed[i]) * scale[i] + zero[i];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_survive_packing_at_every_width_and_length() {
+        for bits in [2u32, 3, 4, 8] {
+            for dim in 1..40 {
+                let codes: Vec<u8> = (0..3 * dim).map(|i| (i * 37 + 11) as u8 & ((1u16 << bits) - 1) as u8).collect();
+                let mut packed = vec![0xAA; 3 * row_bytes(dim, bits)];
+                pack_rows(&codes, dim, bits, &mut packed);
+                let mut out = vec![0.0; 3 * dim];
+                dequantize_rows(&packed, bits, &vec![2.0; dim], &vec![1.0; dim], &mut out);
+                let expected: Vec<f32> = codes.iter().map(|&c| f32::from(c) * 2.0 + 1.0).collect();
+                assert_eq!(out, expected, "bits {bits}, dim {dim}");
+            }
+        }
+    }
+
+    #[test]
+    fn codes_round_half_to_even_and_clamp() {
+        let mut x = [0.5, 1.5, 2.5, -3.0, 99.0];
+        let mut codes = [0; 5];
+        quantize_rows(&mut x, &[1.0; 5], &[1.0; 5], &[0.0; 5], 15.0, &mut codes, true);
+        assert_eq!(codes, [0, 2, 2, 0, 15]);
+        assert_eq!(x, [0.5, -0.5, 0.5, -3.0, 84.0]);
+    }
+}

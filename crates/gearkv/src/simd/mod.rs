@@ -1,0 +1,46 @@
+//! The hot loops, written so that the compiler vectorizes them, and compiled once for each instruction set.
+//!
+//! Every loop adds in a fixed order over a fixed number of lanes, and nothing is contracted to a fused multiply-add, so
+//! each instruction set gives the same bits. The set is chosen once, at run time, by `multiversion`; on wasm and
+//! aarch64 the target's own baseline (SIMD128, NEON) is used.
+
+mod codes;
+mod convert;
+mod linear;
+mod range;
+
+pub(crate) use codes::{dequantize_rows, pack_rows, quantize_rows, row_bytes};
+pub(crate) use convert::{exp_in_place, largest_magnitude, narrow, round_to_f16, widen};
+pub(crate) use linear::{accumulate_rows, add_low_rank, dot_rows, weigh_rows};
+pub(crate) use range::{column_range, row_range};
+
+/// Lanes of every reduction: one AVX-512 register, two AVX2 registers, four SIMD128 or NEON registers.
+pub(crate) const LANES: usize = 16;
+
+/// The instruction set that the hot loops run on: `avx512`, `avx2`, `simd128`, `neon` or `scalar`.
+pub fn simd_level() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let avx512 = std::arch::is_x86_feature_detected!("avx512f")
+            && std::arch::is_x86_feature_detected!("avx512bw")
+            && std::arch::is_x86_feature_detected!("avx512dq")
+            && std::arch::is_x86_feature_detected!("avx512vl");
+        if avx512 {
+            return "avx512";
+        }
+        if std::arch::is_x86_feature_detected!("avx2") {
+            return "avx2";
+        }
+        "scalar"
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        if cfg!(target_feature = "simd128") {
+            "simd128"
+        } else if cfg!(target_feature = "neon") {
+            "neon"
+        } else {
+            "scalar"
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! One K or V tensor: sinks, then segments, then the buffer, in token order.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::config::{GearConfig, MAX_SEGMENT_TOKENS, Storage};
+use crate::error::{Cancel, GearError, Result, check};
+use crate::input::{self, InputRows};
+use crate::parallel;
+use crate::raw::RawTokens;
+use crate::segment::{self, Rows, SEGMENT_HEADER_BYTES, Segment, SegmentLayout};
+use crate::shape::{KvShape, KvSlice, Role};
+
+/// What a tensor keeps beside its arrays, on every target. Asserted below.
+pub(crate) const TENSOR_HEADER_BYTES: usize = 320;
+
+/// A segment, of which the first `visible` tokens count: truncating hides tokens, it does not compress again.
+#[derive(Clone)]
+pub(crate) struct SegmentView {
+    pub segment: Arc<Segment>,
+    pub visible: usize,
+}
+
+/// A compressed K or V tensor. Cloning shares the segments.
+#[derive(Clone)]
+pub struct GearTensor {
+    batch: usize,
+    heads: usize,
+    dim: usize,
+    role: Role,
+    config: GearConfig,
+    sinks: RawTokens,
+    segments: Vec<SegmentView>,
+    buffer: RawTokens,
+}
+
+const _: () = assert!(size_of::<GearTensor>() <= TENSOR_HEADER_BYTES);
+
+/// Bytes of each part of a tensor.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Parts {
+    /// Packed codes of the backbone.
+    pub codes: usize,
+    /// Scales and zeros of the backbone.
+    pub scales: usize,
+    /// Both low-rank factors.
+    pub low_rank: usize,
+    /// Values and indices of outliers.
+    pub sparse: usize,
+    /// Leading tokens kept in float16.
+    pub sinks: usize,
+    /// Newest tokens, not yet compressed (or all, where the storage does not compress).
+    pub buffer: usize,
+    /// What the structures themselves take.
+    pub headers: usize,
+}
+
+impl Parts {
+    /// All of it.
+    pub fn total(&self) -> usize {
+        self.without_headers() + self.headers
+    }
+
+    /// What the paper counts.
+    pub fn without_headers(&self) -> usize {
+        self.codes + self.scales + self.low_rank + self.sparse + self.sinks + self.buffer
+    }
+}
+
+impl GearTensor {
+    /// A tensor without tokens.
+    ///
+    /// # Errors
+    /// `SHAPE_MISMATCH` for a zero or absurd extent, `INVALID_OPTION` for a configuration out of range.
+    pub fn new(batch: usize, heads: usize, head_dim: usize, role: Role, config: GearConfig) -> Result<Self> {
+        KvShape::new(batch, heads, 0, head_dim)?;
+        config.validate()?;
+        let float32 = config.storage == Storage::Float32;
+        let raw = RawTokens::new(batch * heads, head_dim, float32);
+        let sinks = raw.clone();
+        Ok(Self { batch, heads, dim: head_dim, role, config, sinks, segments: Vec::new(), buffer: raw })
+    }
+
+    /// Compresses a whole prompt: sinks aside, all tokens become segments and none waits in the buffer.
+    ///
+    /// # Errors
+    /// `SHAPE_MISMATCH`, `INVALID_OPTION`, `NOT_FINITE`, `OUT_OF_RANGE`, `ABORTED`.
+    pub fn compress(input: KvSlice, shape: KvShape, role: Role, config: GearConfig, cancel: Cancel) -> Result<Self> {
+        let shape = KvShape::new(shape.batch, shape.heads, shape.tokens, shape.head_dim)?;
+        let mut tensor = Self::new(shape.batch, shape.heads, shape.head_dim, role, config)?;
+        let mended = tensor.check_input(input, shape)?;
+        let input = mended.as_deref().map_or(input, KvSlice::F32);
+        if tensor.config.storage != Storage::Gear {
+            tensor.buffer.push(input, shape, 0..shape.tokens);
+            return Ok(tensor);
+        }
+        let mut first = shape.tokens.min(tensor.config.sinks as usize);
+        tensor.sinks.push(input, shape, 0..first);
+        while first < shape.tokens {
+            let tokens = (shape.tokens - first).min(MAX_SEGMENT_TOKENS);
+            let rows = InputRows { input, shape, first };
+            let view = tensor.encode(&rows, tokens, tensor.config.rank, cancel)?;
+            tensor.segments.push(view);
+            first += tokens;
+        }
+        Ok(tensor)
+    }
+
+    /// Appends new tokens: `input` is `[batch, heads, tokens, head_dim]`. Tokens wait in the buffer; when `bufferTokens` of
+    /// them are there they become a segment of rank `decodeRank`. Of a longer run, the largest multiple of `bufferTokens`
+    /// becomes one segment of rank `rank` at once. What was compressed stays as it is. On an error nothing is changed.
+    ///
+    /// # Errors
+    /// `SHAPE_MISMATCH`, `NOT_FINITE`, `OUT_OF_RANGE`, `ABORTED`.
+    pub fn append(&mut self, input: KvSlice, tokens: usize, cancel: Cancel) -> Result<()> {
+        let prepared = self.prepare_append(input, tokens, cancel)?;
+        self.commit(prepared);
+        Ok(())
+    }
+
+    /// Everything about an append that can fail.
+    pub(crate) fn prepare_append<'a>(
+        &self,
+        input: KvSlice<'a>,
+        tokens: usize,
+        cancel: Cancel,
+    ) -> Result<PreparedAppend<'a>> {
+        KvShape::new(self.batch, self.heads, self.tokens().saturating_add(tokens), self.dim)?;
+        let shape = KvShape::new(self.batch, self.heads, tokens, self.dim)?;
+        let mended = self.check_input(input, shape)?;
+        let mut prepared = PreparedAppend {
+            input,
+            mended,
+            shape,
+            sinks: 0,
+            segments: Vec::new(),
+            keeps_buffer: true,
+            buffered_from: 0,
+        };
+        if self.config.storage != Storage::Gear {
+            return Ok(prepared);
+        }
+        if self.segments.is_empty() && self.buffer.tokens() == 0 {
+            prepared.sinks = (self.config.sinks as usize).saturating_sub(self.sinks.tokens()).min(tokens);
+        }
+        let mut first = prepared.sinks;
+        let capacity = self.config.buffer_tokens as usize;
+        // The common step of decoding: tokens that fit the buffer cost a copy of themselves and no more.
+        if self.buffer.tokens() + (tokens - first) >= capacity {
+            let input = prepared.input();
+            let mut segments = Vec::new();
+            if self.buffer.tokens() > 0 {
+                let room = capacity - self.buffer.tokens();
+                let mut full = self.buffer.clone();
+                full.push(input, shape, first..first + room);
+                first += room;
+                segments.push(self.encode(&full, capacity, self.config.decode_rank, cancel)?);
+            }
+            while tokens - first >= capacity {
+                let most = (tokens - first).min(MAX_SEGMENT_TOKENS);
+                let run = most - most % capacity;
+                let rank = if run > capacity { self.config.rank } else { self.config.decode_rank };
+                segments.push(self.encode(&InputRows { input, shape, first }, run, rank, cancel)?);
+                first += run;
+            }
+            prepared.segments = segments;
+            prepared.keeps_buffer = false;
+        }
+        prepared.buffered_from = first;
+        Ok(prepared)
+    }
+
+    pub(crate) fn commit(&mut self, mut prepared: PreparedAppend) {
+        if !prepared.keeps_buffer {
+            self.buffer.truncate(0);
+        }
+        self.segments.append(&mut prepared.segments);
+        let (input, shape) = (prepared.input(), prepared.shape);
+        self.sinks.push(input, shape, 0..prepared.sinks);
+        self.buffer.push(input, shape, prepared.buffered_from..shape.tokens);
+    }
+
+    fn check_input(&self, input: KvSlice, shape: KvShape) -> Result<Option<Vec<f32>>> {
+        let what = match self.role {
+            Role::Key => "the key input",
+            Role::Value => "the value input",
+        };
+        input.check_shape(what, shape)?;
+        input::check_values(input, shape, &self.config)
+    }
+
+    fn encode(&self, rows: &dyn Rows, tokens: usize, rank: u32, cancel: Cancel) -> Result<SegmentView> {
+        let layout =
+            SegmentLayout::new(&self.config, self.role, self.batch, self.heads, tokens, self.dim, rank as usize);
+        let segment = segment::encode(rows, layout, &self.config, cancel)?;
+        Ok(SegmentView { segment: Arc::new(segment), visible: tokens })
+    }
+
+    /// All tokens, in a new vector of `shape().elements()` values.
+    ///
+    /// # Errors
+    /// `ABORTED`.
+    pub fn decompress(&self, cancel: Cancel) -> Result<Vec<f32>> {
+        let mut out = vec![0.0; self.shape().elements()];
+        self.decompress_into(&mut out, cancel)?;
+        Ok(out)
+    }
+
+    /// All tokens, `[batch, heads, tokens, head_dim]`, into `out`.
+    ///
+    /// # Errors
+    /// `SHAPE_MISMATCH` when `out` does not hold exactly `shape().elements()` values; `ABORTED`, which leaves `out` partly written.
+    pub fn decompress_into(&self, out: &mut [f32], cancel: Cancel) -> Result<()> {
+        KvSlice::F32(out).check_shape("the output", self.shape())?;
+        let dim = self.dim;
+        parallel::for_each_chunk(out, self.tokens() * dim, self.config.threads, |plane, mut rest| {
+            for part in self.pieces() {
+                if cancel() {
+                    return;
+                }
+                let (rows, after) = rest.split_at_mut(part.tokens() * dim);
+                match part {
+                    Piece::Raw(raw) => raw.rows(plane, 0, rows),
+                    Piece::Segment(view) => view.segment.decompress_plane(plane, rows),
+                }
+                rest = after;
+            }
+        });
+        check(cancel)
+    }
+
+    /// Its parts in token order, without empty ones.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = Piece<'_>> {
+        std::iter::once(Piece::Raw(&self.sinks))
+            .chain(self.segments.iter().map(Piece::Segment))
+            .chain(std::iter::once(Piece::Raw(&self.buffer)))
+            .filter(|piece| piece.tokens() > 0)
+    }
+
+    /// Its present shape.
+    pub fn shape(&self) -> KvShape {
+        KvShape { batch: self.batch, heads: self.heads, tokens: self.tokens(), head_dim: self.dim }
+    }
+
+    /// Keys or values.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &GearConfig {
+        &self.config
+    }
+
+    /// Number of tokens.
+    pub fn tokens(&self) -> usize {
+        let compressed: usize = self.segments.iter().map(|view| view.visible).sum();
+        self.sinks.tokens() + compressed + self.buffer.tokens()
+    }
+
+    /// Bytes of each part.
+    pub fn parts(&self) -> Parts {
+        let mut parts = Parts {
+            sinks: self.sinks.byte_length(),
+            buffer: self.buffer.byte_length(),
+            headers: TENSOR_HEADER_BYTES + self.segments.len() * SEGMENT_HEADER_BYTES,
+            ..Parts::default()
+        };
+        for SegmentView { segment, .. } in &self.segments {
+            parts.codes += segment.codes.len();
+            parts.scales += size_of_val(&*segment.scales) + size_of_val(&*segment.zeros);
+            parts.low_rank += size_of_val(&*segment.factor_a) + size_of_val(&*segment.factor_b);
+            parts.sparse += segment.outlier_indices.len() + size_of_val(&*segment.outlier_values);
+        }
+        parts
+    }
+
+    /// Bytes that are kept, of everything.
+    pub fn byte_length(&self) -> usize {
+        self.parts().total()
+    }
+
+    /// Bytes that the same tokens take in float16.
+    pub fn float16_byte_length(&self) -> usize {
+        2 * self.shape().elements()
+    }
+
+    /// Keeps the first `tokens` tokens.
+    ///
+    /// # Errors
+    /// `SHAPE_MISMATCH` when there are fewer.
+    pub fn truncate(&mut self, tokens: usize) -> Result<()> {
+        if tokens > self.tokens() {
+            return Err(GearError::shape(format!(
+                "truncate({tokens}) on a tensor of {} tokens; it can only become shorter",
+                self.tokens()
+            )));
+        }
+        let mut left = tokens;
+        self.sinks.truncate(left);
+        left -= self.sinks.tokens();
+        self.segments.retain_mut(|view| {
+            view.visible = view.visible.min(left);
+            left -= view.visible;
+            view.visible > 0
+        });
+        self.buffer.truncate(left);
+        Ok(())
+    }
+
+    /// Removes all tokens.
+    pub fn clear(&mut self) {
+        self.sinks.truncate(0);
+        self.segments.clear();
+        self.buffer.truncate(0);
+    }
+
+    pub(crate) fn sinks(&self) -> &RawTokens {
+        &self.sinks
+    }
+
+    pub(crate) fn segments(&self) -> &[SegmentView] {
+        &self.segments
+    }
+
+    pub(crate) fn buffer(&self) -> &RawTokens {
+        &self.buffer
+    }
+
+    pub(crate) fn raw_mut(&mut self) -> (&mut RawTokens, &mut RawTokens) {
+        (&mut self.sinks, &mut self.buffer)
+    }
+
+    pub(crate) fn push_segment(&mut self, view: SegmentView) {
+        self.segments.push(view);
+    }
+}
+
+/// An append that can no longer fail.
+pub(crate) struct PreparedAppend<'a> {
+    input: KvSlice<'a>,
+    mended: Option<Vec<f32>>,
+    shape: KvShape,
+    /// Tokens that go to the sinks, from the first on.
+    sinks: usize,
+    segments: Vec<SegmentView>,
+    /// Whether what waits in the buffer stays there (it is in `segments` otherwise).
+    keeps_buffer: bool,
+    /// Tokens from here on wait in the buffer.
+    buffered_from: usize,
+}
+
+impl PreparedAppend<'_> {
+    fn input(&self) -> KvSlice<'_> {
+        self.mended.as_deref().map_or(self.input, KvSlice::F32)
+    }
+}
+
+/// A run of tokens of one kind.
+#[derive(Clone, Copy)]
+pub(crate) enum Piece<'a> {
+    Raw(&'a RawTokens),
+    Segment(&'a SegmentView),
+}
+
+impl Piece<'_> {
+    pub fn tokens(&self) -> usize {
+        match self {
+            Self::Raw(raw) => raw.tokens(),
+            Self::Segment(view) => view.visible,
+        }
+    }
+}
