@@ -3,6 +3,7 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fingerprint, unlessUnchanged } from './fingerprint.mjs';
+import { lockedVersion } from './packages.mjs';
 import { DIST, PACKAGE, ROOT } from './places.mjs';
 import { run, step } from './progress.mjs';
 
@@ -11,8 +12,8 @@ export const CORE_SOURCES = ['Cargo.toml', 'Cargo.lock', 'crates', 'bindings/mar
 
 /** Builds the native module and its loader into `dist/native`. */
 export async function buildNative(rustc) {
-  const sources = [...CORE_SOURCES, 'bindings/node', 'scripts/setup/native.mjs', 'package-lock.json'];
-  const facts = [rustc, process.platform, process.arch, process.env.RUSTFLAGS ?? ''];
+  const sources = [...CORE_SOURCES, 'bindings/node', 'scripts/setup/native.mjs'];
+  const facts = [rustc, lockedVersion('@napi-rs/cli'), process.platform, process.arch, process.env.RUSTFLAGS ?? ''];
   const outputs = [join(NATIVE, 'index.cjs')];
   await unlessUnchanged('native', { inputs: () => fingerprint(sources, facts), outputs }, () =>
     step('building the native module', async (onLine) => {

@@ -18,6 +18,12 @@ export async function installPackages() {
   });
 }
 
+/** The version of a package that the lock file pins. */
+export function lockedVersion(name) {
+  const lock = JSON.parse(readFileSync(join(ROOT, 'package-lock.json'), 'utf8'));
+  return lock.packages[`node_modules/${name}`].version;
+}
+
 function stamp() {
   const lock = createHash('sha256').update(readFileSync(join(ROOT, 'package-lock.json')));
   return `${lock.digest('hex')} ${process.platform} ${process.arch} ${process.versions.modules}`;

@@ -1,7 +1,7 @@
 // What the person in front of the terminal sees while things are installed and built. Everything goes to standard error:
 // standard output belongs to the command that set-up prepares.
 
-import { spawn } from 'node:child_process';
+import { runChild } from './child.mjs';
 
 const HEARTBEAT_MS = 10_000;
 const FAILURE_LINES = 60;
@@ -25,7 +25,7 @@ export async function step(title, work) {
   const heartbeat = setInterval(() => say(`  ${title}: ${elapsed()}${doing && ` (${doing})`}`), HEARTBEAT_MS);
   try {
     const result = await work((line) => {
-      doing = line.trim().slice(0, 100);
+      doing = line.trim().slice(0, 100) || doing;
     });
     say(`✓ ${title} (${elapsed()})`);
     return result;
@@ -41,27 +41,12 @@ export async function step(title, work) {
  * Runs a command quietly. Each line of output goes to `onLine`; when the command fails, the end of its output is in the error.
  * Resolves with everything it wrote to standard output.
  */
-export function run(command, args, { cwd, env, onLine = () => {} } = {}) {
-  return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { cwd, env: env ?? process.env, stdio: ['ignore', 'pipe', 'pipe'] });
-    let output = '';
-    let stdout = '';
-    const collect = (chunk) => {
-      output += chunk;
-      const lines = chunk.split('\n').filter((line) => line.trim() !== '');
-      if (lines.length > 0) onLine(lines.at(-1));
-    };
-    child.stdout.setEncoding('utf8').on('data', (chunk) => {
-      stdout += chunk;
-      collect(chunk);
-    });
-    child.stderr.setEncoding('utf8').on('data', collect);
-    child.on('error', (error) => reject(new SetupError(`${command} cannot be run: ${error.message}`, { cause: error })));
-    child.on('close', (code, signal) => {
-      if (code === 0) return resolve(stdout);
-      const shown = output.trimEnd().split('\n').slice(-FAILURE_LINES).join('\n');
-      const how = signal === null ? `exit code ${code}` : `signal ${signal}`;
-      reject(new SetupError(`${[command, ...args].join(' ')} failed with ${how}:\n\n${shown}\n`));
-    });
+export async function run(command, args, options) {
+  const { code, signal, stdout, output } = await runChild(command, args, options).catch((cause) => {
+    throw new SetupError(`${command} cannot be run: ${cause.message}`, { cause });
   });
+  if (code === 0) return stdout;
+  const shown = output.trimEnd().split('\n').slice(-FAILURE_LINES).join('\n');
+  const how = signal === null ? `exit code ${code}` : `signal ${signal}`;
+  throw new SetupError(`${[command, ...args].join(' ')} failed with ${how}:\n\n${shown}\n`);
 }

@@ -3,6 +3,7 @@
 import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fingerprint, unlessUnchanged } from './fingerprint.mjs';
+import { lockedVersion } from './packages.mjs';
 import { DIST, PACKAGE, ROOT } from './places.mjs';
 import { run, step } from './progress.mjs';
 
@@ -13,7 +14,7 @@ const TYPES = join(DIST, 'types');
 export async function buildTypeScript() {
   const sources = ['npm/gear-kv/src', 'npm/gear-kv/package.json', 'npm/gear-kv/tsconfig.build.json', 'tsconfig.json'];
   // The glue of the WebAssembly module is part of the bundles; its file name is not enough to tell that it changed.
-  const built = ['npm/gear-kv/dist/wasm/gearkv_wasm.js', 'scripts/setup/typescript.mjs', 'package-lock.json'];
+  const built = ['npm/gear-kv/dist/wasm/gearkv_wasm.js', 'scripts/setup/typescript.mjs'];
   const shipped = ['README.md', 'LICENSE', 'fixtures/kv_smollm2_135m.safetensors'];
   const outputs = [
     ...ENTRIES.flatMap((entry) => [join(DIST, `${entry}.js`), join(DIST, `${entry}.cjs`)]),
@@ -21,7 +22,7 @@ export async function buildTypeScript() {
     join(DIST, 'cli.js'),
     join(DIST, 'fixtures/kv_smollm2_135m.safetensors'),
   ];
-  const inputs = () => fingerprint([...sources, ...built, ...shipped]);
+  const inputs = () => fingerprint([...sources, ...built, ...shipped], ['typescript', 'esbuild'].map(lockedVersion));
   await unlessUnchanged('typescript', { inputs, outputs }, () =>
     step('building the TypeScript facade', async (onLine) => {
       await bundle();

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { fingerprint, unlessUnchanged } from './fingerprint.mjs';
 import { CORE_SOURCES } from './native.mjs';
+import { lockedVersion } from './packages.mjs';
 import { DIST, ROOT } from './places.mjs';
 import { run, say, step } from './progress.mjs';
 import { bindgenStandIn, hasWasmPack } from './wasm-bindings.mjs';
@@ -28,7 +29,7 @@ const FILE = join(WASM, `${NAME}_bg.wasm`);
 export async function buildWasm(rustc) {
   const sources = [...CORE_SOURCES, CRATE, 'scripts/setup/wasm.mjs', 'scripts/wasm-bindgen-stand-in'];
   const outputs = [FILE, join(WASM, `${NAME}.js`), join(WASM, `${NAME}.d.ts`)];
-  await unlessUnchanged('wasm', { inputs: () => fingerprint(sources, [rustc]), outputs }, async () => {
+  await unlessUnchanged('wasm', { inputs: () => fingerprint(sources, [rustc, lockedVersion('binaryen')]), outputs }, async () => {
     const compiler = await wasmCompiler();
     rmSync(WASM, { recursive: true, force: true });
     mkdirSync(WASM, { recursive: true });
