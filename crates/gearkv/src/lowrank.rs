@@ -1,13 +1,12 @@
 //! `L = A Bᵀ`: a low-rank approximation of what quantization left over (paper, section 3, "low-rank approximation").
 //!
 //! Per head and batch item, by power iteration on the residual `R`, `[tokens, head_dim]`:
-//! `A = R B`, `B = Rᵀ A`, a few passes, the last with orthonormal columns. `R` is zero at outliers.
+//! `A = R B`, `B = Rᵀ A`, a few passes, with orthonormal columns. `R` is zero at outliers.
 //!
 //! Factors are stored one row a rank (`A: [rank, tokens]`, `B: [rank, head_dim]`), in float16. The norm of each pair is
 //! shared evenly between the two, so that neither underflows nor overflows.
 
-use rand_core::{Rng, SeedableRng};
-use rand_pcg::Pcg32;
+use rand_mt::Mt;
 
 use crate::simd;
 
@@ -24,19 +23,33 @@ pub(crate) fn usable_rank(rank: usize, tokens: usize, dim: usize) -> usize {
     rank.min(tokens).min(dim)
 }
 
-/// Power iteration with the same start for every head and batch item, so that no item depends on its neighbours.
-pub(crate) fn power_iteration(residual: &[f32], dim: usize, rank: usize, passes: usize, seed: u32) -> Factors {
+/// Where power iteration starts: uniform in [0, 1), from a Mersenne twister as in the reference implementation.
+/// `[heads, rank, dim]`. Every batch item has the same start, so that none depends on its neighbours.
+pub(crate) fn starts(heads: usize, dim: usize, rank: usize, seed: u32) -> Vec<f32> {
+    let mut random = Mt::new(seed);
+    let mut starts = vec![0.0; heads * rank * dim];
+    for start in starts.chunks_exact_mut((rank * dim).max(1)) {
+        for d in 0..dim {
+            for r in 0..rank {
+                start[r * dim + d] = (random.next_u32() & 0xFF_FFFF) as f32 / (1u32 << 24) as f32;
+            }
+        }
+    }
+    starts
+}
+
+/// Power iteration from `start`, `[rank, dim]`.
+pub(crate) fn power_iteration(residual: &[f32], dim: usize, start: &[f32], passes: usize) -> Factors {
     let tokens = residual.len() / dim;
-    let mut rng = Pcg32::seed_from_u64(u64::from(seed));
-    let mut b: Vec<f32> = (0..rank * dim).map(|_| (rng.next_u32() >> 8) as f32 / (1u32 << 24) as f32).collect();
+    let rank = start.len() / dim;
+    let mut b = start.to_vec();
     let mut a = vec![0.0; rank * tokens];
     for pass in 1..=passes {
-        let last = pass == passes;
-        if last {
-            orthonormalize(&mut b, dim);
-        }
+        // Orthonormal columns at every pass, not only the last: the span is the same, but in float32 the columns would
+        // otherwise all turn into the first singular vector.
+        orthonormalize(&mut b, dim);
         simd::dot_rows(residual, dim, &b, &mut a, tokens);
-        if last {
+        if pass == passes {
             orthonormalize(&mut a, tokens);
         } else {
             normalize_largest(&mut a, tokens);
@@ -124,7 +137,7 @@ mod tests {
     }
 
     fn error_after(residual: &[f32], dim: usize, rank: usize) -> f32 {
-        let factors = power_iteration(residual, dim, rank, 3, 7);
+        let factors = power_iteration(residual, dim, &starts(1, dim, rank, 7), 3);
         let tokens = residual.len() / dim;
         let mut left: Vec<f32> = residual.iter().map(|x| -x).collect();
         simd::add_low_rank(&mut left, dim, &factors.a, tokens, &factors.b);
@@ -142,7 +155,7 @@ mod tests {
 
     #[test]
     fn nothing_is_made_of_nothing_and_scale_does_not_matter() {
-        let factors = power_iteration(&[0.0; 12], 3, 2, 3, 0);
+        let factors = power_iteration(&[0.0; 12], 3, &starts(1, 3, 2, 0), 3);
         assert!(factors.a.iter().chain(&factors.b).all(|x| *x == 0.0));
         for scale in [1e-6, 3e4] {
             let residual: Vec<f32> = rank_two(40, 16).iter().map(|x| x * scale).collect();

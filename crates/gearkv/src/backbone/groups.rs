@@ -159,13 +159,9 @@ pub(crate) fn quantize_head(
     let tokens = x.len() / dim;
     let mut codes = vec![0u8; x.len()];
     let rows = ScaleRows { grouping, scales: &scales.scales, zeros: &scales.zeros, dim, first_token: 0, tokens };
-    let mut inverse = vec![0.0; dim];
     rows.for_each(|run, scale, zero| {
-        for (inverse, scale) in inverse.iter_mut().zip(scale) {
-            *inverse = 1.0 / scale;
-        }
         let values = run.start * dim..run.end * dim;
-        simd::quantize_rows(&mut x[values.clone()], scale, &inverse, zero, levels(bits), &mut codes[values], residual);
+        simd::quantize_rows(&mut x[values.clone()], scale, zero, levels(bits), &mut codes[values], residual);
     });
     simd::pack_rows(&codes, dim, bits, packed);
 }

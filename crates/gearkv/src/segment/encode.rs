@@ -36,8 +36,9 @@ pub(crate) fn encode(rows: &dyn Rows, layout: SegmentLayout, config: &GearConfig
     let mut factor_b = Vec::with_capacity(layout.factor_b());
     let mut outlier_indices = Vec::with_capacity(layout.outliers() * layout.index_width().bytes());
     let mut outlier_values = Vec::with_capacity(layout.outliers());
+    let starts = lowrank::starts(layout.heads, layout.dim, layout.rank, config.seed);
     for item in 0..layout.batch {
-        let encoded = encode_item(rows, item, &layout, config, cancel)?;
+        let encoded = encode_item(rows, item, &starts, &layout, config, cancel)?;
         for head in &encoded.heads {
             codes.extend_from_slice(&head.codes);
             factor_a.extend_from_slice(&head.factor_a);
@@ -75,6 +76,7 @@ struct EncodedItem {
 fn encode_item(
     rows: &dyn Rows,
     item: usize,
+    starts: &[f32],
     layout: &SegmentLayout,
     config: &GearConfig,
     cancel: Cancel,
@@ -101,7 +103,8 @@ fn encode_item(
     let shared_scales = backbone::item_scales(layout.grouping, &planes, tokens, dim, layout.bits);
 
     let encoded = parallel::map_mut(&mut planes, threads, |h, x| {
-        encode_head(x, &positions[h], &kept[h], shared_scales.as_ref(), layout, config, cancel)
+        let start = &starts[h * layout.rank * dim..(h + 1) * layout.rank * dim];
+        encode_head(x, &positions[h], &kept[h], shared_scales.as_ref(), start, layout, config, cancel)
     });
     Ok(EncodedItem { heads: encoded.into_iter().collect::<Result<_>>()?, shared_scales, outliers: found })
 }
@@ -133,6 +136,7 @@ fn encode_head(
     positions: &[u32],
     kept: &[f32],
     shared: Option<&HeadScales>,
+    start: &[f32],
     layout: &SegmentLayout,
     config: &GearConfig,
     cancel: Cancel,
@@ -152,7 +156,7 @@ fn encode_head(
     let mut left: Vec<f32> = positions.iter().map(|&p| std::mem::replace(&mut x[p as usize], 0.0)).collect();
     let (mut factor_a, mut factor_b) = (vec![f16::ZERO; rank * tokens], vec![f16::ZERO; rank * dim]);
     if rank > 0 {
-        let factors = lowrank::power_iteration(x, dim, rank, config.power_iterations as usize, config.seed);
+        let factors = lowrank::power_iteration(x, dim, start, config.power_iterations as usize);
         simd::narrow(&factors.a, &mut factor_a);
         simd::narrow(&factors.b, &mut factor_b);
         for (left, &p) in left.iter_mut().zip(positions) {

@@ -14,23 +14,16 @@ pub(crate) fn row_bytes(dim: usize, bits: u32) -> usize {
     (dim * bits as usize).div_ceil(8)
 }
 
-/// Codes of the rows of `x` (`[rows, scale.len()]`), one byte each: `clamp(round((x − zero) · inverse), 0, levels)`.
+/// Codes of the rows of `x` (`[rows, scale.len()]`), one byte each: `clamp(round((x − zero) / scale), 0, levels)`.
+/// A division, not a product with the reciprocal: float16 values often fall exactly between two codes.
 /// With `residual`, `x` becomes `x − (code · scale + zero)`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn quantize_rows(
-    x: &mut [f32],
-    scale: &[f32],
-    inverse: &[f32],
-    zero: &[f32],
-    levels: f32,
-    codes: &mut [u8],
-    residual: bool,
-) {
+pub(crate) fn quantize_rows(x: &mut [f32], scale: &[f32], zero: &[f32], levels: f32, codes: &mut [u8], residual: bool) {
     let dim = scale.len();
-    let (inverse, zero) = (&inverse[..dim], &zero[..dim]);
+    let zero = &zero[..dim];
     for (x, codes) in x.chunks_exact_mut(dim).zip(codes.chunks_exact_mut(dim)) {
         for i in 0..dim {
-            let v = (x[i] - zero[i]) * inverse[i];
+            let v = (x[i] - zero[i]) / scale[i];
             let v = if v > 0.0 { v } else { 0.0 };
             let v = if v < levels { v } else { levels };
             let rounded = v + ROUNDING;
@@ -154,7 +147,7 @@ mod tests {
     fn codes_round_half_to_even_and_clamp() {
         let mut x = [0.5, 1.5, 2.5, -3.0, 99.0];
         let mut codes = [0; 5];
-        quantize_rows(&mut x, &[1.0; 5], &[1.0; 5], &[0.0; 5], 15.0, &mut codes, true);
+        quantize_rows(&mut x, &[1.0; 5], &[0.0; 5], 15.0, &mut codes, true);
         assert_eq!(codes, [0, 2, 2, 0, 15]);
         assert_eq!(x, [0.5, -0.5, 0.5, -3.0, 84.0]);
     }
