@@ -1,0 +1,19 @@
+//! What crosses the boundary to JavaScript, whichever binding it crosses.
+//!
+//! Numbers arrive as doubles and options as JSON; infos leave as JSON and errors as text that starts with their code.
+//! Keeping all of it here makes the node and the wasm binding behave alike. There is no JavaScript in this crate, so
+//! `cargo test` covers it.
+
+#![forbid(unsafe_code)]
+
+pub mod half_floats;
+pub mod info;
+pub mod options;
+
+mod error;
+mod number;
+mod slot;
+
+pub use error::{BindingError, Result};
+pub use number::{extents, whole};
+pub use slot::Slot;

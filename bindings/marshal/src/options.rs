@@ -1,0 +1,131 @@
+//! Options, entries and metadata that arrive as JSON.
+
+use std::collections::BTreeMap;
+
+use gearkv::{AttendOptions, ErrorCode, GearConfig, GearError, GearOptions};
+use gearkv_format::Metadata;
+use gearkv_format::safetensors::TensorSpan;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::Result;
+use crate::info::to_json;
+
+/// The complete configuration that options resolve to.
+///
+/// # Errors
+/// `INVALID_OPTION` naming the field.
+pub fn config(options_json: &str) -> Result<GearConfig> {
+    Ok(GearOptions::from_json(options_json)?.resolve()?)
+}
+
+/// The same, as JSON.
+///
+/// # Errors
+/// `INVALID_OPTION` naming the field.
+pub fn resolve(options_json: &str) -> Result<String> {
+    to_json(&config(options_json)?)
+}
+
+/// Options of `attend`.
+///
+/// # Errors
+/// `INVALID_OPTION` naming the field.
+pub fn attend(json: &str) -> Result<AttendOptions> {
+    read("attend options", json)
+}
+
+/// A container entry's metadata: any JSON object, or nothing.
+///
+/// # Errors
+/// `INVALID_OPTION` for anything else.
+pub fn metadata(json: &str) -> Result<Metadata> {
+    Ok(read::<Option<Metadata>>("metadata", json)?.unwrap_or_default())
+}
+
+/// A raw array's shape.
+///
+/// # Errors
+/// `INVALID_OPTION` for anything but a list of whole numbers.
+pub fn shape(json: &str) -> Result<Vec<u64>> {
+    read("shape", json)
+}
+
+/// What a safetensors file is to hold.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SafetensorsFile {
+    /// Its tensors, at offsets in a payload.
+    pub entries: Vec<TensorSpan>,
+    /// The file's own `__metadata__`.
+    pub metadata: Option<BTreeMap<String, String>>,
+}
+
+/// Reads a list of entries, or an object of `entries` and `metadata`.
+///
+/// # Errors
+/// `INVALID_OPTION` for anything else.
+pub fn safetensors_file(json: &str) -> Result<SafetensorsFile> {
+    if json.trim_start().starts_with('{') {
+        return read("entries", json);
+    }
+    Ok(SafetensorsFile { entries: read("entries", json)?, metadata: None })
+}
+
+fn read<T: DeserializeOwned>(what: &str, json: &str) -> Result<T> {
+    serde_json::from_str(json).map_err(|e| GearError::new(ErrorCode::InvalidOption, format!("{what}: {e}")).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_resolve_to_a_complete_configuration() {
+        let resolved = resolve(r#"{"preset":"kivi-2","groupSize":32}"#).unwrap();
+        let config: GearConfig = serde_json::from_str(&resolved).unwrap();
+        assert_eq!((config.bits, config.group_size), (2, 32));
+        assert_eq!(config.preset, "kivi-2");
+    }
+
+    #[test]
+    fn bad_options_name_the_field() {
+        for (json, named) in [
+            (r#"{"bits":5}"#, "bits"),
+            (r#"{"bit":4}"#, "bit"),
+            (r#"{"preset":"gear-5"}"#, "gear-5"),
+            ("7", "options"),
+            ("{", "options"),
+        ] {
+            let error = resolve(json).unwrap_err();
+            assert_eq!(error.code(), "INVALID_OPTION");
+            assert!(error.to_string().contains(named), "{json}: {error}");
+        }
+    }
+
+    #[test]
+    fn attend_is_causal_unless_told_otherwise() {
+        let options = attend(r#"{"queryHeads":9}"#).unwrap();
+        assert!(options.causal && options.scale.is_none() && options.query_heads == 9);
+        assert_eq!(attend(r#"{"queryHeads":9,"casual":true}"#).unwrap_err().code(), "INVALID_OPTION");
+        assert_eq!(attend("{}").unwrap_err().code(), "INVALID_OPTION");
+    }
+
+    #[test]
+    fn safetensors_entries_come_with_or_without_metadata() {
+        let entry = r#"{"name":"a","dtype":"F32","shape":[1],"begin":0,"end":4}"#;
+        let without = safetensors_file(&format!(" [{entry}]")).unwrap();
+        assert!(without.entries[0].end == 4 && without.metadata.is_none());
+        let with = safetensors_file(&format!(r#"{{"entries":[{entry}],"metadata":{{"k":"v"}}}}"#)).unwrap();
+        assert_eq!(with.metadata.unwrap()["k"], "v");
+        assert_eq!(safetensors_file("7").unwrap_err().code(), "INVALID_OPTION");
+    }
+
+    #[test]
+    fn metadata_is_an_object_or_nothing() {
+        assert!(metadata("null").unwrap().is_empty());
+        assert_eq!(metadata(r#"{"a":1}"#).unwrap()["a"], 1);
+        assert_eq!(metadata("[1]").unwrap_err().code(), "INVALID_OPTION");
+        assert_eq!(shape("[1,-2]").unwrap_err().code(), "INVALID_OPTION");
+    }
+}

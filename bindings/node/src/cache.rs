@@ -1,0 +1,199 @@
+//! The K and V of every layer of a model.
+
+use std::mem::size_of_val;
+use std::slice;
+use std::sync::Arc;
+
+use gearkv::{CacheShape, GearCache, KvSlice, NEVER, Role, f16_slice};
+use gearkv_format::{cache_from_bytes, cache_to_bytes};
+use gearkv_marshal::{info, options, whole};
+use napi::Env;
+use napi::bindgen_prelude::{Float32ArraySlice, ObjectFinalize, Uint8ArraySlice};
+use napi_derive::napi;
+
+use crate::arrays::writable;
+use crate::guard::guard;
+use crate::held::Held;
+
+/// The K and V of every layer of a model.
+#[napi(custom_finalize)]
+pub struct Cache {
+    pub(crate) held: Arc<Held<GearCache>>,
+}
+
+impl Cache {
+    fn new(env: &Env, cache: GearCache) -> Self {
+        Self { held: Held::new(env, cache) }
+    }
+
+    fn append(&self, env: &Env, layer: f64, k: KvSlice, v: KvSlice, bytes: usize, tokens: f64) -> napi::Result<()> {
+        self.held.change(|cache| {
+            let (layer, tokens) = (whole("layer", layer)?, whole("tokens", tokens)?);
+            Ok(cache.append(layer, k, v, tokens, NEVER)?)
+        })?;
+        self.held.grew(env, bytes);
+        Ok(())
+    }
+
+    fn attend(&self, layer: f64, q: KvSlice, queries: f64, attend_json: &str, out: &mut [f32]) -> napi::Result<()> {
+        self.held.read(|cache| {
+            let (layer, queries) = (whole("layer", layer)?, whole("queries", queries)?);
+            let options = options::attend(attend_json)?;
+            Ok(cache.attend(layer, q, queries, &options, out, NEVER)?)
+        })
+    }
+}
+
+#[napi]
+impl Cache {
+    /// An empty cache. K and V are configured apart.
+    #[napi]
+    pub fn create(
+        env: &Env,
+        layers: f64,
+        batch: f64,
+        kv_heads: f64,
+        head_dim: f64,
+        key_options_json: String,
+        value_options_json: String,
+    ) -> napi::Result<Self> {
+        let cache = guard(|| {
+            let shape = CacheShape {
+                layers: whole("layers", layers)?,
+                batch: whole("batch", batch)?,
+                kv_heads: whole("kvHeads", kv_heads)?,
+                head_dim: whole("headDim", head_dim)?,
+            };
+            let (key, value) = (options::config(&key_options_json)?, options::config(&value_options_json)?);
+            Ok(GearCache::new(shape, key, value)?)
+        })?;
+        Ok(Self::new(env, cache))
+    }
+
+    /// Appends tokens to a layer: `[batch, kvHeads, tokens, headDim]`, K and V.
+    #[napi(js_name = "appendF32")]
+    pub fn append_f32(&self, env: &Env, layer: f64, k: &[f32], v: &[f32], tokens: f64) -> napi::Result<()> {
+        let bytes = size_of_val(k) + size_of_val(v);
+        self.append(env, layer, KvSlice::F32(k), KvSlice::F32(v), bytes, tokens)
+    }
+
+    /// The same for the bits of float16 values.
+    #[napi(js_name = "appendF16")]
+    pub fn append_f16(&self, env: &Env, layer: f64, k: &[u16], v: &[u16], tokens: f64) -> napi::Result<()> {
+        let bytes = size_of_val(k) + size_of_val(v);
+        self.append(env, layer, KvSlice::F16(f16_slice(k)), KvSlice::F16(f16_slice(v)), bytes, tokens)
+    }
+
+    /// Attention of `q`, `[batch, queryHeads, queries, headDim]`, to a layer; the output takes the same shape.
+    #[napi(js_name = "attendF32")]
+    pub fn attend_f32(
+        &self,
+        layer: f64,
+        q: &[f32],
+        queries: f64,
+        attend_json: String,
+        mut out: Float32ArraySlice,
+    ) -> napi::Result<()> {
+        let out = writable(&mut out, bytes_of(q))?;
+        self.attend(layer, KvSlice::F32(q), queries, &attend_json, out)
+    }
+
+    /// The same for the bits of float16 queries.
+    #[napi(js_name = "attendF16")]
+    pub fn attend_f16(
+        &self,
+        layer: f64,
+        q: &[u16],
+        queries: f64,
+        attend_json: String,
+        mut out: Float32ArraySlice,
+    ) -> napi::Result<()> {
+        let out = writable(&mut out, bytes_of(q))?;
+        self.attend(layer, KvSlice::F16(f16_slice(q)), queries, &attend_json, out)
+    }
+
+    /// Writes all values of a layer's K or V into `out`.
+    #[napi]
+    pub fn decompress_into(&self, layer: f64, role: String, mut out: Float32ArraySlice) -> napi::Result<()> {
+        let out = writable(&mut out, &[])?;
+        self.held.read(|cache| {
+            let tensor = cache.tensor(whole("layer", layer)?, Role::parse(&role)?)?;
+            Ok(tensor.decompress_into(out, NEVER)?)
+        })
+    }
+
+    /// Tokens that every layer has.
+    #[napi]
+    pub fn tokens(&self) -> napi::Result<f64> {
+        self.held.read(|cache| Ok(cache.tokens() as f64))
+    }
+
+    /// Tokens of one layer.
+    #[napi]
+    pub fn layer_tokens(&self, layer: f64) -> napi::Result<f64> {
+        self.held.read(|cache| Ok(cache.layer_tokens(whole("layer", layer)?)? as f64))
+    }
+
+    /// Extents, configurations and sizes as JSON.
+    #[napi]
+    pub fn info(&self) -> napi::Result<String> {
+        self.held.read(info::cache)
+    }
+
+    /// An independent copy that shares the compressed segments.
+    #[napi]
+    pub fn fork(&self, env: &Env) -> napi::Result<Cache> {
+        Ok(Self { held: self.held.fork(env)? })
+    }
+
+    /// Keeps the first `tokens` tokens of every layer.
+    #[napi]
+    pub fn truncate(&self, env: &Env, tokens: f64) -> napi::Result<()> {
+        self.held.change(|cache| Ok(cache.truncate(whole("tokens", tokens)?)?))?;
+        self.held.weigh(env);
+        Ok(())
+    }
+
+    /// Removes all tokens.
+    #[napi]
+    pub fn clear(&self, env: &Env) -> napi::Result<()> {
+        self.held.change(|cache| {
+            cache.clear();
+            Ok(())
+        })?;
+        self.held.weigh(env);
+        Ok(())
+    }
+
+    /// The cache as a `.gear` container.
+    #[napi]
+    pub fn to_bytes<'env>(&self, env: &'env Env) -> napi::Result<Uint8ArraySlice<'env>> {
+        let bytes = self.held.read(|cache| Ok(cache_to_bytes(cache)?))?;
+        Uint8ArraySlice::copy_from(env, bytes)
+    }
+
+    /// Reads what `toBytes` wrote.
+    #[napi]
+    pub fn from_bytes(env: &Env, bytes: &[u8]) -> napi::Result<Self> {
+        let cache = guard(|| Ok(cache_from_bytes(bytes)?))?;
+        Ok(Self::new(env, cache))
+    }
+
+    /// Frees the memory now. Any later call fails with `DISPOSED`.
+    #[napi]
+    pub fn release(&self, env: &Env) {
+        self.held.release(env);
+    }
+}
+
+impl ObjectFinalize for Cache {
+    fn finalize(self, env: Env) -> napi::Result<()> {
+        self.held.forget(&env);
+        Ok(())
+    }
+}
+
+fn bytes_of<T: Copy>(values: &[T]) -> &[u8] {
+    // SAFETY: only ever called with f32 and u16, which have no padding; a byte's alignment is the least there is.
+    unsafe { slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+}

@@ -1,0 +1,48 @@
+//! Copies between JavaScript's typed arrays and the module's memory.
+
+use gearkv::{ErrorCode, GearError};
+use gearkv_marshal::{BindingError, Result};
+use js_sys::{Float32Array, Uint8Array, Uint16Array};
+use wasm_bindgen::JsError;
+
+/// A result whose error is thrown in JavaScript.
+pub(crate) type JsResult<T> = std::result::Result<T, JsError>;
+
+/// The error as JavaScript sees it.
+pub(crate) fn thrown(error: BindingError) -> JsError {
+    JsError::new(&error.to_string())
+}
+
+pub(crate) fn copy_f32(array: &Float32Array) -> Result<Vec<f32>> {
+    let mut values = zeros(array.length())?;
+    array.copy_to(&mut values);
+    Ok(values)
+}
+
+pub(crate) fn copy_u16(array: &Uint16Array) -> Result<Vec<u16>> {
+    let mut values = zeros(array.length())?;
+    array.copy_to(&mut values);
+    Ok(values)
+}
+
+pub(crate) fn copy_u8(array: &Uint8Array) -> Result<Vec<u8>> {
+    let mut values = zeros(array.length())?;
+    array.copy_to(&mut values);
+    Ok(values)
+}
+
+/// Room for what is to be copied to an array of this length.
+pub(crate) fn zeros<T: Copy + Default>(length: u32) -> Result<Vec<T>> {
+    let length = length as usize;
+    let mut values = Vec::new();
+    values.try_reserve_exact(length).map_err(|_| {
+        let message = format!(
+            "{length} values of {} bytes do not fit into WebAssembly's memory any more; \
+             dispose of tensors and caches that are not needed, or use the native backend",
+            size_of::<T>()
+        );
+        GearError::new(ErrorCode::OutOfRange, message)
+    })?;
+    values.resize(length, T::default());
+    Ok(values)
+}

@@ -1,0 +1,227 @@
+//! The JSON header: what a container holds and where (FORMAT.md, "Header").
+
+use std::fmt;
+
+use gearkv::{GearConfig, KvShape, Role};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A JSON object that belongs to whoever wrote the container.
+pub type Metadata = serde_json::Map<String, serde_json::Value>;
+
+/// What a container as a whole is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// One compressed tensor.
+    Tensor,
+    /// Named entries, compressed or raw.
+    Tensors,
+    /// The K and V of every layer of a model.
+    Cache,
+}
+
+/// The whole header.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Header {
+    /// What the container is.
+    pub kind: Kind,
+    /// Bytes after the header and its padding, to the end of the file.
+    pub payload_length: u64,
+    /// Present exactly when `kind` is [`Kind::Cache`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheExtent>,
+    /// In the order of their bytes.
+    pub entries: Vec<Entry>,
+}
+
+/// The extents of a cache, whose tensors may hold no tokens yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CacheExtent {
+    /// Layers of the model.
+    pub layers: usize,
+    /// Independent sequences.
+    pub batch: usize,
+    /// KV heads of a layer.
+    pub kv_heads: usize,
+    /// Channels of one head.
+    pub head_dim: usize,
+}
+
+/// One named thing in a container.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Entry {
+    /// A compressed K or V tensor.
+    Tensor(TensorEntry),
+    /// Bytes kept as they are.
+    Raw(RawEntry),
+}
+
+/// A compressed K or V tensor: its configuration, and where its parts are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TensorEntry {
+    /// Unique in the container.
+    pub name: String,
+    /// Keys or values.
+    pub role: Role,
+    /// `[batch, heads, tokens, headDim]`.
+    pub shape: KvShape,
+    /// How it is compressed.
+    pub config: GearConfig,
+    /// Leading tokens held uncompressed.
+    pub sink_tokens: usize,
+    /// Their bytes.
+    #[serde(default, skip_serializing_if = "Section::is_empty")]
+    pub sinks: Section,
+    /// Compressed runs of tokens, oldest first.
+    pub segments: Vec<SegmentEntry>,
+    /// Newest tokens, not yet compressed.
+    pub buffer_tokens: usize,
+    /// Their bytes.
+    #[serde(default, skip_serializing_if = "Section::is_empty")]
+    pub buffer: Section,
+    /// Of all the entry's sections, in the order of their bytes, without padding.
+    pub xxh3: Checksum,
+    /// The writer's own.
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    pub metadata: Metadata,
+}
+
+/// One compressed run of tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SegmentEntry {
+    /// Tokens that were compressed together.
+    pub tokens: usize,
+    /// Of these, how many still count: a truncated tensor may end inside a segment.
+    pub visible: usize,
+    /// Rank of the low-rank part.
+    pub rank: usize,
+    /// Where its parts are.
+    pub sections: SegmentSections,
+}
+
+/// Where the parts of a segment are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct SegmentSections {
+    /// Packed codes of the backbone.
+    #[serde(skip_serializing_if = "Section::is_empty")]
+    pub codes: Section,
+    /// Scales and zero points.
+    #[serde(skip_serializing_if = "Section::is_empty")]
+    pub scales: Section,
+    /// Low-rank factors.
+    #[serde(skip_serializing_if = "Section::is_empty")]
+    pub factors: Section,
+    /// Positions of the outliers.
+    #[serde(skip_serializing_if = "Section::is_empty")]
+    pub outlier_indices: Section,
+    /// Values of the outliers.
+    #[serde(skip_serializing_if = "Section::is_empty")]
+    pub outlier_values: Section,
+}
+
+/// Bytes kept as they are, typed as safetensors types them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawEntry {
+    /// Unique in the container.
+    pub name: String,
+    /// A safetensors data type, for example `F32` or `BF16`.
+    pub dtype: String,
+    /// Row-major extents; empty for a scalar.
+    pub shape: Vec<u64>,
+    /// The values.
+    #[serde(default, skip_serializing_if = "Section::is_empty")]
+    pub section: Section,
+    /// Of the section.
+    pub xxh3: Checksum,
+    /// The writer's own.
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    pub metadata: Metadata,
+}
+
+/// `[offset, length]` in the payload. An empty section is left out of the header.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Section(
+    /// Offset from the start of the payload.
+    pub u64,
+    /// Length in bytes.
+    pub u64,
+);
+
+impl Section {
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.1 == 0
+    }
+}
+
+/// An XXH3-64 checksum: 16 hexadecimal digits in JSON, whose numbers do not reach 64 bits in every reader.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Checksum(
+    /// The 64 bits.
+    pub u64,
+);
+
+impl fmt::Display for Checksum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl Serialize for Checksum {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Checksum {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let digits = String::deserialize(deserializer)?;
+        if digits.len() != 16 || !digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(D::Error::custom("a checksum is 16 lower-case hexadecimal digits"));
+        }
+        u64::from_str_radix(&digits, 16).map(Self).map_err(D::Error::custom)
+    }
+}
+
+impl Entry {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Tensor(entry) => &entry.name,
+            Self::Raw(entry) => &entry.name,
+        }
+    }
+
+    /// The checksum of its sections.
+    pub fn checksum(&self) -> Checksum {
+        match self {
+            Self::Tensor(entry) => entry.xxh3,
+            Self::Raw(entry) => entry.xxh3,
+        }
+    }
+
+    /// Its sections in the order of their bytes.
+    pub fn sections(&self) -> Vec<Section> {
+        match self {
+            Self::Tensor(entry) => {
+                let mut sections = Vec::with_capacity(2 + 5 * entry.segments.len());
+                sections.push(entry.sinks);
+                for segment in &entry.segments {
+                    let SegmentSections { codes, scales, factors, outlier_indices, outlier_values } = segment.sections;
+                    sections.extend([codes, scales, factors, outlier_indices, outlier_values]);
+                }
+                sections.push(entry.buffer);
+                sections
+            }
+            Self::Raw(entry) => vec![entry.section],
+        }
+    }
+}
