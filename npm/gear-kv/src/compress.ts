@@ -6,7 +6,15 @@ import { GearError } from './errors.js';
 import { type KvArray, type KvData, kvArray, outputArray, ownedKvArray, writeInto } from './kv-array.js';
 import { checkedOptions, checkedRole, type GearOptions, optionsJson, refuseUnknown, type Role } from './options.js';
 import { checkedShape, elementCount, type KvShape, type ResolvedKvShape, tokensOf } from './shape.js';
-import { changeable, CompressedTensor, liveHandle, tensorInfo, type TensorState, tensorState } from './tensor.js';
+import {
+  type CompressedTensor,
+  changeable,
+  liveHandle,
+  packedTensor,
+  type TensorState,
+  tensorInfo,
+  tensorState,
+} from './tensor.js';
 
 /** Options of {@link compressSync}: what the tensor is, and how to compress it. */
 export interface CompressSyncOptions extends GearOptions {
@@ -85,7 +93,7 @@ function compressNow(request: Request, choice: BackendChoice | undefined): Compr
   const handle = guarded(() =>
     input.kind === 'f32' ? Tensor.compressF32(input.data, ...rest) : Tensor.compressF16(input.data, ...rest),
   );
-  return new CompressedTensor(backend, handle);
+  return packedTensor(backend, handle);
 }
 
 /**
@@ -133,7 +141,7 @@ export async function compress(data: KvData, options: CompressOptions): Promise<
     signal,
     (late) => late.release(),
   );
-  return new CompressedTensor(backend, handle);
+  return packedTensor(backend, handle);
 }
 
 function decompressTarget(packed: CompressedTensor, out: unknown): Float32Array {

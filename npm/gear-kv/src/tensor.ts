@@ -46,6 +46,9 @@ export interface TensorState {
 // Registered, not private: a tensor of `gear-kv/wasm` can be handed to functions of `gear-kv`.
 const stateKey = Symbol.for('gear-kv.CompressedTensor');
 
+/** Makes a {@link CompressedTensor}; its constructor is nobody else's business. */
+export let packedTensor: (backend: Backend, handle: TensorHandle) => CompressedTensor;
+
 /** Options of {@link CompressedTensor.fromBytes}. */
 export interface FromBytesOptions {
   /** Which backend holds the result. Default: this entry point's. */
@@ -60,8 +63,11 @@ export class CompressedTensor {
   /** @internal */
   declare readonly [stateKey]: TensorState;
 
-  /** @internal */
-  constructor(backend: Backend, handle: TensorHandle) {
+  static {
+    packedTensor = (backend, handle) => new CompressedTensor(backend, handle);
+  }
+
+  private constructor(backend: Backend, handle: TensorHandle) {
     const state: TensorState = { backend, handle, info: undefined, pending: undefined };
     // Not enumerable: printing or comparing a tensor must not walk into the binding's objects.
     Object.defineProperty(this, stateKey, { value: state });

@@ -1,0 +1,63 @@
+import type { BackendInfo } from '../backend/selection.js';
+import type { Preset } from '../options.js';
+import type { DemoRow } from './demo-measure.js';
+import { type Column, table } from './table.js';
+
+/** The table, and one line that says what it means. */
+export function demoReport(rows: readonly DemoRow[], backends: readonly BackendInfo[]): string {
+  const names = backends.map(({ name }) => name);
+  const columns: Column[] = [
+    { heading: 'preset', align: 'left' },
+    { heading: 'bits/element' },
+    { heading: 'of float16' },
+    { heading: 'K error' },
+    { heading: 'V error' },
+    { heading: 'attention error' },
+    { heading: `compress GB/s ${names.join(' / ')}` },
+    { heading: `decompress GB/s ${names.join(' / ')}` },
+  ];
+  const presets = [...new Set(rows.map(({ preset }) => preset))];
+  const cells = presets.map((preset) => {
+    const same = names.map((name) => rows.find((row) => row.preset === preset && row.backend === name));
+    const speed = (field: 'compressGBps' | 'decompressGBps'): string =>
+      same.map((row) => (row === undefined ? '–' : row[field].toFixed(3))).join(' / ');
+    // The bytes are the same on every backend, and so are the errors as far as they are shown.
+    const [row] = same;
+    return row === undefined
+      ? [preset]
+      : [
+          preset,
+          row.bitsPerElement.toFixed(2),
+          percent(1 / row.ratio),
+          row.keyError.toFixed(4),
+          row.valueError.toFixed(4),
+          row.attentionError.toFixed(4),
+          speed('compressGBps'),
+          speed('decompressGBps'),
+        ];
+  });
+  const machines = backends.map(({ name, simd }) => `${name} (${simd})`).join(' and ');
+  return (
+    'KV cache of SmolLM2-135M-Instruct: 4 layers, 3 heads, 512 tokens, the last 64 streamed one by one.\n' +
+    `Errors are relative, against float32; GB/s are of float16 K and V, on ${machines}.\n\n` +
+    `${table(columns, cells)}${meaning(rows)}`
+  );
+}
+
+function meaning(rows: readonly DemoRow[]): string {
+  const find = (preset: Preset): DemoRow | undefined => rows.find((row) => row.preset === preset);
+  const best = find('gear-4') ?? rows.find(({ preset }) => preset.startsWith('gear-'));
+  if (best === undefined) return '';
+  let sentence =
+    `${best.preset} keeps this cache at ${percent(1 / best.ratio)} of its float16 size and changes what attention returns by ` +
+    `${percent(best.attentionError)}`;
+  const plain = find('uniform-4');
+  if (best.preset === 'gear-4' && plain !== undefined) {
+    sentence += `; plain 4-bit rounding (uniform-4) takes ${percent(1 / plain.ratio)} and changes it by ${percent(plain.attentionError)}`;
+  }
+  return `\n${sentence}.\n`;
+}
+
+function percent(fraction: number): string {
+  return `${(100 * fraction).toFixed(1)} %`;
+}

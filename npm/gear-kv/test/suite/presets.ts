@@ -1,0 +1,21 @@
+/** Spelt out, not taken from the package: a preset that disappears must fail. */
+export const presets = [
+  'gear-4',
+  'gear-3',
+  'gear-2',
+  'gear-l-4',
+  'gear-l-2',
+  'kivi-4',
+  'kivi-2',
+  'kcvt-4',
+  'kcvt-2',
+  'uniform-8',
+  'uniform-4',
+  'uniform-2',
+  'paper-gear-4',
+  'paper-gear-2',
+  'paper-gear-l-4',
+  'paper-gear-l-2',
+  'float16',
+  'float32',
+] as const;
