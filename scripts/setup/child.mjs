@@ -9,7 +9,13 @@ import { spawn } from 'node:child_process';
 export function runChild(command, args, { cwd, env, onLine = () => {}, timeoutMs } = {}) {
   return new Promise((resolve, reject) => {
     const stdio = ['ignore', 'pipe', 'pipe'];
-    const child = spawn(command, args, { cwd, env: env ?? process.env, stdio, timeout: timeoutMs, killSignal: 'SIGKILL' });
+    const child = spawn(command, args, {
+      cwd,
+      env: env ?? process.env,
+      stdio,
+      timeout: timeoutMs,
+      killSignal: 'SIGKILL',
+    });
     let stdout = '';
     let output = '';
     listen(child.stdout, (text) => {

@@ -14,7 +14,10 @@ export function fingerprint(paths, facts = []) {
   for (const fact of facts) hash.update(`${fact}\0`);
   for (const path of paths) {
     for (const file of filesIn(join(ROOT, path))) {
-      hash.update(`${relative(ROOT, file)}\0`).update(readFileSync(file)).update('\0');
+      hash
+        .update(`${relative(ROOT, file)}\0`)
+        .update(readFileSync(file))
+        .update('\0');
     }
   }
   return hash.digest('hex');
@@ -33,7 +36,8 @@ function filesIn(path) {
 export async function unlessUnchanged(name, { inputs, outputs }, build) {
   const stamp = join(TARGET, 'setup', `${name}.stamp`);
   const before = inputs();
-  if (outputs.every((file) => existsSync(file)) && existsSync(stamp) && readFileSync(stamp, 'utf8') === before) return false;
+  if (outputs.every((file) => existsSync(file)) && existsSync(stamp) && readFileSync(stamp, 'utf8') === before)
+    return false;
   await build();
   mkdirSync(join(TARGET, 'setup'), { recursive: true });
   // Taken anew: cargo may have written its lock file.

@@ -19,7 +19,17 @@ export async function buildNative(rustc) {
     step('building the native module', async (onLine) => {
       rmSync(NATIVE, { recursive: true, force: true });
       const napi = join(ROOT, 'node_modules/@napi-rs/cli/dist/cli.js');
-      const args = ['build', '--release', '--platform', '--strip', '--js', 'index.cjs', '--dts', 'index.d.cts', '--no-dts-cache'];
+      const args = [
+        'build',
+        '--release',
+        '--platform',
+        '--strip',
+        '--js',
+        'index.cjs',
+        '--dts',
+        'index.d.cts',
+        '--no-dts-cache',
+      ];
       const paths = {
         'manifest-path': join(ROOT, 'bindings/node/Cargo.toml'),
         'package-json-path': join(PACKAGE, 'package.json'),

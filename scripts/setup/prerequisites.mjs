@@ -34,7 +34,9 @@ export function answer(command, args) {
 export function checkPrerequisites() {
   const missing = [];
   if (isOlder(process.versions.node, OLDEST_NODE)) {
-    missing.push(`Node ${OLDEST_NODE.join('.')} or newer; this is ${process.versions.node}: https://nodejs.org/en/download`);
+    missing.push(
+      `Node ${OLDEST_NODE.join('.')} or newer; this is ${process.versions.node}: https://nodejs.org/en/download`,
+    );
   }
   const rustc = answer('rustc', ['--version']);
   const install = "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh";
@@ -46,7 +48,8 @@ export function checkPrerequisites() {
   if (process.platform === 'linux' && commandPath('cc') === undefined) {
     missing.push('a C linker (cc): apt-get install gcc libc6-dev');
   }
-  if (missing.length > 0) throw new SetupError(`missing on this machine:\n${missing.map((line) => `  - ${line}`).join('\n')}`);
+  if (missing.length > 0)
+    throw new SetupError(`missing on this machine:\n${missing.map((line) => `  - ${line}`).join('\n')}`);
   return rustc;
 }
 

@@ -1,6 +1,15 @@
 // The JavaScript that ships: one bundle an entry point, as ES module and as CommonJS, and the type declarations of both.
 
-import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { fingerprint, unlessUnchanged } from './fingerprint.mjs';
 import { lockedVersion } from './packages.mjs';
@@ -67,7 +76,10 @@ async function declarations(onLine) {
   for (const file of files.filter((name) => name.endsWith('.d.ts'))) {
     // A CommonJS importer needs declarations that are CommonJS all the way down.
     const text = readFileSync(join(TYPES, file), 'utf8');
-    writeFileSync(join(TYPES, file.replace(/\.d\.ts$/, '.d.cts')), text.replace(/(['"])(\.{1,2}\/[^'"]+)\.js\1/g, '$1$2.cjs$1'));
+    writeFileSync(
+      join(TYPES, file.replace(/\.d\.ts$/, '.d.cts')),
+      text.replace(/(['"])(\.{1,2}\/[^'"]+)\.js\1/g, '$1$2.cjs$1'),
+    );
   }
 }
 

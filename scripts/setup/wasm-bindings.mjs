@@ -20,14 +20,18 @@ export function lockedBindgen() {
 
 /** Whether wasm-pack can do the whole build: it is there, and so is the wasm-bindgen that it would otherwise download. */
 export function hasWasmPack() {
-  return commandPath('wasm-pack') !== undefined && answer('wasm-bindgen', ['--version'])?.split(' ')[1] === lockedBindgen();
+  return (
+    commandPath('wasm-pack') !== undefined && answer('wasm-bindgen', ['--version'])?.split(' ')[1] === lockedBindgen()
+  );
 }
 
 /** Path of the stand-in, built on first use and kept for every later clone. */
 export async function bindgenStandIn() {
   const version = lockedBindgen();
   if (!readFileSync(join(ROOT, STAND_IN, 'Cargo.toml'), 'utf8').includes(`"=${version}"`)) {
-    throw new SetupError(`${STAND_IN}/Cargo.toml asks for another wasm-bindgen-cli-support than Cargo.lock: ${version}`);
+    throw new SetupError(
+      `${STAND_IN}/Cargo.toml asks for another wasm-bindgen-cli-support than Cargo.lock: ${version}`,
+    );
   }
   const name = `wasm-bindgen-${version}-${fingerprint([STAND_IN]).slice(0, 12)}`;
   const folder = join(TOOL_CACHE, name);

@@ -17,9 +17,15 @@ const FEATURE = '-C target-feature=+simd128';
 // What rustc turns on for this target, and SIMD: the optimizer must neither refuse it nor use anything beyond it.
 const OPTIMIZER = [
   '-O3',
-  ...['simd', 'bulk-memory', 'nontrapping-float-to-int', 'sign-ext', 'mutable-globals', 'multivalue', 'reference-types'].map(
-    (feature) => `--enable-${feature}`,
-  ),
+  ...[
+    'simd',
+    'bulk-memory',
+    'nontrapping-float-to-int',
+    'sign-ext',
+    'mutable-globals',
+    'multivalue',
+    'reference-types',
+  ].map((feature) => `--enable-${feature}`),
 ];
 
 export const WASM = join(DIST, 'wasm');
@@ -29,21 +35,29 @@ const FILE = join(WASM, `${NAME}_bg.wasm`);
 export async function buildWasm(rustc) {
   const sources = [...CORE_SOURCES, CRATE, 'scripts/setup/wasm.mjs', 'scripts/wasm-bindgen-stand-in'];
   const outputs = [FILE, join(WASM, `${NAME}.js`), join(WASM, `${NAME}.d.ts`)];
-  await unlessUnchanged('wasm', { inputs: () => fingerprint(sources, [rustc, lockedVersion('binaryen')]), outputs }, async () => {
-    const compiler = await wasmCompiler();
-    rmSync(WASM, { recursive: true, force: true });
-    mkdirSync(WASM, { recursive: true });
-    const env = { ...process.env, ...compiler.env, RUSTFLAGS: `${process.env.RUSTFLAGS ?? ''} ${FEATURE}`.trim() };
-    await (hasWasmPack() && compiler.args.length === 0 ? withWasmPack(env) : withStandIn(compiler, env));
-    await step('optimizing the WebAssembly module', (onLine) => optimize(onLine));
-  });
+  await unlessUnchanged(
+    'wasm',
+    { inputs: () => fingerprint(sources, [rustc, lockedVersion('binaryen')]), outputs },
+    async () => {
+      const compiler = await wasmCompiler();
+      rmSync(WASM, { recursive: true, force: true });
+      mkdirSync(WASM, { recursive: true });
+      const env = { ...process.env, ...compiler.env, RUSTFLAGS: `${process.env.RUSTFLAGS ?? ''} ${FEATURE}`.trim() };
+      await (hasWasmPack() && compiler.args.length === 0 ? withWasmPack(env) : withStandIn(compiler, env));
+      await step('optimizing the WebAssembly module', (onLine) => optimize(onLine));
+    },
+  );
 }
 
 function withWasmPack(env) {
   return step('building the WebAssembly module with wasm-pack', async (onLine) => {
     // Optimizing is left to the step below: wasm-pack skips it without a word where wasm-opt is not on the PATH.
     const args = ['build', '--mode', 'no-install', '--release', '--target', 'web', '--no-opt', '--no-pack'];
-    await run('wasm-pack', [...args, '--out-dir', WASM, '--out-name', NAME, join(ROOT, CRATE)], { cwd: ROOT, env, onLine });
+    await run('wasm-pack', [...args, '--out-dir', WASM, '--out-name', NAME, join(ROOT, CRATE)], {
+      cwd: ROOT,
+      env,
+      onLine,
+    });
   });
 }
 
@@ -52,9 +66,22 @@ async function withStandIn(compiler, env) {
   await step(`building the WebAssembly module with ${compiler.version}`, async (onLine) => {
     const triple = 'wasm32-unknown-unknown';
     const manifest = join(ROOT, CRATE, 'Cargo.toml');
-    const args = ['build', '--release', '--lib', '--target', triple, '--manifest-path', manifest, '--target-dir', compiler.targetDir];
+    const args = [
+      'build',
+      '--release',
+      '--lib',
+      '--target',
+      triple,
+      '--manifest-path',
+      manifest,
+      '--target-dir',
+      compiler.targetDir,
+    ];
     await run(compiler.cargo, [...args, ...compiler.args], { cwd: ROOT, env, onLine });
-    await run(bindgen, [join(compiler.targetDir, triple, 'release', `${NAME}.wasm`), WASM, NAME], { cwd: ROOT, onLine });
+    await run(bindgen, [join(compiler.targetDir, triple, 'release', `${NAME}.wasm`), WASM, NAME], {
+      cwd: ROOT,
+      onLine,
+    });
   });
 }
 

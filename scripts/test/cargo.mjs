@@ -25,6 +25,9 @@ export async function runCargo(onTest) {
 
 /** The part of cargo's output that says what failed and why. */
 function failureSections(output) {
-  const sections = output.split(/^failures:$/m).slice(1).map((section) => section.split(/^test result:/m)[0].trim());
+  const sections = output
+    .split(/^failures:$/m)
+    .slice(1)
+    .map((section) => section.split(/^test result:/m)[0].trim());
   return sections.filter((section) => section.includes('----')).join('\n\n') || output;
 }

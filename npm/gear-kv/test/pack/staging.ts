@@ -27,7 +27,9 @@ export interface Release {
 /** Runs a program to its end. Resolves with what it printed; rejects with everything it said. */
 export function runProgram(command: string, args: readonly string[], cwd: string): Promise<string> {
   // The settings of the npm that started the tests (its level of output, its workspace) are not for the programs run here.
-  const inherited = Object.entries(process.env).filter(([name]) => !/^npm_(?!config_(registry|cache|userconfig)$)/i.test(name));
+  const inherited = Object.entries(process.env).filter(
+    ([name]) => !/^npm_(?!config_(registry|cache|userconfig)$)/i.test(name),
+  );
   const env = { ...Object.fromEntries(inherited), NODE_OPTIONS: '' };
   return new Promise((resolve, reject) => {
     execFile(command, args, { cwd, env, maxBuffer: 1 << 26 }, (error, stdout, stderr) => {
@@ -56,7 +58,8 @@ export async function packRelease(): Promise<Release> {
   manifest.napi.targets = [hostTriple()];
   writeFileSync(join(facade, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`);
   const napi = join(ROOT, 'node_modules/@napi-rs/cli/dist/cli.js');
-  const runNapi = (...args: string[]) => runProgram(process.execPath, [napi, ...args, '--npm-dir', 'platforms'], facade);
+  const runNapi = (...args: string[]) =>
+    runProgram(process.execPath, [napi, ...args, '--npm-dir', 'platforms'], facade);
   await runNapi('create-npm-dirs');
   const [abi] = readdirSync(join(facade, 'platforms'));
   if (abi === undefined) throw new Error('napi create-npm-dirs made no platform package');

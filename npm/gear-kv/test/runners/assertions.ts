@@ -34,7 +34,11 @@ export function assertionsFor(counter: AssertionCounter) {
     counter.failures.push(failure);
     throw failure;
   };
-  const thrown = (outcome: { error: unknown } | undefined, expected: ThrowsExpectation | undefined, message?: string) => {
+  const thrown = (
+    outcome: { error: unknown } | undefined,
+    expected: ThrowsExpectation | undefined,
+    message?: string,
+  ) => {
     if (outcome === undefined) return check(false, 'expected an error, none was thrown', message);
     const mismatch = mismatchOf(outcome.error, expected ?? {});
     check(mismatch === undefined, mismatch ?? '', message);

@@ -36,7 +36,10 @@ export async function bundleSuite(settings, entry = 'gear-kv') {
         setup({ onResolve }) {
           onResolve({ filter: /^ava$/ }, () => ({ path: HARNESS }));
           onResolve({ filter: /^node:/ }, ({ path }) => ({ path, external: true }));
-          onResolve({ filter: /^gear-kv(\/|$)/ }, ({ path }) => ({ path: path === 'gear-kv' ? entry : path, external: true }));
+          onResolve({ filter: /^gear-kv(\/|$)/ }, ({ path }) => ({
+            path: path === 'gear-kv' ? entry : path,
+            external: true,
+          }));
         },
       },
     ],

@@ -11,7 +11,12 @@ import { Report } from './report.mjs';
 
 const TIMEOUT_MS = 600_000;
 const CONDITIONS = new Set(['browser', 'import', 'default']);
-const TYPES = { '.js': 'text/javascript', '.mjs': 'text/javascript', '.wasm': 'application/wasm', '.json': 'application/json' };
+const TYPES = {
+  '.js': 'text/javascript',
+  '.mjs': 'text/javascript',
+  '.wasm': 'application/wasm',
+  '.json': 'application/json',
+};
 const FLAGS = [
   // Chromium refuses to run as root with its sandbox on, and the page is our own.
   '--no-sandbox',
@@ -26,9 +31,18 @@ const FLAGS = [
 /** Runs the suite on the wasm backend in a browser. */
 export async function runChromium(onTest) {
   const executablePath = chromiumPath();
-  if (executablePath === undefined) throw new Error('there is no Chromium; npm test installs one, or set CHROMIUM_PATH');
-  const suite = await bundleSuite({ runtime: 'chromium', backend: 'wasm', fixtureUrl: '/fixtures/kv_smollm2_135m.safetensors' });
-  const server = await serve({ '/gear-kv/': `${PACKAGE}/`, '/fixtures/': join(ROOT, 'fixtures/'), '/suite.mjs': suite });
+  if (executablePath === undefined)
+    throw new Error('there is no Chromium; npm test installs one, or set CHROMIUM_PATH');
+  const suite = await bundleSuite({
+    runtime: 'chromium',
+    backend: 'wasm',
+    fixtureUrl: '/fixtures/kv_smollm2_135m.safetensors',
+  });
+  const server = await serve({
+    '/gear-kv/': `${PACKAGE}/`,
+    '/fixtures/': join(ROOT, 'fixtures/'),
+    '/suite.mjs': suite,
+  });
   const { chromium } = await import('playwright-core');
   const profile = mkdtempSync(join(tmpdir(), 'gear-kv-chromium-'));
   const context = await chromium.launchPersistentContext(profile, { executablePath, args: FLAGS, headless: true });

@@ -1,7 +1,7 @@
 // Stands in for ava where ava cannot run: in browsers, Deno and Bun. The suite imports 'ava' everywhere; for those runtimes
 // the bundler points that import here. Tests run one after the other and report as lines on the console.
 
-import { type Assertions, AssertionFailed, assertionsFor } from './assertions.js';
+import { AssertionFailed, type Assertions, assertionsFor } from './assertions.js';
 
 /** What starts a line of the report, so that the other side can tell it from what tests print themselves. */
 export const REPORT_PREFIX = '@gearkv-test ';

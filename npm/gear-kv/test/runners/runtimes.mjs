@@ -30,7 +30,8 @@ export async function runBun(backend, onTest) {
 
 function program(name, file) {
   const path = join(ROOT, 'node_modules', name, file);
-  if (!existsSync(path)) throw new Error(`${name} is not installed; run npm ci with scripts and optional packages allowed`);
+  if (!existsSync(path))
+    throw new Error(`${name} is not installed; run npm ci with scripts and optional packages allowed`);
   return path.endsWith('.cjs') ? [process.execPath, path] : [path];
 }
 

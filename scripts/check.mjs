@@ -1,0 +1,70 @@
+// The checks of form: formatting, lints, types, and the shape of the package. `npm run check` after `npm test`.
+
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { runChild } from './setup/child.mjs';
+import { npm } from './setup/packages.mjs';
+import { PACKAGE, ROOT } from './setup/places.mjs';
+import { say } from './setup/progress.mjs';
+import { wasmCompiler } from './setup/wasm-compiler.mjs';
+
+const DENY = ['--', '-D', 'warnings'];
+const tool = (path, ...args) => [process.execPath, join(ROOT, 'node_modules', path), ...args];
+const folder = mkdtempSync(join(tmpdir(), 'gear-kv-check-'));
+
+/** Clippy for wasm32 needs a compiler with that library; Debian's, which builds it, has no clippy. */
+async function wasmClippy() {
+  const { args } = await wasmCompiler();
+  if (args.length > 0) return undefined;
+  return ['cargo', 'clippy', '-p', 'gearkv-wasm', '--target', 'wasm32-unknown-unknown', ...DENY];
+}
+
+async function tarball() {
+  const [{ filename }] = JSON.parse(
+    await npm(['pack', '--json', '--loglevel=error', '--pack-destination', folder], { cwd: PACKAGE }),
+  );
+  return join(folder, filename);
+}
+
+const checks = [
+  ['rustfmt', () => ['cargo', 'fmt', '--all', '--check']],
+  ['clippy', () => ['cargo', 'clippy', '--workspace', '--all-targets', ...DENY]],
+  ['clippy for WebAssembly', wasmClippy],
+  ['rustdoc', () => ['cargo', 'doc', '--no-deps', '--workspace'], { RUSTDOCFLAGS: '-D warnings -D missing_docs' }],
+  ['tsc', () => tool('typescript/bin/tsc', '-p', 'tsconfig.json')],
+  ['biome', () => tool('@biomejs/biome/bin/biome', 'ci', '--error-on-warnings')],
+  ['publint', async () => tool('publint/src/cli.js', '--strict', await tarball())],
+  [
+    'attw',
+    async () => tool('@arethetypeswrong/cli/dist/index.js', await tarball(), '--exclude-entrypoints', './gearkv.wasm'),
+  ],
+];
+
+const total = { passed: 0, failed: 0 };
+try {
+  for (const [name, command, env = {}] of checks) {
+    const started = performance.now();
+    let problem;
+    try {
+      const line = await command();
+      if (line === undefined) {
+        say(`- ${name}: not on this compiler`);
+        continue;
+      }
+      const [program, ...args] = line;
+      const { code, output } = await runChild(program, args, { cwd: ROOT, env: { ...process.env, ...env } });
+      if (code !== 0) problem = `${line.join(' ')}\n${output.trimEnd()}`;
+    } catch (error) {
+      problem = error.message;
+    }
+    const elapsed = `${((performance.now() - started) / 1000).toFixed(1)} s`;
+    if (problem !== undefined) console.log(`\n── ${name} ──\n${problem}\n`);
+    console.log(`${problem === undefined ? '✓' : '✗'} ${name} (${elapsed})`);
+    total[problem === undefined ? 'passed' : 'failed'] += 1;
+  }
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}
+process.exitCode = total.failed === 0 ? 0 : 1;
+console.log(`\n${total.passed} passed, ${total.failed} failed`);
