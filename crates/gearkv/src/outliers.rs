@@ -51,8 +51,8 @@ impl Largest {
             }
             return;
         }
-        for line in 0..row.len() {
-            let value = sign * row[line];
+        for (line, &value) in row.iter().enumerate() {
+            let value = sign * value;
             if value > self.thresholds[line] {
                 let heap = &mut self.heaps[line * self.k..(line + 1) * self.k];
                 sift(heap, 0, (value, index));

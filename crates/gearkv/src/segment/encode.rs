@@ -104,7 +104,8 @@ fn encode_item(
 
     let encoded = parallel::map_mut(&mut planes, threads, |h, x| {
         let start = &starts[h * layout.rank * dim..(h + 1) * layout.rank * dim];
-        encode_head(x, &positions[h], &kept[h], shared_scales.as_ref(), start, layout, config, cancel)
+        let set_aside = SetAside { positions: &positions[h], values: &kept[h] };
+        encode_head(x, set_aside, shared_scales.as_ref(), start, layout, config, cancel)
     });
     Ok(EncodedItem { heads: encoded.into_iter().collect::<Result<_>>()?, shared_scales, outliers: found })
 }
@@ -131,10 +132,16 @@ fn positions_of_head(found: &[Outliers], h: usize, layout: &SegmentLayout) -> Ve
     }
 }
 
+/// The outliers of one head: positions `token · dim + channel`, and what stood there.
+#[derive(Clone, Copy)]
+struct SetAside<'a> {
+    positions: &'a [u32],
+    values: &'a [f32],
+}
+
 fn encode_head(
     x: &mut [f32],
-    positions: &[u32],
-    kept: &[f32],
+    set_aside: SetAside,
     shared: Option<&HeadScales>,
     start: &[f32],
     layout: &SegmentLayout,
@@ -143,9 +150,10 @@ fn encode_head(
 ) -> Result<EncodedHead> {
     check(cancel)?;
     let &SegmentLayout { tokens, dim, bits, grouping, rank, .. } = layout;
+    let SetAside { positions, values } = set_aside;
     let own = backbone::head_scales(grouping, x, dim, bits);
     let scales = shared.unwrap_or(&own);
-    for (&p, &value) in positions.iter().zip(kept) {
+    for (&p, &value) in positions.iter().zip(values) {
         x[p as usize] = value;
     }
     let mut codes = vec![0; layout.head_code_bytes()];
@@ -171,7 +179,7 @@ fn encode_head(
             ErrorCode::OutOfRange,
             format!(
                 "an outlier near {} cannot be held: the values beside it span more than float16 does; use preset \"float32\"",
-                kept[at]
+                values[at]
             ),
         ));
     }

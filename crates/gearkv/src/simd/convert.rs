@@ -20,7 +20,7 @@ pub(crate) fn narrow(from: &[f32], to: &mut [f16]) {
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(crate) fn round_to_f16(x: &mut [f32]) {
     // Below the smallest normal float16 the spacing is fixed; adding and subtracting 0.5 rounds to it.
-    const SMALLEST_NORMAL: f32 = 6.103_515_625e-5;
+    const SMALLEST_NORMAL: f32 = 1.0 / 16384.0;
     for x in x {
         let bits = x.to_bits();
         let rounded = bits.wrapping_add(0xFFF + ((bits >> 13) & 1)) & !0x1FFF;
@@ -77,7 +77,7 @@ fn exp_of_negative(x: f32) -> f32 {
     // exp(x) = 2^n · exp(f), n = round(x / ln 2), |f| ≤ ln 2 / 2. Below −87 the result is not a normal float: 0.
     const LOWEST: f32 = -87.0;
     const ROUNDING: f32 = 12_582_912.0; // 1.5 · 2²³
-    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_HIGH: f32 = 355.0 / 512.0;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     let clamped = if x > LOWEST { x } else { LOWEST };
     let shifted = clamped * std::f32::consts::LOG2_E + ROUNDING;

@@ -1,0 +1,220 @@
+//! What holds for every shape and configuration.
+
+mod common;
+
+use common::{attention, largest_difference, preset, values};
+use gearkv::{
+    AttendOptions, Backbone, CacheShape, GearCache, GearConfig, GearOptions, GearTensor, KvShape, KvSlice, NEVER, Role,
+    f16,
+};
+use proptest::prelude::*;
+
+/// `attend` against attention on what `decompress` gives: float32 rounding over a few thousand additions.
+const ATTEND_TOLERANCE: f32 = 2e-5;
+
+fn dims() -> impl Strategy<Value = usize> {
+    prop_oneof![Just(64), Just(80), Just(96), Just(128), Just(192), Just(256), 1usize..70]
+}
+
+fn roles() -> impl Strategy<Value = Role> {
+    prop_oneof![Just(Role::Key), Just(Role::Value)]
+}
+
+prop_compose! {
+    fn shapes()(batch in 1usize..3, heads in 1usize..4, tokens in 0usize..150, head_dim in dims()) -> KvShape {
+        KvShape::new(batch, heads, tokens, head_dim).unwrap()
+    }
+}
+
+prop_compose! {
+    fn configs()(
+        bits in prop_oneof![Just(2u32), Just(3), Just(4), Just(8)],
+        backbone in prop_oneof![Just(Backbone::Uniform), Just(Backbone::Kcvt), Just(Backbone::Kivi)],
+        group_size in prop_oneof![Just(64u32), Just(32), 1u32..100],
+        rank in 0u32..6,
+        decode_rank in 0u32..4,
+        sparsity in prop_oneof![Just(0.0f64), Just(0.02), 0.0f64..0.5],
+        sinks in 0u32..6,
+        buffer_tokens in prop_oneof![Just(64u32), Just(20), 1u32..80],
+        seed in any::<u32>(),
+        threads in 0u32..3,
+    ) -> GearConfig {
+        GearOptions {
+            preset: Some("paper-gear-4".into()),
+            bits: Some(bits), backbone: Some(backbone), group_size: Some(group_size), rank: Some(rank),
+            decode_rank: Some(decode_rank), sparsity: Some(sparsity), sinks: Some(sinks),
+            buffer_tokens: Some(buffer_tokens), seed: Some(seed), threads: Some(threads), ..Default::default()
+        }.resolve().unwrap()
+    }
+}
+
+fn compress(x: &[f32], shape: KvShape, role: Role, config: &GearConfig) -> GearTensor {
+    GearTensor::compress(KvSlice::F32(x), shape, role, config.clone(), NEVER).unwrap()
+}
+
+fn restored(tensor: &GearTensor) -> Vec<f32> {
+    tensor.decompress(NEVER).unwrap()
+}
+
+/// Tokens `range` of `x`, still `[batch, heads, tokens, head_dim]`.
+fn tokens_of(x: &[f32], shape: KvShape, range: std::ops::Range<usize>) -> Vec<f32> {
+    let plane = shape.tokens * shape.head_dim;
+    x.chunks_exact(plane.max(1))
+        .flat_map(|p| p[range.start * shape.head_dim..range.end * shape.head_dim].iter().copied())
+        .collect()
+}
+
+/// The widest group that a value can be in, for a bound on what quantization may do to it.
+fn spread(x: &[f32]) -> f32 {
+    let (lo, hi) = x.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(lo, hi), &v| (lo.min(v), hi.max(v)));
+    if hi > lo { hi - lo } else { 0.0 }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 160, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_backbone_is_never_off_by_more_than_half_a_step(
+        shape in shapes(), role in roles(), config in configs(), seed in any::<u32>()
+    ) {
+        let options = GearOptions { rank: Some(0), sparsity: Some(0.0), sinks: Some(0), bits: Some(config.bits),
+            backbone: Some(config.backbone), group_size: Some(config.group_size), preset: Some("paper-gear-4".into()), ..Default::default() };
+        let x = values(shape, seed);
+        let tensor = compress(&x, shape, role, &options.resolve().unwrap());
+        let step = spread(&x) / ((1u32 << config.bits) - 1) as f32;
+        let largest = x.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+        // Scale and zero are rounded to float16: half an ulp (2⁻¹¹) of each, over all levels.
+        let epsilon = (spread(&x) + largest) / 2048.0 + 1e-6;
+        for (exact, got) in x.iter().zip(restored(&tensor)) {
+            prop_assert!((exact - got).abs() <= step / 2.0 + epsilon, "{exact} became {got}, step {step}");
+        }
+    }
+
+    #[test]
+    fn every_part_makes_the_whole_better_and_never_unbounded(
+        shape in shapes(), role in roles(), config in configs(), seed in any::<u32>()
+    ) {
+        let x = values(shape, seed);
+        let tensor = compress(&x, shape, role, &config);
+        let got = restored(&tensor);
+        prop_assert_eq!(got.len(), x.len());
+        let bound = spread(&x) * (1.0 + config.rank as f32);
+        prop_assert!(x.iter().zip(&got).all(|(a, b)| (a - b).abs() <= bound + 1e-3));
+        prop_assert_eq!(tensor.byte_length(), tensor.parts().total());
+        prop_assert_eq!(tensor.shape(), shape);
+    }
+
+    #[test]
+    fn float32_and_float16_input_give_the_same_bits(shape in shapes(), role in roles(), config in configs(), seed in any::<u32>()) {
+        let x = values(shape, seed);
+        let half: Vec<f16> = x.iter().map(|&v| f16::from_f32(v)).collect();
+        let a = compress(&x, shape, role, &config);
+        let b = GearTensor::compress(KvSlice::F16(&half), shape, role, config, NEVER).unwrap();
+        prop_assert!(restored(&a) == restored(&b));
+    }
+
+    #[test]
+    fn a_batch_item_does_not_depend_on_its_neighbours(shape in shapes(), role in roles(), config in configs(), seed in any::<u32>()) {
+        let single = KvShape { batch: 1, ..shape };
+        let first = values(single, seed);
+        let mut both = first.clone();
+        both.extend(values(single, seed ^ 0x5555).iter().map(|v| v * 7.0));
+        let alone = restored(&compress(&first, single, role, &config));
+        let together = restored(&compress(&both, KvShape { batch: 2, ..shape }, role, &config));
+        prop_assert!(&together[..alone.len()] == &alone[..]);
+    }
+
+    #[test]
+    fn appending_compresses_each_part_by_itself(
+        shape in shapes(), role in roles(), config in configs(), seed in any::<u32>(), cuts in prop::collection::vec(0usize..150, 0..6)
+    ) {
+        let x = values(shape, seed);
+        let mut tensor = GearTensor::new(shape.batch, shape.heads, shape.head_dim, role, config.clone()).unwrap();
+        let mut cuts: Vec<usize> = cuts.into_iter().map(|c| c.min(shape.tokens)).collect();
+        cuts.sort_unstable();
+        cuts.push(shape.tokens);
+        let mut at = 0;
+        for cut in cuts {
+            let part = tokens_of(&x, shape, at..cut);
+            tensor.append(KvSlice::F32(&part), cut - at, NEVER).unwrap();
+            at = cut;
+        }
+        prop_assert_eq!(tensor.shape(), shape);
+        let got = restored(&tensor);
+        // The same runs of tokens, each compressed alone.
+        let mut at = 0;
+        for segment in &tensor.image().segments {
+            if at == 0 { at = tensor.image().sink_tokens; }
+            let run = KvShape { tokens: segment.tokens, ..shape };
+            let alone = GearConfig { sinks: 0, rank: segment.rank as u32, ..config.clone() };
+            let part = restored(&compress(&tokens_of(&x, shape, at..at + segment.tokens), run, role, &alone));
+            prop_assert!(part == tokens_of(&got, shape, at..at + segment.tokens));
+            at += segment.tokens;
+        }
+        let raw = tensor.image().sink_tokens;
+        prop_assert!(tokens_of(&got, shape, 0..raw) == tokens_of(&x, shape, 0..raw));
+        let buffered = shape.tokens - tensor.image().buffer_tokens;
+        prop_assert!(tokens_of(&got, shape, buffered..shape.tokens) == tokens_of(&x, shape, buffered..shape.tokens));
+    }
+
+    #[test]
+    fn attending_is_decompressing_then_attending(
+        shape in shapes(), key_config in configs(), value_config in configs(), seed in any::<u32>(),
+        group in 1usize..4, queries in 1usize..5, causal in any::<bool>(), window in prop::option::of(1usize..100),
+        softcap in prop::option::of(5.0f32..50.0), scale in prop::option::of(0.01f32..0.3), keep in 0usize..150,
+    ) {
+        prop_assume!(shape.tokens >= queries);
+        let cache_shape = CacheShape { layers: 1, batch: shape.batch, kv_heads: shape.heads, head_dim: shape.head_dim };
+        let mut cache = GearCache::new(cache_shape, key_config, value_config).unwrap();
+        let (k, v) = (values(shape, seed), values(shape, seed ^ 1));
+        let first = shape.tokens / 2;
+        for range in [0..first, first..shape.tokens] {
+            let (n, k, v) = (range.len(), tokens_of(&k, shape, range.clone()), tokens_of(&v, shape, range));
+            cache.append(0, KvSlice::F32(&k), KvSlice::F32(&v), n, NEVER).unwrap();
+        }
+        cache.truncate(keep.clamp(queries, shape.tokens)).unwrap();
+        let shape = KvShape { tokens: cache.tokens(), ..shape };
+        let options = AttendOptions {
+            query_heads: shape.heads * group, scale, causal, window: window.filter(|_| causal), softcap,
+        };
+        let query = values(KvShape { heads: options.query_heads, tokens: queries, ..shape }, seed ^ 2);
+        let mut got = vec![0.0; query.len()];
+        cache.attend(0, KvSlice::F32(&query), queries, &options, &mut got, NEVER).unwrap();
+        let key = restored(cache.tensor(0, Role::Key).unwrap());
+        let value = restored(cache.tensor(0, Role::Value).unwrap());
+        let exact = attention(&key, &value, shape, &query, queries, &options);
+        let off = largest_difference(&exact, &got);
+        prop_assert!(off <= ATTEND_TOLERANCE, "off by {off}");
+    }
+
+    #[test]
+    fn truncating_shows_a_prefix_and_an_image_is_the_tensor(
+        shape in shapes(), role in roles(), config in configs(), seed in any::<u32>(), keep in 0usize..150
+    ) {
+        let x = values(shape, seed);
+        let mut tensor = GearTensor::new(shape.batch, shape.heads, shape.head_dim, role, config).unwrap();
+        tensor.append(KvSlice::F32(&x), shape.tokens, NEVER).unwrap();
+        let whole = restored(&tensor);
+        let keep = keep.min(shape.tokens);
+        tensor.truncate(keep).unwrap();
+        prop_assert!(restored(&tensor) == tokens_of(&whole, shape, 0..keep));
+        let again = GearTensor::from_image(tensor.image()).unwrap();
+        prop_assert!(restored(&again) == restored(&tensor));
+        prop_assert_eq!(again.parts(), tensor.parts());
+        let more = values(KvShape { tokens: 3, ..shape }, seed ^ 9);
+        tensor.append(KvSlice::F32(&more), 3, NEVER).unwrap();
+        prop_assert_eq!(tensor.tokens(), keep + 3);
+        // What had been compressed stays as it was; what waited in the buffer may have been compressed now.
+        let settled = keep - again.image().buffer_tokens;
+        prop_assert!(tokens_of(&restored(&tensor), tensor.shape(), 0..settled) == tokens_of(&whole, shape, 0..settled));
+    }
+}
+
+#[test]
+fn uncompressed_presets_give_back_what_was_given() {
+    let shape = KvShape::new(2, 3, 77, 40).unwrap();
+    let x: Vec<f32> = values(shape, 3).iter().map(|v| v * 1.000_123).collect();
+    assert_eq!(restored(&compress(&x, shape, Role::Key, &preset("float32"))), x);
+    let rounded: Vec<f32> = x.iter().map(|&v| f16::from_f32(v).to_f32()).collect();
+    assert_eq!(restored(&compress(&x, shape, Role::Value, &preset("float16"))), rounded);
+}
