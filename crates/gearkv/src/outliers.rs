@@ -8,56 +8,80 @@
 //! What is stored is not the value but what the backbone and the low-rank part leave of it, in float16: then `D̂ + L + S` is a
 //! plain sum, in `decompress` as in `attend`.
 
+use crate::simd::{self, LANES};
+
+/// Values of a token that are looked at with the same bounds, before those are brought up to date.
+const PIECE: usize = 8 * LANES;
+
 /// Indices of each line's outliers, ascending within the line: `[lines, per_line]`.
 pub(crate) struct Outliers {
     pub per_line: usize,
     pub indices: Vec<u32>,
 }
 
-/// The `k` largest values of each of several interleaved lines, seen one row at a time. A line's candidates are a binary
-/// heap with the smallest on top.
-struct Largest {
+/// The `k` largest and `k` smallest values of each of several lines, each end in a binary heap whose top is what a value has to
+/// pass. Smallest values are kept negated, so that both heaps have their smallest entry on top.
+struct Ends {
     k: usize,
-    /// Rows seen so far, up to `k`.
-    filled: usize,
     /// `[lines, k]`
-    heaps: Vec<(f32, u32)>,
-    /// Top of each full heap: what a value has to exceed.
-    thresholds: Vec<f32>,
+    largest: Vec<(f32, u32)>,
+    /// `[lines, k]`, negated.
+    smallest: Vec<(f32, u32)>,
+    /// What a value must exceed to be among the largest of its line.
+    above: Vec<f32>,
+    /// What a value must be below to be among the smallest of its line.
+    below: Vec<f32>,
 }
 
-impl Largest {
+impl Ends {
     fn new(lines: usize, k: usize) -> Self {
-        Self { k, filled: 0, heaps: vec![(0.0, 0); lines * k], thresholds: vec![f32::INFINITY; lines] }
+        Self {
+            k,
+            largest: vec![(0.0, 0); lines * k],
+            smallest: vec![(0.0, 0); lines * k],
+            above: vec![f32::INFINITY; lines],
+            below: vec![f32::NEG_INFINITY; lines],
+        }
     }
 
-    fn restart(&mut self) {
-        self.filled = 0;
-    }
-
-    fn see_row(&mut self, row: &[f32], index: u32, sign: f32) {
-        if self.filled < self.k {
-            for (line, &value) in row.iter().enumerate() {
-                self.heaps[line * self.k + self.filled] = (sign * value, index);
-            }
-            self.filled += 1;
-            if self.filled == self.k {
-                for (heap, threshold) in self.heaps.chunks_exact_mut(self.k).zip(&mut self.thresholds) {
-                    for root in (0..heap.len() / 2).rev() {
-                        sift(heap, root, heap[root]);
-                    }
-                    *threshold = heap[0].0;
+    /// One of a line's first `k` values.
+    fn fill(&mut self, line: usize, slot: usize, value: f32, index: u32) {
+        self.largest[line * self.k + slot] = (value, index);
+        self.smallest[line * self.k + slot] = (-value, index);
+        if slot + 1 == self.k {
+            let range = line * self.k..(line + 1) * self.k;
+            for heap in [&mut self.largest[range.clone()], &mut self.smallest[range]] {
+                for root in (0..heap.len() / 2).rev() {
+                    sift(heap, root, heap[root]);
                 }
             }
-            return;
+            self.above[line] = self.largest[line * self.k].0;
+            self.below[line] = -self.smallest[line * self.k].0;
         }
-        for (line, &value) in row.iter().enumerate() {
-            let value = sign * value;
-            if value > self.thresholds[line] {
-                let heap = &mut self.heaps[line * self.k..(line + 1) * self.k];
-                sift(heap, 0, (value, index));
-                self.thresholds[line] = heap[0].0;
-            }
+    }
+
+    /// A later value of a line.
+    fn offer(&mut self, line: usize, value: f32, index: u32) {
+        let range = line * self.k..(line + 1) * self.k;
+        if value > self.above[line] {
+            let heap = &mut self.largest[range.clone()];
+            sift(heap, 0, (value, index));
+            self.above[line] = heap[0].0;
+        }
+        if value < self.below[line] {
+            let heap = &mut self.smallest[range];
+            sift(heap, 0, (-value, index));
+            self.below[line] = -heap[0].0;
+        }
+    }
+
+    /// Indices of both ends of every line, ascending within the line.
+    fn append_to(&self, indices: &mut Vec<u32>) {
+        for (high, low) in self.largest.chunks_exact(self.k).zip(self.smallest.chunks_exact(self.k)) {
+            let start = indices.len();
+            indices.extend(high.iter().chain(low).map(|(_, index)| *index));
+            indices[start..].sort_unstable();
+            separate(&mut indices[start..]);
         }
     }
 }
@@ -83,18 +107,6 @@ fn sift(heap: &mut [(f32, u32)], root: usize, entry: (f32, u32)) {
     heap[hole] = entry;
 }
 
-fn merge(largest: &Largest, smallest: &Largest) -> Outliers {
-    let k = largest.k;
-    let mut indices = Vec::with_capacity(largest.heaps.len() * 2);
-    for (high, low) in largest.heaps.chunks_exact(k).zip(smallest.heaps.chunks_exact(k)) {
-        let start = indices.len();
-        indices.extend(high.iter().chain(low).map(|(_, index)| *index));
-        indices[start..].sort_unstable();
-        separate(&mut indices[start..]);
-    }
-    Outliers { per_line: 2 * k, indices }
-}
-
 /// On a line that is nearly constant both ends can pick the same value; the lowest free indices take its second place.
 fn separate(line: &mut [u32]) {
     if line.windows(2).all(|pair| pair[0] < pair[1]) {
@@ -112,38 +124,55 @@ fn separate(line: &mut [u32]) {
 
 /// Outliers of each column of `x` (`[tokens, dim]`): lines are channels, indices are tokens.
 pub(crate) fn of_columns(x: &[f32], dim: usize, per_side: usize) -> Outliers {
+    let mut found = Outliers { per_line: 2 * per_side, indices: Vec::with_capacity(dim * 2 * per_side) };
     if per_side == 0 {
-        return Outliers { per_line: 0, indices: Vec::new() };
+        return found;
     }
-    let (mut largest, mut smallest) = (Largest::new(dim, per_side), Largest::new(dim, per_side));
+    let mut ends = Ends::new(dim, per_side);
+    let mut passing = Vec::with_capacity(dim.div_ceil(LANES));
     for (t, row) in x.chunks_exact(dim).enumerate() {
-        largest.see_row(row, t as u32, 1.0);
-        smallest.see_row(row, t as u32, -1.0);
+        if t < per_side {
+            row.iter().enumerate().for_each(|(d, &value)| ends.fill(d, t, value, t as u32));
+            continue;
+        }
+        simd::chunks_outside(row, &ends.below, &ends.above, &mut passing);
+        for start in passing.drain(..) {
+            for (d, &value) in row.iter().enumerate().skip(start).take(LANES) {
+                ends.offer(d, value, t as u32);
+            }
+        }
     }
-    merge(&largest, &smallest)
+    ends.append_to(&mut found.indices);
+    found
 }
 
 /// Outliers of each token over all heads, `heads` being one `[tokens, dim]` a head: lines are tokens, indices are
 /// `head · dim + channel`.
 pub(crate) fn of_tokens(heads: &[Vec<f32>], dim: usize, tokens: usize, per_side: usize) -> Outliers {
-    let mut all = Outliers { per_line: 2 * per_side, indices: Vec::with_capacity(tokens * 2 * per_side) };
+    let mut found = Outliers { per_line: 2 * per_side, indices: Vec::with_capacity(tokens * 2 * per_side) };
     if per_side == 0 {
-        return all;
+        return found;
     }
-    let (mut largest, mut smallest) = (Largest::new(1, per_side), Largest::new(1, per_side));
+    let mut ends = Ends::new(1, per_side);
+    let mut line = Vec::with_capacity(heads.len() * dim);
+    let mut passing = Vec::with_capacity(PIECE / LANES);
     for t in 0..tokens {
-        largest.restart();
-        smallest.restart();
-        for (h, head) in heads.iter().enumerate() {
-            for (d, value) in head[t * dim..(t + 1) * dim].iter().enumerate() {
-                let index = (h * dim + d) as u32;
-                largest.see_row(std::slice::from_ref(value), index, 1.0);
-                smallest.see_row(std::slice::from_ref(value), index, -1.0);
+        line.clear();
+        heads.iter().for_each(|head| line.extend_from_slice(&head[t * dim..(t + 1) * dim]));
+        line[..per_side].iter().enumerate().for_each(|(i, &value)| ends.fill(0, i, value, i as u32));
+        let mut first = per_side;
+        for piece in line[per_side..].chunks(PIECE) {
+            simd::chunks_beyond(piece, ends.below[0], ends.above[0], &mut passing);
+            for start in passing.drain(..) {
+                for (i, &value) in piece.iter().enumerate().skip(start).take(LANES) {
+                    ends.offer(0, value, (first + i) as u32);
+                }
             }
+            first += piece.len();
         }
-        all.indices.extend(merge(&largest, &smallest).indices);
+        ends.append_to(&mut found.indices);
     }
-    all
+    found
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Smallest and largest value of a row or of each column. NaN marks a value that is left out of the range.
+//! Smallest and largest value of a row or of each column, and what lies outside given bounds. NaN marks a value that is left out of the range.
 
 use multiversion::multiversion;
 
@@ -41,4 +41,34 @@ pub(crate) fn row_range(x: &[f32]) -> (f32, f32) {
         most = if hi[i] > most { hi[i] } else { most };
     }
     (least, most)
+}
+
+/// Finds where in `row` a value is below its channel's `below` or above its `above`: pushes the start of each such run of
+/// [`LANES`] values (the last may be shorter).
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(crate) fn chunks_outside(row: &[f32], below: &[f32], above: &[f32], passing: &mut Vec<usize>) {
+    let bounds = below.chunks(LANES).zip(above.chunks(LANES));
+    for (i, (chunk, (below, above))) in row.chunks(LANES).zip(bounds).enumerate() {
+        let mut outside = false;
+        for ((x, below), above) in chunk.iter().zip(below).zip(above) {
+            outside |= (x < below) | (x > above);
+        }
+        if outside {
+            passing.push(i * LANES);
+        }
+    }
+}
+
+/// As [`chunks_outside`], with the same bounds for all values.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(crate) fn chunks_beyond(row: &[f32], below: f32, above: f32, passing: &mut Vec<usize>) {
+    for (i, chunk) in row.chunks(LANES).enumerate() {
+        let mut outside = false;
+        for &x in chunk {
+            outside |= (x < below) | (x > above);
+        }
+        if outside {
+            passing.push(i * LANES);
+        }
+    }
 }
