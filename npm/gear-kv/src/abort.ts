@@ -1,5 +1,5 @@
-import { describe, GearError } from './errors.js';
 import type { CancelHandle } from './backend/binding.js';
+import { describe, GearError } from './errors.js';
 
 /** Checks that an option is an `AbortSignal`. */
 export function checkedSignal(signal: unknown): AbortSignal | undefined {

@@ -1,6 +1,6 @@
 import type { BackendChoice } from './backend/selection.js';
 import { describe, GearError } from './errors.js';
-import { checkedOptions, type GearOptions, optionsJson, refuseUnknown, type ResolvedGearOptions } from './options.js';
+import { checkedOptions, type GearOptions, optionsJson, type ResolvedGearOptions, refuseUnknown } from './options.js';
 import { checkedCount } from './shape.js';
 import type { Parts } from './tensor.js';
 

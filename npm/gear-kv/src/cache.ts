@@ -1,11 +1,11 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import type { Backend, CacheHandle } from './backend/binding.js';
 import { gearError, guarded } from './backend/failure.js';
-import { type BackendChoice, backendFor } from './backend/selection.js';
-import { byteStream, collectBytes, type ByteSource, type StreamOptions } from './byte-stream.js';
+import { backendFor } from './backend/selection.js';
+import { type ByteSource, byteStream, collectBytes, type StreamOptions } from './byte-stream.js';
 import {
-  attendJson,
   type AttendOptions,
+  attendJson,
   type CacheShape,
   type CacheStats,
   cacheSettings,
@@ -15,7 +15,7 @@ import {
 import { GearError } from './errors.js';
 import { readFileBytes, writeFileAtomically } from './file.js';
 import { byteArray, type KvArray, type KvData, kvArray, newFloat32Array, outputArray, writeInto } from './kv-array.js';
-import { checkedOptions, refuseUnknown, type ResolvedGearOptions, type Role } from './options.js';
+import { checkedOptions, type ResolvedGearOptions, type Role, refuseUnknown } from './options.js';
 import { checkedCount, tokensOf } from './shape.js';
 import type { FromBytesOptions } from './tensor.js';
 
@@ -67,13 +67,7 @@ export class GearCache {
    * @throws GearError `CORRUPT_DATA`, `UNSUPPORTED_VERSION`, `BACKEND_UNAVAILABLE`.
    */
   static fromBytes(bytes: Uint8Array | ArrayBuffer, options: FromBytesOptions = {}): GearCache {
-    refuseUnknown('fromBytes', checkedOptions('the options of fromBytes', options), ['backend']);
-    const view = byteArray('bytes', bytes);
-    const backend = backendFor(options.backend);
-    return restored(
-      backend,
-      guarded(() => backend.binding.Cache.fromBytes(view)),
-    );
+    return cacheFromBytes(bytes, options);
   }
 
   /**
@@ -84,7 +78,8 @@ export class GearCache {
   static async fromStream(source: ByteSource, options: FromBytesOptions & StreamOptions = {}): Promise<GearCache> {
     refuseUnknown('fromStream', checkedOptions('the options of fromStream', options), ['backend', 'signal']);
     const bytes = await collectBytes(source, options.signal);
-    return GearCache.fromBytes(bytes, backendOnly(options.backend));
+    const { backend } = options;
+    return cacheFromBytes(bytes, backend === undefined ? {} : { backend });
   }
 
   /**
@@ -93,7 +88,7 @@ export class GearCache {
    * @throws GearError as {@link fromBytes}, and `IO_FAILED` with the system's error as `cause`.
    */
   static async load(path: string | URL, options: FromBytesOptions = {}): Promise<GearCache> {
-    return GearCache.fromBytes(await readFileBytes(path), options);
+    return cacheFromBytes(await readFileBytes(path), options);
   }
 
   /** Layers of the model. */
@@ -373,8 +368,14 @@ function restored(backend: Backend, handle: CacheHandle): GearCache {
   return new GearCache(new Restored(backend, handle) as unknown as GearCacheOptions);
 }
 
-function backendOnly(backend: BackendChoice | undefined): FromBytesOptions {
-  return backend === undefined ? {} : { backend };
+function cacheFromBytes(bytes: unknown, options: FromBytesOptions): GearCache {
+  refuseUnknown('fromBytes', checkedOptions('the options of fromBytes', options), ['backend']);
+  const view = byteArray('bytes', bytes);
+  const backend = backendFor(options.backend);
+  return restored(
+    backend,
+    guarded(() => backend.binding.Cache.fromBytes(view)),
+  );
 }
 
 /** The core borrows both arrays at once: where they overlap, the input is copied. */

@@ -1,10 +1,10 @@
 import { checkedSignal, turn, withCancel } from './abort.js';
 import type { TensorHandle } from './backend/binding.js';
 import { gearError, guarded } from './backend/failure.js';
-import { backendFor, type BackendChoice } from './backend/selection.js';
+import { type BackendChoice, backendFor } from './backend/selection.js';
 import { GearError } from './errors.js';
 import { type KvArray, type KvData, kvArray, outputArray, ownedKvArray, writeInto } from './kv-array.js';
-import { checkedOptions, checkedRole, type GearOptions, optionsJson, refuseUnknown, type Role } from './options.js';
+import { checkedOptions, checkedRole, type GearOptions, optionsJson, type Role, refuseUnknown } from './options.js';
 import { checkedShape, elementCount, type KvShape, type ResolvedKvShape, tokensOf } from './shape.js';
 import {
   type CompressedTensor,

@@ -51,9 +51,14 @@ export class GearError extends Error {
 
   /** True for a `GearError` of any copy of this package; subclasses keep the ordinary meaning. */
   static override [Symbol.hasInstance](value: unknown): boolean {
-    if (this !== GearError) return Function.prototype[Symbol.hasInstance].call(this, value);
+    if (!isBaseClass(this)) return Function.prototype[Symbol.hasInstance].call(this, value);
     return typeof value === 'object' && value !== null && brand in value;
   }
+}
+
+// Outside of the class: the bundler renames a class that names itself in its body, and users would see that.
+function isBaseClass(constructor: unknown): boolean {
+  return constructor === GearError;
 }
 
 /** Describes a value in an error message: short, and without its contents. */
@@ -64,6 +69,7 @@ export function describe(value: unknown): string {
   if (typeof value === 'symbol') return 'a symbol';
   if (typeof value !== 'object') return String(value);
   if (Array.isArray(value)) return `an array of ${value.length}`;
-  if (ArrayBuffer.isView(value)) return `${Object.prototype.toString.call(value).slice(8, -1)} of ${value.byteLength} bytes`;
+  if (ArrayBuffer.isView(value))
+    return `${Object.prototype.toString.call(value).slice(8, -1)} of ${value.byteLength} bytes`;
   return `an object (${Object.prototype.toString.call(value).slice(8, -1)})`;
 }

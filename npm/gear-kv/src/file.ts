@@ -36,7 +36,9 @@ export async function readFileBytes(location: string | URL): Promise<Uint8Array>
   const fs = required();
   const path = pathOf(fs, location);
   try {
-    return await fs.readFile(path);
+    const { buffer, byteOffset, byteLength } = await fs.readFile(path);
+    // A plain array: the slice() of Node's Buffer is a view, where everybody else's is a copy.
+    return new Uint8Array(buffer, byteOffset, byteLength);
   } catch (cause) {
     throw failed('read', path, cause);
   }

@@ -78,9 +78,7 @@ export function kvArray(name: string, data: unknown): KvArray {
 
 /** A copy that the caller cannot change any more, for work that starts later. */
 export function ownedKvArray(input: KvArray): KvArray {
-  return input.kind === 'f32'
-    ? { kind: 'f32', data: input.data.slice() }
-    : { kind: 'f16', data: input.data.slice() };
+  return input.kind === 'f32' ? { kind: 'f32', data: input.data.slice() } : { kind: 'f16', data: input.data.slice() };
 }
 
 /** Checks an array that results are written into: a `Float32Array` of exactly `length`, or a new one. */
@@ -92,10 +90,7 @@ export function outputArray(name: string, out: unknown, length: number, layout: 
   refuseMoved(name, out);
   const floats = out as Float32Array;
   if (floats.length !== length) {
-    throw new GearError(
-      'SHAPE_MISMATCH',
-      `${name} has ${floats.length} elements; expected ${length} (${layout})`,
-    );
+    throw new GearError('SHAPE_MISMATCH', `${name} has ${floats.length} elements; expected ${length} (${layout})`);
   }
   return floats;
 }
@@ -129,10 +124,7 @@ export function newFloat32Array(length: number): Float32Array {
 export function byteArray(name: string, bytes: unknown): Uint8Array {
   const isBuffer = tagOf(bytes) === 'ArrayBuffer' || tagOf(bytes) === 'SharedArrayBuffer';
   if (!isBuffer && !ArrayBuffer.isView(bytes)) {
-    throw new GearError(
-      'SHAPE_MISMATCH',
-      `${name} is ${describe(bytes)}; expected a Uint8Array or an ArrayBuffer`,
-    );
+    throw new GearError('SHAPE_MISMATCH', `${name} is ${describe(bytes)}; expected a Uint8Array or an ArrayBuffer`);
   }
   if (ArrayBuffer.isView(bytes)) refuseMoved(name, bytes);
   const view = ArrayBuffer.isView(bytes)

@@ -1,10 +1,11 @@
 /// <reference lib="esnext.disposable" preserve="true" />
-import { guarded } from './backend/failure.js';
+
 import type { Backend, TensorHandle } from './backend/binding.js';
-import { backendFor, type BackendChoice } from './backend/selection.js';
+import { guarded } from './backend/failure.js';
+import { type BackendChoice, backendFor } from './backend/selection.js';
 import { GearError } from './errors.js';
 import { byteArray } from './kv-array.js';
-import { checkedOptions, refuseUnknown, type ResolvedGearOptions, type Role } from './options.js';
+import { checkedOptions, type ResolvedGearOptions, type Role, refuseUnknown } from './options.js';
 import { checkedCount, elementCount, type ResolvedKvShape } from './shape.js';
 
 /** Bytes that each part of a compressed tensor takes. They add up to `byteLength`. */
@@ -64,7 +65,8 @@ export class CompressedTensor {
   declare readonly [stateKey]: TensorState;
 
   static {
-    packedTensor = (backend, handle) => new CompressedTensor(backend, handle);
+    // `this`: the bundler renames a class that names itself in its body, and users would see that.
+    packedTensor = (backend, handle) => new this(backend, handle);
   }
 
   private constructor(backend: Backend, handle: TensorHandle) {
@@ -82,7 +84,10 @@ export class CompressedTensor {
     refuseUnknown('fromBytes', checkedOptions('the options of fromBytes', options), ['backend']);
     const view = byteArray('bytes', bytes);
     const backend = backendFor(options.backend);
-    return new CompressedTensor(backend, guarded(() => backend.binding.Tensor.fromBytes(view)));
+    return packedTensor(
+      backend,
+      guarded(() => backend.binding.Tensor.fromBytes(view)),
+    );
   }
 
   /** The shape `[batch, heads, tokens, headDim]` of what is held now. */
@@ -146,7 +151,10 @@ export class CompressedTensor {
    */
   fork(): CompressedTensor {
     const handle = liveHandle(this);
-    return new CompressedTensor(this[stateKey].backend, guarded(() => handle.fork()));
+    return packedTensor(
+      this[stateKey].backend,
+      guarded(() => handle.fork()),
+    );
   }
 
   /**

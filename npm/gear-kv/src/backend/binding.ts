@@ -98,6 +98,7 @@ export interface Binding {
   Container: { parse(bytes: Uint8Array): ContainerHandle };
   ContainerWriter: { create(): ContainerWriterHandle };
   safetensorsIndex(bytes: Uint8Array): string;
+  safetensorsMetadata(bytes: Uint8Array): string;
   safetensorsSerialize(entriesJson: string, payload: Uint8Array): Uint8Array;
   widenHalf(input: Uint16Array, kind: 'f16' | 'bf16'): Float32Array;
   narrowHalf(input: Float32Array, kind: 'f16' | 'bf16'): Uint16Array;

@@ -15,6 +15,22 @@ const codes: ReadonlySet<string> = new Set<GearErrorCode>([
   'INTERNAL',
 ] satisfies GearErrorCode[]);
 
+let lastPanic: () => string | undefined = () => undefined;
+
+/** WebAssembly cannot carry a panic's message in its trap; `tell` asks the module for it afterwards. */
+export function explainTraps(tell: () => string | undefined): void {
+  lastPanic = tell;
+}
+
+function panicMessage(): string | undefined {
+  try {
+    return lastPanic();
+  } catch {
+    // The module may be beyond answering.
+    return undefined;
+  }
+}
+
 /** Turns what a binding threw into a {@link GearError}; the bindings write `[gearkv:CODE] text`. */
 export function gearError(cause: unknown): GearError {
   if (cause instanceof GearError) return cause;
@@ -24,12 +40,10 @@ export function gearError(cause: unknown): GearError {
     return new GearError(match[1] as GearErrorCode, match[2] ?? '', { cause });
   }
   const trapped = typeof WebAssembly !== 'undefined' && cause instanceof WebAssembly.RuntimeError;
-  const what = trapped ? 'the WebAssembly module stopped' : 'the compression core failed';
-  return new GearError(
-    'INTERNAL',
-    `${what}: ${message}. This is a bug in gear-kv; please report it with the call that led here`,
-    { cause },
-  );
+  const what = trapped ? `the WebAssembly module stopped: ${panicMessage() ?? message}` : `the core failed: ${message}`;
+  return new GearError('INTERNAL', `${what}. This is a bug in gear-kv; please report it with the call that led here`, {
+    cause,
+  });
 }
 
 /** Runs a call into a binding; whatever it throws becomes a {@link GearError}. */

@@ -1,4 +1,4 @@
-import { GearError, describe } from '../errors.js';
+import { describe, GearError } from '../errors.js';
 import { builtin, bundleUrl } from './runtime.js';
 
 /**

@@ -1,6 +1,7 @@
 import instantiate, * as glue from '../../dist/wasm/gearkv_wasm.js';
 import { GearError } from '../errors.js';
 import type { Backend, Binding } from './binding.js';
+import { explainTraps } from './failure.js';
 import type { InitSource } from './selection.js';
 import { compiled, compiledFromDisk } from './wasm-input.js';
 
@@ -8,6 +9,7 @@ let loaded: Backend | undefined;
 let starting: Promise<void> | undefined;
 
 function ready(): Backend {
+  explainTraps(() => glue.lastPanic());
   loaded = { name: 'wasm', binding: glue as unknown as Binding };
   return loaded;
 }
@@ -22,6 +24,7 @@ export function wasmBackend(): Backend {
       "the WebAssembly module is not loaded yet: await init() first (import init from 'gear-kv'; await init();)",
     );
   }
+  refuseForeign(module);
   try {
     glue.initSync({ module });
   } catch (cause) {
@@ -43,6 +46,7 @@ async function start(input: InitSource | undefined): Promise<void> {
   const module = await compiled((await input) ?? undefined);
   // A synchronous call may have started it from disk in the meantime; a second instance would orphan its objects.
   if (loaded !== undefined) return;
+  refuseForeign(module);
   try {
     // Always the module itself: left to themselves, the bindings look for the file through import.meta.
     await instantiate({ module_or_path: module });
@@ -50,6 +54,19 @@ async function start(input: InitSource | undefined): Promise<void> {
     throw startFailed(cause);
   }
   ready();
+}
+
+/** The bindings keep the first instance for good: another module must not get that far. */
+function refuseForeign(module: WebAssembly.Module): void {
+  const names = new Set(WebAssembly.Module.exports(module).map(({ name }) => name));
+  const missing = ['memory', 'version', 'resolveOptions', '__wbindgen_start'].filter((name) => !names.has(name));
+  if (missing.length > 0) {
+    throw new GearError(
+      'BACKEND_UNAVAILABLE',
+      `the WebAssembly module given to init() is not gear-kv's (it does not export ${missing.join(', ')}); ` +
+        'it is gear-kv/dist/wasm/gearkv_wasm_bg.wasm, also to be had as gear-kv/gearkv.wasm',
+    );
+  }
 }
 
 function startFailed(cause: unknown): GearError {

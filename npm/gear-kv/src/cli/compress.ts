@@ -1,4 +1,4 @@
-import type { Backend } from '../backend/binding.js';
+import type { Backend, ContainerWriterHandle } from '../backend/binding.js';
 import { guarded } from '../backend/failure.js';
 import { backendFor } from '../backend/selection.js';
 import { compressSync } from '../compress.js';
@@ -6,10 +6,18 @@ import { GearError } from '../errors.js';
 import { readFileBytes } from '../file.js';
 import { type GearOptions, optionsJson, type Role } from '../options.js';
 import { liveHandle } from '../tensor.js';
-import { isContainer } from './container.js';
+import { FILE_METADATA, isContainer } from './container.js';
 import { printResult, refuseOverwrite, writeOutput } from './files.js';
 import { Progress } from './progress.js';
-import { isCompressible, kvShapeOf, roleOf, safetensorsEntries, type SafetensorsEntry, tensorData } from './safetensors.js';
+import {
+  isCompressible,
+  kvShapeOf,
+  roleOf,
+  type SafetensorsEntry,
+  safetensorsEntries,
+  safetensorsMetadata,
+  tensorData,
+} from './safetensors.js';
 import { bytesText, table } from './table.js';
 import { backendFlag, type Command, type Flags, gearOptions, optionFlags, sharedFlags, UsageError } from './usage.js';
 
@@ -38,11 +46,11 @@ export const compressCommand: Command = {
   async run([input = '', output = ''], flags) {
     const role = roleFlag(flags);
     const backend = backendFor(backendFlag(flags));
+    checkOptions(backend, flags);
     await refuseOverwrite(output, flags);
     const file = await readFileBytes(input);
     if (isContainer(file)) throw new GearError('CORRUPT_DATA', `${input} is a .gear file; it is compressed already`);
     const entries = safetensorsEntries(backend, file);
-    checkPresets(backend, flags);
     const { bytes, lines, kept } = compressed(backend, file, entries, role, flags);
     if (lines.length === 0) {
       throw new GearError(
@@ -72,8 +80,8 @@ function optionsFor(role: Role, flags: Flags): GearOptions {
   return typeof preset === 'string' ? ({ ...options, preset } as GearOptions) : options;
 }
 
-/** A misspelt preset is found before the first tensor is worked on. */
-function checkPresets(backend: Backend, flags: Flags): void {
+/** A misspelt preset is found before anything is read or written. */
+function checkOptions(backend: Backend, flags: Flags): void {
   for (const role of ['key', 'value'] as const) {
     const json = optionsJson(optionsFor(role, flags));
     guarded(() => backend.binding.resolveOptions(json));
@@ -113,11 +121,19 @@ function compressed(
       lines.push({ name, role, preset: options.preset, shape, bytesIn, byteLength, ratio, bitsPerElement });
       packed.dispose();
     }
+    addFileMetadata(backend, writer, file);
     return { bytes: guarded(() => writer.finish()), lines, kept };
   } finally {
     progress.end();
     writer.release();
   }
+}
+
+function addFileMetadata(backend: Backend, writer: ContainerWriterHandle, file: Uint8Array): void {
+  const metadata = safetensorsMetadata(backend, file);
+  if (Object.keys(metadata).length === 0) return;
+  const json = new TextEncoder().encode(JSON.stringify(metadata));
+  guarded(() => writer.addRaw(FILE_METADATA, 'U8', JSON.stringify([json.length]), json, '{}'));
 }
 
 /** Says which of the file's tensors an error is about. */

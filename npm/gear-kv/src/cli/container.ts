@@ -31,6 +31,11 @@ export interface ContainerInfo {
   entries: (TensorEntry | RawEntry)[];
 }
 
+/**
+ * The entry that holds the `__metadata__` of the safetensors file, as JSON. No tensor of such a file can have this name.
+ */
+export const FILE_METADATA = '__metadata__';
+
 const MAGIC = [0x89, 0x47, 0x45, 0x41, 0x52, 0x4b, 0x56, 0x0a];
 
 /** True for a file that begins as a `.gear` container does. */

@@ -1,10 +1,11 @@
 import type { Backend, ContainerHandle } from '../backend/binding.js';
 import { guarded } from '../backend/failure.js';
 import { backendFor } from '../backend/selection.js';
+import { GearError } from '../errors.js';
 import { readFileBytes } from '../file.js';
 import { newFloat32Array } from '../kv-array.js';
 import { elementCount } from '../shape.js';
-import { type TensorEntry, withContainer } from './container.js';
+import { FILE_METADATA, type TensorEntry, withContainer } from './container.js';
 import { printResult, refuseOverwrite, writeOutput } from './files.js';
 import { Progress } from './progress.js';
 import { isCompressible, type OutgoingTensor, safetensorsFile, tensorBytes } from './safetensors.js';
@@ -20,8 +21,8 @@ export const decompressCommand: Command = {
     const backend = backendFor(backendFlag(flags));
     await refuseOverwrite(output, flags);
     const file = await readFileBytes(input);
-    const tensors = decompressed(backend, file);
-    const bytes = safetensorsFile(backend, tensors);
+    const { tensors, metadata } = decompressed(backend, file);
+    const bytes = safetensorsFile(backend, tensors, metadata);
     await writeOutput(output, bytes, flags);
     const list = tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape }));
     printResult(
@@ -32,20 +33,37 @@ export const decompressCommand: Command = {
   },
 };
 
-function decompressed(backend: Backend, file: Uint8Array): OutgoingTensor[] {
-  return withContainer(backend, file, (container, { entries }) => {
+function decompressed(
+  backend: Backend,
+  file: Uint8Array,
+): { tensors: OutgoingTensor[]; metadata: Record<string, string> | undefined } {
+  return withContainer(backend, file, (container, info) => {
+    const entries = info.entries.filter(({ name }) => name !== FILE_METADATA);
+    const metadata = entries.length < info.entries.length ? fileMetadata(container) : undefined;
     const progress = new Progress('decompressing', entries.length);
     try {
-      return entries.map((entry): OutgoingTensor => {
+      const tensors = entries.map((entry): OutgoingTensor => {
         progress.step(entry.name);
         if (entry.kind === 'tensor') return thawed(backend, container, entry);
         const { name, dtype, shape } = entry;
         return { name, dtype, shape, bytes: guarded(() => container.raw(name)) };
       });
+      return { tensors, metadata };
     } finally {
       progress.end();
     }
   });
+}
+
+function fileMetadata(container: ContainerHandle): Record<string, string> {
+  const json = guarded(() => container.raw(FILE_METADATA));
+  try {
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(json)) as Record<string, string>;
+  } catch (cause) {
+    throw new GearError('CORRUPT_DATA', `the entry ${FILE_METADATA} is not the metadata of a safetensors file`, {
+      cause,
+    });
+  }
 }
 
 function thawed(backend: Backend, container: ContainerHandle, entry: TensorEntry): OutgoingTensor {

@@ -99,13 +99,20 @@ export function exactAttention(backend: Backend, layers: readonly Layer[]): Exac
 }
 
 /** Measures one preset: errors on the streamed cache, speed on whole tensors. */
-export async function measure(backend: Backend, preset: Preset, layers: readonly Layer[], exact: Exact): Promise<DemoRow> {
+export async function measure(
+  backend: Backend,
+  preset: Preset,
+  layers: readonly Layer[],
+  exact: Exact,
+): Promise<DemoRow> {
   const cache = streamed(backend, preset, layers);
   const { byteLength, float16ByteLength } = cache;
   const keyError = mean(layers.map(({ exactKey }, index) => relativeError(cache.key(index), exactKey)));
   const valueError = mean(layers.map(({ exactValue }, index) => relativeError(cache.value(index), exactValue)));
   const attentionError = mean(
-    layers.map(({ query }, index) => relativeError(cache.attend(index, query, ATTEND), exact[index] ?? new Float32Array())),
+    layers.map(({ query }, index) =>
+      relativeError(cache.attend(index, query, ATTEND), exact[index] ?? new Float32Array()),
+    ),
   );
   cache.dispose();
   return {

@@ -3,7 +3,7 @@ import { backendFor } from '../backend/selection.js';
 import { GearError } from '../errors.js';
 import { readFileBytes } from '../file.js';
 import { elementCount } from '../shape.js';
-import { isContainer, type RawEntry, type TensorEntry, withContainer } from './container.js';
+import { FILE_METADATA, isContainer, type RawEntry, type TensorEntry, withContainer } from './container.js';
 import { printResult } from './files.js';
 import { isCompressible, kvShapeOf, roleOf, safetensorsEntries } from './safetensors.js';
 import { bytesText, type Column, table } from './table.js';
@@ -17,7 +17,9 @@ export const inspectCommand: Command = {
   async run([path = ''], flags) {
     const backend = backendFor(backendFlag(flags));
     const file = await readFileBytes(path);
-    const { json, text } = isContainer(file) ? inspectContainer(backend, file) : inspectSafetensors(backend, path, file);
+    const { json, text } = isContainer(file)
+      ? inspectContainer(backend, file)
+      : inspectSafetensors(backend, path, file);
     printResult(flags, { file: path, bytes: file.length, ...json }, `${path}: ${bytesText(file.length)}\n\n${text}`);
   },
 };
@@ -40,7 +42,8 @@ const containerColumns: readonly Column[] = [
 ];
 
 function inspectContainer(backend: Backend, file: Uint8Array): Inspection {
-  return withContainer(backend, file, (_, { kind, entries }) => {
+  return withContainer(backend, file, (_, { kind, entries: all }) => {
+    const entries = all.filter(({ name }) => name !== FILE_METADATA);
     const tensors = entries.map((entry) => (entry.kind === 'tensor' ? described(entry) : kept(entry)));
     const rows = entries.map((entry) => (entry.kind === 'tensor' ? tensorRow(entry) : rawRow(entry)));
     return { json: { format: 'gear', kind, tensors }, text: table(containerColumns, rows) };
@@ -77,7 +80,9 @@ function tensorRow(entry: TensorEntry): string[] {
     bitsPerElement.toFixed(2),
     `${ratio.toFixed(2)}×`,
     bytesText(byteLength),
-    ...[parts.codes, parts.scales, parts.lowRank, parts.sparse, parts.sinks, parts.buffer, parts.headers].map(bytesText),
+    ...[parts.codes, parts.scales, parts.lowRank, parts.sparse, parts.sinks, parts.buffer, parts.headers].map(
+      bytesText,
+    ),
   ];
 }
 

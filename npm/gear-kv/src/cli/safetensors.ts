@@ -20,6 +20,11 @@ export function safetensorsEntries(backend: Backend, file: Uint8Array): Safetens
   return entries.sort((a, b) => a.begin - b.begin || (a.name < b.name ? -1 : 1));
 }
 
+/** The file's own `__metadata__`: text by name. */
+export function safetensorsMetadata(backend: Backend, file: Uint8Array): Record<string, string> {
+  return JSON.parse(guarded(() => backend.binding.safetensorsMetadata(file))) as Record<string, string>;
+}
+
 /** Element types that can be compressed. */
 export type CompressibleType = 'F32' | 'F16' | 'BF16';
 
@@ -41,7 +46,10 @@ export function kvShapeOf(shape: readonly number[]): ResolvedKvShape | undefined
  * tensor that is neither.
  */
 export function roleOf(name: string): Role | undefined {
-  const words = name.toLowerCase().replace(/key_?values?/g, '').matchAll(/key|value|(?<![a-z0-9])[kv](?![a-z0-9])/g);
+  const words = name
+    .toLowerCase()
+    .replace(/key_?values?/g, '')
+    .matchAll(/key|value|(?<![a-z0-9])[kv](?![a-z0-9])/g);
   const last = [...words].at(-1)?.[0];
   if (last === undefined) return undefined;
   return last.startsWith('k') ? 'key' : 'value';
@@ -74,8 +82,12 @@ export interface OutgoingTensor {
   bytes: Uint8Array;
 }
 
-/** A safetensors file of these tensors. */
-export function safetensorsFile(backend: Backend, tensors: readonly OutgoingTensor[]): Uint8Array {
+/** A safetensors file of these tensors, with its own `__metadata__`. */
+export function safetensorsFile(
+  backend: Backend,
+  tensors: readonly OutgoingTensor[],
+  metadata: Readonly<Record<string, string>> | undefined,
+): Uint8Array {
   const payload = new Uint8Array(tensors.reduce((total, { bytes }) => total + bytes.length, 0));
   let position = 0;
   const entries: SafetensorsEntry[] = tensors.map(({ name, dtype, shape, bytes }) => {
@@ -84,5 +96,5 @@ export function safetensorsFile(backend: Backend, tensors: readonly OutgoingTens
     position += bytes.length;
     return { name, dtype, shape: [...shape], begin, end: position };
   });
-  return guarded(() => backend.binding.safetensorsSerialize(JSON.stringify(entries), payload));
+  return guarded(() => backend.binding.safetensorsSerialize(JSON.stringify({ entries, metadata }), payload));
 }

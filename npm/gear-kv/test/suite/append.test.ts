@@ -6,7 +6,12 @@ const shape = { batch: 2, heads: 2, tokens: 200, headDim: 48 };
 const numbers = kvNumbers(shape, 3);
 const part = (from: number, to: number): Float32Array => tokenRange(numbers, shape, from, to);
 const compressed = (from: number, to: number, options: object = {}) =>
-  gear.compressSync(part(from, to), { shape: { ...shape, tokens: to - from }, role: 'key', preset: 'paper-gear-4', ...options });
+  gear.compressSync(part(from, to), {
+    shape: { ...shape, tokens: to - from },
+    role: 'key',
+    preset: 'paper-gear-4',
+    ...options,
+  });
 
 test('append is the compression of the parts, one after the other', (t) => {
   const packed = compressed(0, 100);

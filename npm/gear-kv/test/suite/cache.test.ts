@@ -1,5 +1,5 @@
 import test from 'ava';
-import { attention, type AttentionCase } from './attention.js';
+import { type AttentionCase, attention } from './attention.js';
 import { halfBits, kvNumbers, relativeError, tokenRange } from './numbers.js';
 import { gear, presets, refuses, sameBits } from './support.js';
 
@@ -47,7 +47,15 @@ for (const preset of presets) {
   test(`${preset}: attend is attention on the decompressed cache`, (t) => {
     const cache = filled({ preset });
     for (const [name, extra] of Object.entries(cases)) {
-      const all: AttentionCase = { batch: 2, kvHeads: 2, queryHeads: 4, tokens: 150, queries: 1, headDim: 64, ...extra };
+      const all: AttentionCase = {
+        batch: 2,
+        kvHeads: 2,
+        queryHeads: 4,
+        tokens: 150,
+        queries: 1,
+        headDim: 64,
+        ...extra,
+      };
       const { batch: _b, kvHeads: _k, tokens: _t, queries: _q, headDim: _d, ...options } = all;
       const query = queriesFor(all);
       const given = cache.attend(1, query, options);
@@ -82,9 +90,7 @@ test('float16 queries, keys and values, also mixed with float32', (t) => {
   t.true(sameBits(other.toBytes(), plain.toBytes()));
   const all: AttentionCase = { batch: 2, kvHeads: 2, queryHeads: 4, tokens: 150, queries: 3, headDim: 64 };
   const query = queriesFor(all);
-  t.true(
-    sameBits(plain.attend(0, query, { queryHeads: 4 }), plain.attend(0, halfBits(query), { queryHeads: 4 })),
-  );
+  t.true(sameBits(plain.attend(0, query, { queryHeads: 4 }), plain.attend(0, halfBits(query), { queryHeads: 4 })));
 });
 
 test('attend writes into an array of the caller, even over the queries', (t) => {
@@ -142,7 +148,10 @@ test('sizes and stats add up', (t) => {
   for (const { key, value, tokens } of stats.perLayer) {
     t.is(tokens, 150);
     for (const { parts, byteLength } of [key, value]) {
-      t.is(Object.values(parts).reduce((sum, bytes) => sum + bytes, 0), byteLength);
+      t.is(
+        Object.values(parts).reduce((sum, bytes) => sum + bytes, 0),
+        byteLength,
+      );
       total += byteLength;
     }
   }

@@ -1,14 +1,11 @@
 import type { ExecutionContext } from 'ava';
-
-type Gear = typeof import('gear-kv');
+import * as gear from 'gear-kv';
 
 interface TestEnvironment {
   backend: 'native' | 'wasm';
   runtime: 'node' | 'chromium' | 'deno' | 'bun';
-  /** Folder of the fixtures, with a slash at the end, where they are not found on disk. */
+  /** One of the fixtures; the others lie beside it. */
   fixtureUrl?: string;
-  /** Where the browser finds the WebAssembly file, if not beside the package's own files. */
-  wasmUrl?: string;
 }
 
 const server = (globalThis as { process?: { env: Record<string, string | undefined> } }).process;
@@ -23,19 +20,19 @@ function environmentOf(): TestEnvironment {
 
 export const environment = environmentOf();
 
-// Not a literal: the bundle for the browser must not follow it.
-const nativeEntry = 'gear-kv/native';
+await gear.init();
 
-/** The package under test, on the backend under test. */
-export const gear: Gear =
-  environment.backend === 'native' ? ((await import(nativeEntry)) as Gear) : await import('gear-kv/wasm');
+/** Node and Bun have both backends behind one import; elsewhere each has an import of its own. */
+export const hasBothBackends = environment.runtime === 'node' || environment.runtime === 'bun';
 
-await gear.init(environment.wasmUrl);
+/** The backend that is not under test. */
+export const otherBackend = environment.backend === 'native' ? 'wasm' : 'native';
 
 /** A fixture's bytes. */
 export async function fixture(name: string): Promise<Uint8Array> {
   if (environment.runtime === 'chromium') {
-    const response = await fetch(new URL(name, environment.fixtureUrl ?? new URL('/fixtures/', location.href)));
+    const beside = new URL(environment.fixtureUrl ?? '/fixtures/', location.href);
+    const response = await fetch(new URL(name, beside));
     if (!response.ok) throw new Error(`${response.url}: ${response.status}`);
     return new Uint8Array(await response.arrayBuffer());
   }
@@ -77,3 +74,4 @@ export function sameBits(a: ArrayBufferView, b: ArrayBufferView): boolean {
 }
 
 export { presets } from './presets.js';
+export { gear };
