@@ -39,16 +39,16 @@ export async function bindgenStandIn() {
   const binary = join(folder, file);
   if (existsSync(binary)) return binary;
   say(
-    `  wasm-pack is not installed with wasm-bindgen ${version}; a small stand-in is built once (about a minute). The real ones, in ten ` +
+    `  wasm-pack is not installed with wasm-bindgen ${version}; a small stand-in is built once (about half a minute). The real ones, in ten ` +
       `minutes: cargo install wasm-pack && cargo install wasm-bindgen-cli --version ${version}`,
   );
   await step(`building the stand-in for wasm-bindgen ${version}`, async (onLine) => {
     const build = join(folder, 'build');
     const manifest = join(ROOT, STAND_IN, 'Cargo.toml');
-    const args = ['build', '--release', '--locked', '--manifest-path', manifest, '--target-dir', build];
+    const args = ['build', '--locked', '--manifest-path', manifest, '--target-dir', build];
     await run('cargo', args, { cwd: ROOT, onLine });
     mkdirSync(folder, { recursive: true });
-    copyFileSync(join(build, 'release', file), binary);
+    copyFileSync(join(build, 'debug', file), binary);
     rmSync(build, { recursive: true, force: true });
   });
   return binary;

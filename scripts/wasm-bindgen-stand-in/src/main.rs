@@ -1,5 +1,5 @@
 //! `wasm-bindgen-stand-in INPUT.wasm OUT_DIR OUT_NAME`: the `--target web` output of the wasm-bindgen command.
-//! Building this takes a minute; installing wasm-pack and wasm-bindgen-cli takes ten.
+//! Building this takes half a minute; installing wasm-pack and wasm-bindgen-cli takes ten.
 
 use std::{env, error::Error};
 
