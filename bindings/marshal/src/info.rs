@@ -142,3 +142,73 @@ pub fn container<B: AsRef<[u8]>>(container: &Container<B>) -> Result<String> {
 pub fn to_json(info: &impl Serialize) -> Result<String> {
     serde_json::to_string(info).map_err(BindingError::internal)
 }
+
+#[cfg(test)]
+mod tests {
+    use gearkv::{KvSlice, NEVER};
+    use gearkv_format::{ContainerWriter, Metadata};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::options;
+
+    fn sample() -> GearTensor {
+        let shape = KvShape::new(1, 2, 100, 16).unwrap();
+        let values: Vec<f32> = (0..shape.elements()).map(|i| (i as f32 * 0.7).sin()).collect();
+        let config = options::config("{}").unwrap();
+        GearTensor::compress(KvSlice::F32(&values), shape, Role::Key, config, NEVER).unwrap()
+    }
+
+    fn parse(json: Result<String>) -> Value {
+        serde_json::from_str(&json.unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_tensors_parts_add_up_to_its_byte_length() {
+        let original = sample();
+        let info = parse(tensor(&original));
+        assert_eq!(info["shape"], json!({"batch": 1, "heads": 2, "tokens": 100, "headDim": 16}));
+        assert_eq!((&info["role"], &info["config"]["preset"]), (&json!("key"), &json!("gear-4")));
+        assert_eq!(info["float16ByteLength"], 2 * 100 * 16 * 2);
+        let names = ["codes", "scales", "lowRank", "sparse", "sinks", "buffer", "headers"];
+        assert_eq!(info["parts"].as_object().unwrap().len(), names.len());
+        let sum: u64 = names.iter().map(|name| info["parts"][name].as_u64().unwrap()).sum();
+        assert_eq!(info["byteLength"], sum);
+    }
+
+    #[test]
+    fn a_caches_layers_are_listed_one_by_one() {
+        let shape = CacheShape { layers: 3, batch: 1, kv_heads: 2, head_dim: 16 };
+        let (key, value) = (options::config("{}").unwrap(), options::config(r#"{"preset":"kivi-2"}"#).unwrap());
+        let mut original = GearCache::new(shape, key, value).unwrap();
+        let tokens = vec![0.25; 2 * 5 * 16];
+        original.append(1, KvSlice::F32(&tokens), KvSlice::F32(&tokens), 5, NEVER).unwrap();
+        let info = parse(cache(&original));
+        assert_eq!((&info["layers"], &info["kvHeads"], &info["tokens"]), (&json!(3), &json!(2), &json!(0)));
+        let stats = info["layerStats"].as_array().unwrap();
+        assert_eq!(stats.iter().map(|layer| &layer["tokens"]).collect::<Vec<_>>(), [0, 5, 0]);
+        assert!(stats[1]["key"]["parts"]["sinks"].as_u64() > stats[0]["key"]["parts"]["sinks"].as_u64());
+        assert_eq!(
+            (&info["keyConfig"]["preset"], &info["valueConfig"]["preset"]),
+            (&json!("gear-4"), &json!("kivi-2"))
+        );
+    }
+
+    #[test]
+    fn a_containers_tensors_come_with_their_sizes() {
+        let original = sample();
+        let mut writer = ContainerWriter::new();
+        writer.add_tensor("k", &original, Metadata::new()).unwrap();
+        writer.add_raw("r", "U8", &[2], &[1, 2], Metadata::new()).unwrap();
+        let bytes = writer.finish().unwrap();
+        let info = parse(container(&Container::parse(bytes.as_slice()).unwrap()));
+        let entries = info["entries"].as_array().unwrap();
+        assert_eq!((&info["kind"], entries.len()), (&json!("tensors"), 2));
+        assert_eq!((&entries[0]["kind"], &entries[0]["name"]), (&json!("tensor"), &json!("k")));
+        assert_eq!(entries[0]["byteLength"], original.byte_length());
+        assert_eq!(entries[0]["float16ByteLength"], original.float16_byte_length());
+        assert_eq!(entries[0]["parts"], serde_json::to_value(original.parts()).unwrap());
+        assert_eq!((&entries[1]["kind"], &entries[1]["shape"]), (&json!("raw"), &json!([2])));
+        assert_eq!(entries[1].get("parts"), None);
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! Sync calls borrow the caller's typed arrays for their duration and keep nothing of them. Background tasks copy their
 //! input on the calling thread, because JavaScript may change, transfer or shrink an array at any time after.
-//! Every body runs under [`guard`](guard::guard): a panic becomes an error, it never unwinds into the engine.
+//! Every body runs under `guard`: a panic becomes an error, it never unwinds into the engine.
 
 #![deny(missing_docs)]
 

@@ -2,7 +2,7 @@
 //!
 //! Typed arrays are copied into and out of the module's memory, which JavaScript's lie outside of. Copies are asked for
 //! in a way that can fail, so that a full memory becomes an error where it is met first. A panic traps, since wasm
-//! does not unwind; [`last_panic`](module::last_panic) then tells what it was.
+//! does not unwind; `lastPanic` then tells what it was.
 
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
