@@ -53,24 +53,35 @@ export interface HalfStats {
 export interface LayerStats {
   /** Tokens held. */
   readonly tokens: number;
+  /** Its keys. */
   readonly key: HalfStats;
+  /** Its values. */
   readonly value: HalfStats;
 }
 
 /** Where a cache's bytes go. */
 export interface CacheStats {
+  /** Layers of the model. */
   readonly layers: number;
+  /** Sequences computed side by side. */
   readonly batch: number;
+  /** Heads of K and V. */
   readonly kvHeads: number;
+  /** Channels of one head. */
   readonly headDim: number;
   /** Tokens that every layer holds. */
   readonly tokens: number;
+  /** Bytes of everything that is kept. */
   readonly byteLength: number;
+  /** Bytes that the same tokens take as float16. */
   readonly float16ByteLength: number;
   /** How many times smaller than float16; 0 for an empty cache. */
   readonly ratio: number;
+  /** The same, layer by layer. */
   readonly perLayer: readonly LayerStats[];
+  /** The settings of keys, complete. */
   readonly keyOptions: ResolvedGearOptions;
+  /** The settings of values, complete. */
   readonly valueOptions: ResolvedGearOptions;
 }
 

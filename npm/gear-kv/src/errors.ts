@@ -57,8 +57,8 @@ export class GearError extends Error {
 }
 
 // Outside of the class: the bundler renames a class that names itself in its body, and users would see that.
-function isBaseClass(constructor: unknown): boolean {
-  return constructor === GearError;
+function isBaseClass(candidate: unknown): boolean {
+  return candidate === GearError;
 }
 
 /** Describes a value in an error message: short, and without its contents. */

@@ -79,20 +79,33 @@ export interface GearOptions {
 
 /** The settings in force, after the preset and every default. See {@link GearOptions} for the fields. */
 export interface ResolvedGearOptions {
+  /** The preset that it started from. */
   readonly preset: Preset;
   /** How values are held: compressed, or as plain float16 or float32. */
   readonly storage: 'gear' | 'float16' | 'float32';
+  /** Bits of one code. */
   readonly bits: number;
+  /** The quantization scheme. */
   readonly backbone: Backbone;
+  /** Elements that share one scale. */
   readonly groupSize: number;
+  /** Rank of a prompt's segment. */
   readonly rank: number;
+  /** Rank of later segments. */
   readonly decodeRank: number;
+  /** Passes of the power iteration. */
   readonly powerIterations: number;
+  /** Fraction of outliers. */
   readonly sparsity: number;
+  /** Tokens at the start in full precision. */
   readonly sinks: number;
+  /** Tokens that wait in the buffer. */
   readonly bufferTokens: number;
+  /** Seed of the power iteration. */
   readonly seed: number;
+  /** Threads of the native backend; 0: all. */
   readonly threads: number;
+  /** What is done with NaN and infinity. */
   readonly nonFinite: 'reject' | 'replace';
 }
 

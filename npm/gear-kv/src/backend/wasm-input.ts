@@ -15,13 +15,21 @@ export type InitInput =
   | ArrayBufferView
   | WebAssembly.Module;
 
-/** The `.wasm` file that ships beside the bundle. Bundlers recognise this very expression and copy the file. */
-export function packagedWasm(): URL {
-  // CommonJS has no import.meta; its bundle lies in the same folder.
-  if (typeof __filename === 'string' && builtin('node:url') !== undefined) {
-    return new URL('./wasm/gearkv_wasm_bg.wasm', bundleUrl());
+/**
+ * The `.wasm` file that ships beside the bundle; undefined where code does not know where it lies, as in CommonJS that
+ * was bundled for a browser.
+ */
+export function packagedWasm(): URL | undefined {
+  try {
+    // CommonJS has no import.meta; its bundle lies in the same folder.
+    if (typeof __filename === 'string' && builtin('node:url') !== undefined) {
+      return new URL('./wasm/gearkv_wasm_bg.wasm', bundleUrl());
+    }
+    // Bundlers recognise this very expression and copy the file.
+    return new URL('./wasm/gearkv_wasm_bg.wasm', import.meta.url);
+  } catch {
+    return undefined;
   }
-  return new URL('./wasm/gearkv_wasm_bg.wasm', import.meta.url);
 }
 
 /** Reads and compiles the packaged file on the calling thread, or returns undefined in a browser. */
@@ -29,7 +37,7 @@ export function compiledFromDisk(): WebAssembly.Module | undefined {
   const fs = builtin('node:fs');
   if (fs === undefined) return undefined;
   const file = packagedWasm();
-  if (file.protocol !== 'file:') return undefined;
+  if (file?.protocol !== 'file:') return undefined;
   try {
     return new WebAssembly.Module(fs.readFileSync(file));
   } catch (cause) {
@@ -40,6 +48,12 @@ export function compiledFromDisk(): WebAssembly.Module | undefined {
 /** Brings any {@link InitInput} to a compiled module. */
 export async function compiled(input: InitInput | undefined): Promise<WebAssembly.Module> {
   const given = await (input ?? packagedWasm());
+  if (given === undefined) {
+    throw unavailable(
+      'it is not known here where the WebAssembly file lies; pass its URL, its bytes or the compiled module to init() ' +
+        '(the file is gear-kv/gearkv.wasm)',
+    );
+  }
   if (given instanceof WebAssembly.Module) return given;
   if (typeof given === 'string' || tag(given) === 'URL') return compiledFromUrl(given as string | URL);
   if (tag(given) === 'Request') return compiledFromResponse(await fetched(given as Request));

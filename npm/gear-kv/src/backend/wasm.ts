@@ -64,7 +64,7 @@ function refuseForeign(module: WebAssembly.Module): void {
     throw new GearError(
       'BACKEND_UNAVAILABLE',
       `the WebAssembly module given to init() is not gear-kv's (it does not export ${missing.join(', ')}); ` +
-        'it is gear-kv/dist/wasm/gearkv_wasm_bg.wasm, also to be had as gear-kv/gearkv.wasm',
+        'the file is gear-kv/gearkv.wasm',
     );
   }
 }

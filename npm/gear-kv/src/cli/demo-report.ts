@@ -1,5 +1,4 @@
 import type { BackendInfo } from '../backend/selection.js';
-import type { Preset } from '../options.js';
 import type { DemoRow } from './demo-measure.js';
 import { type Column, table } from './table.js';
 
@@ -39,23 +38,34 @@ export function demoReport(rows: readonly DemoRow[], backends: readonly BackendI
   const machines = backends.map(({ name, simd }) => `${name} (${simd})`).join(' and ');
   return (
     'KV cache of SmolLM2-135M-Instruct: 4 layers, 3 heads, 512 tokens, the last 64 streamed one by one.\n' +
-    `Errors are relative, against float32; GB/s are of float16 K and V, on ${machines}.\n\n` +
+    'Sizes count everything, also the newest tokens, which wait in the buffer uncompressed. Errors are relative, against\n' +
+    `float32. GB/s are of float16 K and V, on ${machines}.\n\n` +
     `${table(columns, cells)}${meaning(rows)}`
   );
 }
 
 function meaning(rows: readonly DemoRow[]): string {
-  const find = (preset: Preset): DemoRow | undefined => rows.find((row) => row.preset === preset);
-  const best = find('gear-4') ?? rows.find(({ preset }) => preset.startsWith('gear-'));
-  if (best === undefined) return '';
-  let sentence =
-    `${best.preset} keeps this cache at ${percent(1 / best.ratio)} of its float16 size and changes what attention returns by ` +
-    `${percent(best.attentionError)}`;
-  const plain = find('uniform-4');
-  if (best.preset === 'gear-4' && plain !== undefined) {
-    sentence += `; plain 4-bit rounding (uniform-4) takes ${percent(1 / plain.ratio)} and changes it by ${percent(plain.attentionError)}`;
-  }
-  return `\n${sentence}.\n`;
+  const [first] = rows;
+  const row = rows.find(({ preset }) => preset === 'gear-4') ?? first;
+  if (row === undefined) return '';
+  const frontier = tradeOffs(rows.filter(({ backend }) => backend === row.backend));
+  return (
+    `\n${row.preset} keeps this cache at ${percent(1 / row.ratio)} of its float16 size (${row.ratio.toFixed(1)} times smaller) and changes what ` +
+    `attention returns by ${percent(row.attentionError)}; no preset is both smaller and more exact than ${frontier.join(', ')}.\n`
+  );
+}
+
+/** The compressing presets that no other beats in size and attention error at once, the smallest first. */
+function tradeOffs(rows: readonly DemoRow[]): string[] {
+  const beats = (a: DemoRow, b: DemoRow): boolean =>
+    a.ratio >= b.ratio &&
+    a.attentionError <= b.attentionError &&
+    (a.ratio > b.ratio || a.attentionError < b.attentionError);
+  const compressing = rows.filter(({ preset }) => !preset.startsWith('float'));
+  return compressing
+    .filter((row) => !compressing.some((other) => beats(other, row)))
+    .sort((a, b) => b.ratio - a.ratio)
+    .map(({ preset }) => preset);
 }
 
 function percent(fraction: number): string {

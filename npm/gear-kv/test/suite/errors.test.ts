@@ -204,6 +204,8 @@ test('NOT_FINITE: the first bad number is named', async (t) => {
   await rejects(t, 'NOT_FINITE', () => gear.append(packed, bad), position);
   const cache = new gear.GearCache({ layers: 1, batch: 2, kvHeads: 2, headDim: 8 });
   refuses(t, 'NOT_FINITE', () => cache.append(0, bad, numbers), position);
+  cache.append(0, numbers, numbers);
+  refuses(t, 'NOT_FINITE', () => cache.attend(0, bad, { queryHeads: 2 }), /NaN/);
 
   const mended = gear.decompressSync(gear.compressSync(bad, { ...options, preset: 'float16', nonFinite: 'replace' }));
   t.is(mended[((1 * 2 + 0) * 10 + 3) * 8 + 5], 0);
