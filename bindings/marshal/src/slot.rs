@@ -110,7 +110,11 @@ mod tests {
     fn an_outcome_replaces_only_what_it_was_made_from() {
         let mut slot = Slot::new("tensor", 1);
         let revision = slot.revision();
-        slot.change(|value| Ok(*value += 1)).unwrap();
+        slot.change(|value| {
+            *value += 1;
+            Ok(())
+        })
+        .unwrap();
         assert_eq!(slot.replace(revision, 7).unwrap_err().code(), "ABORTED");
         assert_eq!(slot.get(), Ok(&2));
         slot.replace(slot.revision(), 7).unwrap();

@@ -72,8 +72,7 @@ impl<T: Holdable> Held<T> {
     }
 
     pub(crate) fn fork(&self, env: &Env) -> napi::Result<Arc<Self>> {
-        let copy = self.read(|value| Ok(value.clone()))?;
-        let shared = copy.bytes();
+        let (copy, shared) = self.read(|value| Ok((value.clone(), value.bytes())))?;
         Ok(Self::with_shared(env, copy, shared))
     }
 
@@ -106,8 +105,9 @@ impl<T: Holdable> Held<T> {
 
     /// Tells the garbage collector the value's present size.
     pub(crate) fn weigh(&self, env: &Env) {
-        let bytes = self.lock().get().map_or(0, |value| value.bytes().saturating_sub(self.shared));
-        self.report(env, bytes);
+        // A value that is released or broken weighs nothing.
+        let bytes = self.read(|value| Ok(value.bytes())).unwrap_or(0);
+        self.report(env, bytes.saturating_sub(self.shared));
     }
 
     /// To be called when the JavaScript object is gone. A task may still hold the value; nobody else can reach it.

@@ -35,14 +35,28 @@ pub(crate) fn copy_u8(array: &Uint8Array) -> Result<Vec<u8>> {
 pub(crate) fn zeros<T: Copy + Default>(length: u32) -> Result<Vec<T>> {
     let length = length as usize;
     let mut values = Vec::new();
-    values.try_reserve_exact(length).map_err(|_| {
-        let message = format!(
-            "{length} values of {} bytes do not fit into WebAssembly's memory any more; \
-             dispose of tensors and caches that are not needed, or use the native backend",
-            size_of::<T>()
-        );
-        GearError::new(ErrorCode::OutOfRange, message)
-    })?;
+    values.try_reserve_exact(length).map_err(|_| memory_is_full(length.saturating_mul(size_of::<T>())))?;
     values.resize(length, T::default());
     Ok(values)
+}
+
+/// Six bytes a value: measured, compressing takes up to five beside its input.
+const WORKING_BYTES: usize = 6;
+
+/// Finds out whether so many values can be compressed, since the core's own allocations trap where they fail.
+pub(crate) fn room_to_compress(values: usize) -> Result<()> {
+    room_for(values.saturating_mul(WORKING_BYTES))
+}
+
+/// Finds out whether so many bytes more can be allocated.
+pub(crate) fn room_for(bytes: usize) -> Result<()> {
+    Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| memory_is_full(bytes).into())
+}
+
+fn memory_is_full(bytes: usize) -> GearError {
+    let message = format!(
+        "{bytes} more bytes do not fit into WebAssembly's memory; \
+         dispose of tensors and caches that are not needed, use smaller pieces, or use the native backend"
+    );
+    GearError::new(ErrorCode::OutOfRange, message)
 }

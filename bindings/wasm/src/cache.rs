@@ -6,7 +6,7 @@ use gearkv_marshal::{Result, Slot, info, options, whole};
 use js_sys::{Float32Array, Uint8Array, Uint16Array};
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::arrays::{JsResult, copy_f32, copy_u8, copy_u16, thrown, zeros};
+use crate::arrays::{JsResult, copy_f32, copy_u8, copy_u16, room_for, room_to_compress, thrown, zeros};
 
 /// The K and V of every layer of a model.
 #[wasm_bindgen]
@@ -20,6 +20,7 @@ impl Cache {
     }
 
     fn append(&mut self, layer: f64, k: KvSlice, v: KvSlice, tokens: f64) -> Result<()> {
+        room_to_compress(k.len() + v.len())?;
         self.slot.change(|cache| {
             let (layer, tokens) = (whole("layer", layer)?, whole("tokens", tokens)?);
             Ok(cache.append(layer, k, v, tokens, NEVER)?)
@@ -162,7 +163,11 @@ impl Cache {
     /// Reads what `toBytes` wrote.
     #[wasm_bindgen(js_name = fromBytes)]
     pub fn from_bytes(bytes: &Uint8Array) -> JsResult<Cache> {
-        copy_u8(bytes).and_then(|bytes| Ok(Self::new(cache_from_bytes(&bytes)?))).map_err(thrown)
+        let restore = |bytes: Vec<u8>| {
+            room_for(bytes.len())?;
+            Ok(Self::new(cache_from_bytes(&bytes)?))
+        };
+        copy_u8(bytes).and_then(restore).map_err(thrown)
     }
 
     /// Frees the memory now. Any later call fails with `DISPOSED`.

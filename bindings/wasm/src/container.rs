@@ -5,7 +5,7 @@ use gearkv_marshal::{Slot, info, options};
 use js_sys::Uint8Array;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::arrays::{JsResult, copy_u8, thrown};
+use crate::arrays::{JsResult, copy_u8, room_for, thrown};
 use crate::tensor::Tensor;
 
 /// A container that was read and found intact.
@@ -29,7 +29,13 @@ impl Container {
 
     /// A compressed tensor by its name.
     pub fn tensor(&self, name: &str) -> JsResult<Tensor> {
-        self.slot.get().and_then(|container| Ok(Tensor::new(container.tensor(name)?))).map_err(thrown)
+        let restore = |container: &ParsedContainer<Vec<u8>>| {
+            let entry = container.entries().iter().find(|entry| entry.name() == name);
+            let bytes = entry.map_or(0, |entry| entry.sections().iter().map(|section| section.1).sum::<u64>());
+            room_for(usize::try_from(bytes).unwrap_or(usize::MAX))?;
+            Ok(Tensor::new(container.tensor(name)?))
+        };
+        self.slot.get().and_then(restore).map_err(thrown)
     }
 
     /// A raw array by its name.

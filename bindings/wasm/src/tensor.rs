@@ -6,7 +6,7 @@ use gearkv_marshal::{Result, Slot, extents, info, options, whole};
 use js_sys::{Float32Array, Uint8Array, Uint16Array};
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::arrays::{JsResult, copy_f32, copy_u8, copy_u16, thrown, zeros};
+use crate::arrays::{JsResult, copy_f32, copy_u8, copy_u16, room_for, room_to_compress, thrown, zeros};
 
 /// One compressed K or V tensor.
 #[wasm_bindgen]
@@ -27,10 +27,12 @@ impl Tensor {
         let [batch, heads, tokens, head_dim] = extents_given;
         let shape = extents(batch, heads, tokens, head_dim)?;
         let config = options::config(options_json)?;
+        room_to_compress(input.len())?;
         Ok(Self::new(GearTensor::compress(input, shape, Role::parse(role)?, config, NEVER)?))
     }
 
     fn append(&mut self, input: KvSlice, tokens: f64) -> Result<()> {
+        room_to_compress(input.len())?;
         self.slot.change(|tensor| Ok(tensor.append(input, whole("tokens", tokens)?, NEVER)?))
     }
 }
@@ -131,7 +133,11 @@ impl Tensor {
     /// Reads what `toBytes` wrote.
     #[wasm_bindgen(js_name = fromBytes)]
     pub fn from_bytes(bytes: &Uint8Array) -> JsResult<Tensor> {
-        copy_u8(bytes).and_then(|bytes| Ok(Self::new(tensor_from_bytes(&bytes)?))).map_err(thrown)
+        let restore = |bytes: Vec<u8>| {
+            room_for(bytes.len())?;
+            Ok(Self::new(tensor_from_bytes(&bytes)?))
+        };
+        copy_u8(bytes).and_then(restore).map_err(thrown)
     }
 
     /// Frees the memory now. Any later call fails with `DISPOSED`.

@@ -96,7 +96,7 @@ fn entries_must_fit_the_payload() {
         (span("a", "f32", &[4], 0, 16), ErrorCode::InvalidOption),
         (span("__metadata__", "F32", &[4], 0, 16), ErrorCode::InvalidOption),
     ] {
-        assert_eq!(serialize(&[entry.clone()], &payload, None).unwrap_err().code(), code, "{entry:?}");
+        assert_eq!(serialize(std::slice::from_ref(&entry), &payload, None).unwrap_err().code(), code, "{entry:?}");
     }
     let twice = [span("a", "F32", &[4], 0, 16), span("a", "F32", &[4], 0, 16)];
     assert_eq!(serialize(&twice, &payload, None).unwrap_err().code(), ErrorCode::InvalidOption);
