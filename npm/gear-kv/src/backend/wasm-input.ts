@@ -1,6 +1,11 @@
 import { describe, GearError } from '../errors.js';
 import { builtin, bundleUrl } from './runtime.js';
 
+/** `WebAssembly.Module`, where the types of the surroundings have it: those of Node alone do not. It is an empty interface: alone it would allow a number. */
+export type WasmModule = typeof globalThis extends { WebAssembly: { Module: new (...given: never[]) => infer Module } }
+  ? Module & object
+  : never;
+
 /**
  * Where the WebAssembly module comes from: its URL, a response to a request for it, its bytes, or the module itself
  * compiled. A string is a URL (relative to the page), or in Node, Deno and Bun also a path.
@@ -13,7 +18,7 @@ export type InitInput =
   | Promise<Response>
   | ArrayBuffer
   | ArrayBufferView
-  | WebAssembly.Module;
+  | WasmModule;
 
 /**
  * The `.wasm` file that ships beside the bundle; undefined where code does not know where it lies, as in CommonJS that
@@ -33,7 +38,7 @@ export function packagedWasm(): URL | undefined {
 }
 
 /** Reads and compiles the packaged file on the calling thread, or returns undefined in a browser. */
-export function compiledFromDisk(): WebAssembly.Module | undefined {
+export function compiledFromDisk(): WasmModule | undefined {
   const fs = builtin('node:fs');
   if (fs === undefined) return undefined;
   const file = packagedWasm();
@@ -46,7 +51,7 @@ export function compiledFromDisk(): WebAssembly.Module | undefined {
 }
 
 /** Brings any {@link InitInput} to a compiled module. */
-export async function compiled(input: InitInput | undefined): Promise<WebAssembly.Module> {
+export async function compiled(input: InitInput | undefined): Promise<WasmModule> {
   const given = await (input ?? packagedWasm());
   if (given === undefined) {
     throw unavailable(
@@ -65,7 +70,7 @@ export async function compiled(input: InitInput | undefined): Promise<WebAssembl
   );
 }
 
-async function compiledFromUrl(location: string | URL): Promise<WebAssembly.Module> {
+async function compiledFromUrl(location: string | URL): Promise<WasmModule> {
   const fs = builtin('node:fs');
   if (fs !== undefined) {
     const file = fileLocation(location);
@@ -98,7 +103,7 @@ async function fetched(location: string | URL | Request): Promise<Response> {
   }
 }
 
-async function compiledFromResponse(response: Response): Promise<WebAssembly.Module> {
+async function compiledFromResponse(response: Response): Promise<WasmModule> {
   if (!response.ok) {
     throw unavailable(
       `the WebAssembly file could not be fetched: ${response.url || 'the response'} answered ${response.status}`,
@@ -118,7 +123,7 @@ async function compiledFromResponse(response: Response): Promise<WebAssembly.Mod
   return compiledFromBytes(await response.arrayBuffer());
 }
 
-async function compiledFromBytes(bytes: BufferSource): Promise<WebAssembly.Module> {
+async function compiledFromBytes(bytes: BufferSource): Promise<WasmModule> {
   try {
     return await WebAssembly.compile(bytes);
   } catch (cause) {

@@ -8,6 +8,7 @@ import {
   GearCache,
   type GearErrorCode,
   type GearOptions,
+  init,
   type KvData,
   type Preset,
 } from 'gear-kv';
@@ -72,4 +73,6 @@ export function refused(): void {
   new GearCache({ layers: 1, kvHeads: 1 });
   // @ts-expect-error queryHeads is required
   new GearCache({ layers: 1, kvHeads: 1, headDim: 1 }).attend(0, data, {});
+  // @ts-expect-error a number is no source of a module
+  init(7);
 }
