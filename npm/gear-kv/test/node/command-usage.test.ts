@@ -94,5 +94,8 @@ test('demo: a table and a sentence', async (t) => {
   t.is(code, 0);
   t.regex(stdout, /^preset +bits\/element +of float16 +K error +V error +attention error +compress GB\/s wasm/m);
   t.regex(stdout, /^gear-4 +\d\.\d\d +\d\d\.\d % +0\.0\d+ +0\.0\d+ +0\.0\d+ +\d\.\d{3} +\d\.\d{3}$/m);
-  t.regex(stdout, /gear-4 keeps this cache at \d+\.\d % of its float16 size.*both smaller and more exact than uniform-4, gear-4\.\n$/);
+  t.regex(
+    stdout,
+    /gear-4 keeps this cache at \d+\.\d % of its float16 size.*both smaller and more exact than uniform-4, gear-4\.\n$/,
+  );
 });
