@@ -82,8 +82,8 @@ fn bench(c: &mut Criterion) {
     for preset in PRESETS {
         group.bench_function(preset, |b| {
             b.iter(|| {
-                let mut tensor =
-                    GearTensor::new(1, SHAPE.kv_heads, SHAPE.head_dim, Role::Key, config(preset)).expect("a small shape");
+                let mut tensor = GearTensor::new(1, SHAPE.kv_heads, SHAPE.head_dim, Role::Key, config(preset))
+                    .expect("a small shape");
                 for _ in 0..256 {
                     tensor.append(KvSlice::F16(black_box(&token)), 1, NEVER).expect("finite values");
                 }
@@ -99,10 +99,8 @@ fn main() {
     bench(&mut criterion);
     criterion.final_summary();
     println!("\ninstruction set: {}", gearkv::simd_level());
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target"),
-        PathBuf::from,
-    );
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target"), PathBuf::from);
     for group in [
         "compress Key",
         "decompress Key",

@@ -146,23 +146,26 @@ fn sight(i: usize, queries: usize, tokens: usize, options: &AttendOptions) -> Si
 }
 
 fn widened(q: KvSlice, shape: KvShape) -> Result<Vec<f32>> {
-    let mut wide = vec![0.0; q.len()];
-    match q {
-        KvSlice::F32(x) => wide.copy_from_slice(x),
-        KvSlice::F16(x) => simd::widen(x, &mut wide),
-    }
-    if let Some(at) = wide.iter().position(|x| !x.is_finite()) {
+    let bad = match q {
+        KvSlice::F32(x) => x.iter().position(|x| !x.is_finite()),
+        KvSlice::F16(x) => x.iter().position(|x| !x.is_finite()),
+    };
+    if let Some(at) = bad {
         let (channel, query) = (at % shape.head_dim, at / shape.head_dim % shape.tokens);
         let plane = at / shape.head_dim / shape.tokens;
         return Err(GearError::new(
             ErrorCode::NotFinite,
             format!(
-                "the query at [batch {}, head {}, query {query}, channel {channel}] is {}; expected finite numbers",
+                "the query at [batch {}, head {}, query {query}, channel {channel}] is not finite; expected finite numbers",
                 plane / shape.heads,
-                plane % shape.heads,
-                wide[at]
+                plane % shape.heads
             ),
         ));
+    }
+    let mut wide = vec![0.0; q.len()];
+    match q {
+        KvSlice::F32(x) => wide.copy_from_slice(x),
+        KvSlice::F16(x) => simd::widen(x, &mut wide),
     }
     Ok(wide)
 }

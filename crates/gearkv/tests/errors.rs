@@ -154,6 +154,10 @@ fn a_cache_refuses_what_does_not_fit_and_stays_as_it_was() {
     let mut infinite = q.clone();
     infinite[9] = f32::INFINITY;
     refused(attend(0, &infinite, 1, &usual), ErrorCode::NotFinite, &["head 1, query 0, channel 1"]);
+    let infinite: Vec<f16> = infinite.iter().map(|&x| f16::from_f32(x)).collect();
+    let mut half_out = vec![0.0; 4 * 8];
+    let result = cache.attend(0, KvSlice::F16(&infinite), 1, &usual, &mut half_out, NEVER);
+    refused(result, ErrorCode::NotFinite, &["head 1, query 0, channel 1"]);
     refused(AttendOptions::from_json(r#"{"queryHeads": 4, "casual": true}"#), option, &["casual"]);
     refused(AttendOptions::from_json("{}"), option, &["queryHeads"]);
 }
@@ -199,6 +203,7 @@ fn damaged_images_are_refused() {
     let x = values(shape, 4);
     let mut tensor = GearTensor::new(1, 2, 64, Role::Value, preset("gear-2")).unwrap();
     tensor.append(KvSlice::F32(&x), 130, NEVER).unwrap();
+    tensor.append(KvSlice::F32(&x[..2 * 30 * 64]), 30, NEVER).unwrap();
     type Damage = fn(&mut gearkv::TensorImage<'_>);
     let damages: &[Damage] = &[
         |i| i.shape.tokens += 1,

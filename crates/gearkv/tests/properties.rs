@@ -121,7 +121,7 @@ proptest! {
         both.extend(values(single, seed ^ 0x5555).iter().map(|v| v * 7.0));
         let alone = restored(&compress(&first, single, role, &config));
         let together = restored(&compress(&both, KvShape { batch: 2, ..shape }, role, &config));
-        prop_assert!(&together[..alone.len()] == &alone[..]);
+        prop_assert!(together[..alone.len()] == alone[..]);
     }
 
     #[test]

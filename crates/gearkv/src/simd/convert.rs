@@ -6,28 +6,55 @@ use multiversion::multiversion;
 
 use super::LANES;
 
-/// Widens float16 to float32 (exact).
+/// Widens finite float16 to float32 (exact).
 pub(crate) fn widen(from: &[f16], to: &mut [f32]) {
-    from.convert_to_f32_slice(to);
+    if cfg!(target_arch = "wasm32") { widen_by_scaling(from, to) } else { from.convert_to_f32_slice(to) }
 }
 
-/// Narrows float32 to float16, rounding half to even.
+/// Narrows float32 within ±65504 to float16, rounding half to even.
 pub(crate) fn narrow(from: &[f32], to: &mut [f16]) {
-    to.convert_from_f32_slice(from);
+    if cfg!(target_arch = "wasm32") { narrow_by_scaling(from, to) } else { to.convert_from_f32_slice(from) }
+}
+
+/// The exponents of float16 and float32 are 112 apart.
+const EXPONENT_GAP: f32 = f32::from_bits((127 + 112) << 23);
+const EXPONENT_GAP_INVERSE: f32 = f32::from_bits((127 - 112) << 23);
+
+/// For machines without an instruction for it: a float16's exponent and mantissa, read as a float32, are 2¹¹² too small.
+fn widen_by_scaling(from: &[f16], to: &mut [f32]) {
+    for (from, to) in from.iter().zip(to) {
+        let bits = u32::from(from.to_bits());
+        let magnitude = f32::from_bits((bits & 0x7FFF) << 13) * EXPONENT_GAP;
+        *to = f32::from_bits(magnitude.to_bits() | ((bits & 0x8000) << 16));
+    }
+}
+
+/// The inverse of [`widen_by_scaling`], after rounding.
+fn narrow_by_scaling(from: &[f32], to: &mut [f16]) {
+    for (from, to) in from.iter().zip(to) {
+        let rounded = rounded_to_f16(*from);
+        let magnitude = f32::from_bits(rounded.to_bits() & 0x7FFF_FFFF) * EXPONENT_GAP_INVERSE;
+        *to = f16::from_bits((magnitude.to_bits() >> 13) as u16 | ((rounded.to_bits() >> 16) & 0x8000) as u16);
+    }
 }
 
 /// Rounds every value to the nearest float16, in place, half to even. Values must be within ±65504.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(crate) fn round_to_f16(x: &mut [f32]) {
+    for x in x {
+        *x = rounded_to_f16(*x);
+    }
+}
+
+#[inline(always)]
+fn rounded_to_f16(x: f32) -> f32 {
     // Below the smallest normal float16 the spacing is fixed; adding and subtracting 0.5 rounds to it.
     const SMALLEST_NORMAL: f32 = 1.0 / 16384.0;
-    for x in x {
-        let bits = x.to_bits();
-        let rounded = bits.wrapping_add(0xFFF + ((bits >> 13) & 1)) & !0x1FFF;
-        let small = f32::from_bits(((f32::from_bits(bits & 0x7FFF_FFFF) + 0.5) - 0.5).to_bits() | (bits & 0x8000_0000));
-        let is_small = f32::from_bits(bits & 0x7FFF_FFFF) < SMALLEST_NORMAL;
-        *x = if is_small { small } else { f32::from_bits(rounded) };
-    }
+    let bits = x.to_bits();
+    let magnitude = f32::from_bits(bits & 0x7FFF_FFFF);
+    let rounded = f32::from_bits(bits.wrapping_add(0xFFF + ((bits >> 13) & 1)) & !0x1FFF);
+    let small = f32::from_bits(((magnitude + 0.5) - 0.5).to_bits() | (bits & 0x8000_0000));
+    if magnitude < SMALLEST_NORMAL { small } else { rounded }
 }
 
 /// The largest magnitude in `x`; NaN when there is a NaN, infinity when there is an infinity and no NaN.
@@ -116,8 +143,20 @@ mod tests {
         x.push(0.0);
         x.push(-0.0);
         let expected: Vec<u32> = x.iter().map(|&v| f16::from_f32(v).to_f32().to_bits()).collect();
+        let mut narrow = vec![f16::ZERO; x.len()];
+        narrow_by_scaling(&x, &mut narrow);
+        assert_eq!(narrow, x.iter().map(|&v| f16::from_f32(v)).collect::<Vec<_>>());
         round_to_f16(&mut x);
         assert_eq!(x.iter().map(|v| v.to_bits()).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn widening_by_scaling_is_exact_for_every_finite_float16() {
+        let all: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).filter(|x| x.is_finite()).collect();
+        let mut wide = vec![0.0; all.len()];
+        widen_by_scaling(&all, &mut wide);
+        let bits = |x: &[f32]| x.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&wide), bits(&all.iter().map(|x| x.to_f32()).collect::<Vec<_>>()));
     }
 
     #[test]
