@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -40,7 +40,14 @@ export function gearKv(...args: string[]): Promise<Ran> {
   return ran(process.execPath, [join(packageFolder, 'dist/cli.js'), ...args]);
 }
 
-/** A folder that nobody else uses. */
+const folders: string[] = [];
+process.on('exit', () => {
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+});
+
+/** A folder that nobody else uses, gone after the run. */
 export function emptyFolder(): string {
-  return mkdtempSync(join(tmpdir(), 'gear-kv-test-'));
+  const folder = mkdtempSync(join(tmpdir(), 'gear-kv-test-'));
+  folders.push(folder);
+  return folder;
 }
