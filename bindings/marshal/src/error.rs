@@ -21,6 +21,15 @@ impl BindingError {
         Self { code: "DISPOSED", message: format!("this {what} was disposed of and can no longer be used") }
     }
 
+    /// A handle was changed while a background task was at work on a copy of it.
+    pub fn busy(what: &str) -> Self {
+        let message = format!(
+            "the {what} was changed while an append was running, so the append was dropped; \
+             await one change before making the next, then append again"
+        );
+        Self { code: "BUSY", message }
+    }
+
     /// A defect in gear-kv itself.
     pub fn internal(message: impl fmt::Display) -> Self {
         Self {

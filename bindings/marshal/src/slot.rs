@@ -1,7 +1,5 @@
 //! The Rust side of a JavaScript handle, which may be released before the handle is collected.
 
-use gearkv::{ErrorCode, GearError};
-
 use crate::{BindingError, Result};
 
 /// Holds a value until it is released.
@@ -64,16 +62,11 @@ impl<T> Slot<T> {
     /// Puts the outcome of work on a copy in place of the value, if that has not changed since `revision`.
     ///
     /// # Errors
-    /// As [`Slot::get`], and `ABORTED` when the value was changed meanwhile: the outcome is dropped.
+    /// As [`Slot::get`], and `BUSY` when the value was changed meanwhile: the outcome is dropped.
     pub fn replace(&mut self, revision: u64, value: T) -> Result<()> {
         self.get()?;
         if revision != self.revision {
-            let what = self.what;
-            let message = format!(
-                "the {what} was changed while this append was running, so the append was dropped; \
-                 await one change before making the next, then append again"
-            );
-            return Err(GearError::new(ErrorCode::Aborted, message).into());
+            return Err(BindingError::busy(self.what));
         }
         self.state = State::Live(value);
         self.revision += 1;
@@ -115,11 +108,11 @@ mod tests {
             Ok(())
         })
         .unwrap();
-        assert_eq!(slot.replace(revision, 7).unwrap_err().code(), "ABORTED");
+        assert_eq!(slot.replace(revision, 7).unwrap_err().code(), "BUSY");
         assert_eq!(slot.get(), Ok(&2));
         slot.replace(slot.revision(), 7).unwrap();
         assert_eq!(slot.get(), Ok(&7));
-        assert_eq!(slot.replace(revision + 1, 8).unwrap_err().code(), "ABORTED");
+        assert_eq!(slot.replace(revision + 1, 8).unwrap_err().code(), "BUSY");
     }
 
     #[test]
