@@ -78,11 +78,11 @@ fn new_buffer(env: &Env, length: usize, size: usize) -> napi::Result<ArrayBuffer
 }
 
 /// The caller's `out`, writable, once it is known not to share memory with `input`.
-pub(crate) fn writable<'a>(out: &'a mut Float32ArraySlice<'_>, input: &[u8]) -> napi::Result<&'a mut [f32]> {
+pub(crate) fn writable<'a, T>(out: &'a mut Float32ArraySlice<'_>, input: &[T]) -> napi::Result<&'a mut [f32]> {
     let out_range = out.as_ptr_range();
     let input_range = input.as_ptr_range();
     guard(|| {
-        if out_range.start.cast() < input_range.end && input_range.start < out_range.end.cast() {
+        if out_range.start.cast() < input_range.end && input_range.start < out_range.end.cast::<T>() {
             let message = "out shares memory with the input; give it memory of its own";
             return Err(GearError::new(ErrorCode::ShapeMismatch, message).into());
         }

@@ -1,7 +1,6 @@
 //! The K and V of every layer of a model.
 
 use std::mem::size_of_val;
-use std::slice;
 use std::sync::Arc;
 
 use gearkv::{CacheShape, GearCache, KvSlice, NEVER, Role, f16_slice};
@@ -94,7 +93,7 @@ impl Cache {
         attend_json: String,
         mut out: Float32ArraySlice,
     ) -> napi::Result<()> {
-        let out = writable(&mut out, bytes_of(q))?;
+        let out = writable(&mut out, q)?;
         self.attend(layer, KvSlice::F32(q), queries, &attend_json, out)
     }
 
@@ -108,14 +107,14 @@ impl Cache {
         attend_json: String,
         mut out: Float32ArraySlice,
     ) -> napi::Result<()> {
-        let out = writable(&mut out, bytes_of(q))?;
+        let out = writable(&mut out, q)?;
         self.attend(layer, KvSlice::F16(f16_slice(q)), queries, &attend_json, out)
     }
 
     /// Writes all values of a layer's K or V into `out`.
     #[napi]
     pub fn decompress_into(&self, layer: f64, role: String, mut out: Float32ArraySlice) -> napi::Result<()> {
-        let out = writable(&mut out, &[])?;
+        let out = writable::<f32>(&mut out, &[])?;
         self.held.read(|cache| {
             let tensor = cache.tensor(whole("layer", layer)?, Role::parse(&role)?)?;
             Ok(tensor.decompress_into(out, NEVER)?)
@@ -191,9 +190,4 @@ impl ObjectFinalize for Cache {
         self.held.forget(&env);
         Ok(())
     }
-}
-
-fn bytes_of<T: Copy>(values: &[T]) -> &[u8] {
-    // SAFETY: only ever called with f32 and u16, which have no padding; a byte's alignment is the least there is.
-    unsafe { slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
 }

@@ -100,7 +100,7 @@ impl Tensor {
     /// Writes all values into `out`.
     #[napi]
     pub fn decompress_into(&self, mut out: Float32ArraySlice) -> napi::Result<()> {
-        let out = writable(&mut out, &[])?;
+        let out = writable::<f32>(&mut out, &[])?;
         self.held.read(|tensor| Ok(tensor.decompress_into(out, NEVER)?))
     }
 
