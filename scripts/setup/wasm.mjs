@@ -63,7 +63,7 @@ function withWasmPack(env) {
 
 async function withStandIn(compiler, env) {
   const bindgen = await bindgenStandIn();
-  await step(`building the WebAssembly module with ${compiler.version}`, async (onLine) => {
+  await step(`building the WebAssembly module with ${compiler.version.split(' (')[0]}`, async (onLine) => {
     const triple = 'wasm32-unknown-unknown';
     const manifest = join(ROOT, CRATE, 'Cargo.toml');
     const args = [
