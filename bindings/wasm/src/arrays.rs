@@ -48,9 +48,28 @@ pub(crate) fn room_to_compress(values: usize) -> Result<()> {
     room_for(values.saturating_mul(WORKING_BYTES))
 }
 
+/// Below this size of memory an engine is taken to have more. Asking has a price: what memory grows by it keeps, and a
+/// single free piece of the size asked for may not be there where many smaller ones are.
+const AMPLE_BYTES: usize = 1 << 30;
+
 /// Finds out whether so many bytes more can be allocated.
 pub(crate) fn room_for(bytes: usize) -> Result<()> {
+    if memory_bytes().saturating_add(bytes) <= AMPLE_BYTES {
+        return Ok(());
+    }
     Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| memory_is_full(bytes).into())
+}
+
+#[cfg(target_arch = "wasm32")]
+fn memory_bytes() -> usize {
+    const PAGE_BYTES: usize = 65_536;
+    std::arch::wasm32::memory_size::<0>().saturating_mul(PAGE_BYTES)
+}
+
+/// Elsewhere the crate is only checked, never run.
+#[cfg(not(target_arch = "wasm32"))]
+fn memory_bytes() -> usize {
+    0
 }
 
 fn memory_is_full(bytes: usize) -> GearError {
