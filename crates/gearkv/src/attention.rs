@@ -147,16 +147,16 @@ fn sight(i: usize, queries: usize, tokens: usize, options: &AttendOptions) -> Si
 
 fn widened(q: KvSlice, shape: KvShape) -> Result<Vec<f32>> {
     let bad = match q {
-        KvSlice::F32(x) => x.iter().position(|x| !x.is_finite()),
-        KvSlice::F16(x) => x.iter().position(|x| !x.is_finite()),
+        KvSlice::F32(x) => x.iter().copied().enumerate().find(|(_, x)| !x.is_finite()),
+        KvSlice::F16(x) => x.iter().map(|x| x.to_f32()).enumerate().find(|(_, x)| !x.is_finite()),
     };
-    if let Some(at) = bad {
+    if let Some((at, value)) = bad {
         let (channel, query) = (at % shape.head_dim, at / shape.head_dim % shape.tokens);
         let plane = at / shape.head_dim / shape.tokens;
         return Err(GearError::new(
             ErrorCode::NotFinite,
             format!(
-                "the query at [batch {}, head {}, query {query}, channel {channel}] is not finite; expected finite numbers",
+                "the query at [batch {}, head {}, query {query}, channel {channel}] is {value}; expected finite numbers",
                 plane / shape.heads,
                 plane % shape.heads
             ),

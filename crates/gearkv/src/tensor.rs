@@ -109,8 +109,8 @@ impl GearTensor {
     }
 
     /// Appends new tokens: `input` is `[batch, heads, tokens, head_dim]`. Tokens wait in the buffer; when `bufferTokens` of
-    /// them are there they become a segment of rank `decodeRank`. A run of at least `bufferTokens` (a prompt) becomes a segment
-    /// of its own at once, of rank `rank`. What was compressed stays as it is. On an error nothing is changed.
+    /// them are there they become a segment of rank `decodeRank`. What is longer than that (a prompt) becomes one segment of rank
+    /// `rank` at once. What was compressed stays as it is. On an error nothing is changed.
     ///
     /// # Errors
     /// `SHAPE_MISMATCH`, `NOT_FINITE`, `OUT_OF_RANGE`, `ABORTED`.
@@ -160,7 +160,8 @@ impl GearTensor {
             }
             while tokens - first >= capacity {
                 let run = (tokens - first).min(MAX_SEGMENT_TOKENS);
-                segments.push(self.encode(&InputRows { input, shape, first }, run, self.config.rank, cancel)?);
+                let rank = if run > capacity { self.config.rank } else { self.config.decode_rank };
+                segments.push(self.encode(&InputRows { input, shape, first }, run, rank, cancel)?);
                 first += run;
             }
             prepared.segments = segments;

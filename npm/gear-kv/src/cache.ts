@@ -140,7 +140,8 @@ export class GearCache {
   }
 
   /**
-   * Adds tokens to one layer. They wait in the buffer in full precision until it is full, and then become a segment.
+   * Adds tokens to one layer. They wait in the buffer in float16 until it is full, and then become a segment;
+   * a longer run (a prompt) becomes a segment at once.
    * Float16 and float32 may be mixed. All or nothing: after an error the layer is what it was.
    *
    * @param layer - From 0.

@@ -226,9 +226,10 @@ export function appendSync(packed: CompressedTensor, data: KvData): void {
 }
 
 /**
- * Adds tokens in the background (paper, "streaming buffer"): they wait in full precision, and become a segment of their
- * own when the buffer is full. All or nothing: after an error the tensor is what it was. Appends that overlap
- * are done one after the other, in the order of the calls; `data` is read before the call returns.
+ * Adds tokens in the background (paper, "streaming buffer"): they wait in float16, and become a segment of their own
+ * when the buffer is full; a longer run (a prompt) becomes a segment at once. All or nothing: after an error the tensor is
+ * what it was. Appends that overlap are done one after the other, in the order of the calls; `data` is read before the
+ * call returns.
  *
  * @param data - `[batch, heads, new tokens, headDim]`; the number of tokens follows from its length.
  * @throws GearError `SHAPE_MISMATCH`, `NOT_FINITE`, `OUT_OF_RANGE`, `DISPOSED`; the signal's reason where that fired.

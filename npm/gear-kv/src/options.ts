@@ -41,9 +41,8 @@ export type Role = 'key' | 'value';
  * - `uniform`: groups of channels of one token, for keys and values (FlexGen).
  * - `kcvt`: keys one group a channel over the whole segment, values one group a token over all heads.
  * - `kivi`: keys in groups of tokens of one channel, values in groups of channels of one token.
- * - `rotated`: not in this version; refused with `INVALID_OPTION`.
  */
-export type Backbone = 'uniform' | 'kcvt' | 'kivi' | 'rotated';
+export type Backbone = 'uniform' | 'kcvt' | 'kivi';
 
 /** How a tensor is compressed: a preset, then any field on top of it. */
 export interface GearOptions {

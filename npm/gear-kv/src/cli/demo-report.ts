@@ -11,15 +11,15 @@ export function demoReport(rows: readonly DemoRow[], backends: readonly BackendI
     { heading: 'of float16' },
     { heading: 'K error' },
     { heading: 'V error' },
-    { heading: 'attention error' },
-    { heading: `compress GB/s ${names.join(' / ')}` },
-    { heading: `decompress GB/s ${names.join(' / ')}` },
+    { heading: 'attention' },
+    { heading: 'compress GB/s' },
+    { heading: 'decompress GB/s' },
   ];
   const presets = [...new Set(rows.map(({ preset }) => preset))];
   const cells = presets.map((preset) => {
     const same = names.map((name) => rows.find((row) => row.preset === preset && row.backend === name));
     const speed = (field: 'compressGBps' | 'decompressGBps'): string =>
-      same.map((row) => (row === undefined ? '–' : row[field].toFixed(3))).join(' / ');
+      same.map((row) => (row === undefined ? '–' : row[field].toFixed(2).padStart(5))).join(' / ');
     // The bytes are the same on every backend, and so are the errors as far as they are shown.
     const [row] = same;
     return row === undefined
@@ -37,35 +37,30 @@ export function demoReport(rows: readonly DemoRow[], backends: readonly BackendI
   });
   const machines = backends.map(({ name, simd }) => `${name} (${simd})`).join(' and ');
   return (
-    'KV cache of SmolLM2-135M-Instruct: 4 layers, 3 heads, 512 tokens, the last 64 streamed one by one.\n' +
-    'Sizes count everything, also the newest tokens, which wait in the buffer uncompressed. Errors are relative, against\n' +
-    `float32. GB/s are of float16 K and V, on ${machines}.\n\n` +
+    'KV cache of SmolLM2-135M-Instruct: 4 layers, 3 heads of 64, 512 tokens, the last 64 streamed one by one.\n' +
+    'Sizes count every byte that is kept. Errors are relative to float32: of K, of V, of the output of attention.\n' +
+    `GB/s are of float16 K and V, on ${machines}.\n\n` +
     `${table(columns, cells)}${meaning(rows)}`
   );
 }
 
-function meaning(rows: readonly DemoRow[]): string {
-  const [first] = rows;
-  const row = rows.find(({ preset }) => preset === 'gear-4') ?? first;
-  if (row === undefined) return '';
-  const frontier = tradeOffs(rows.filter(({ backend }) => backend === row.backend));
-  return (
-    `\n${row.preset} keeps this cache at ${percent(1 / row.ratio)} of its float16 size (${row.ratio.toFixed(1)} times smaller) and changes what ` +
-    `attention returns by ${percent(row.attentionError)}; no preset is both smaller and more exact than ${frontier.join(', ')}.\n`
-  );
-}
+/** What most users want: at most this share of float16, as exact as it gets. */
+const HALF = 0.5;
 
-/** The compressing presets that no other beats in size and attention error at once, the smallest first. */
-function tradeOffs(rows: readonly DemoRow[]): string[] {
-  const beats = (a: DemoRow, b: DemoRow): boolean =>
-    a.ratio >= b.ratio &&
-    a.attentionError <= b.attentionError &&
-    (a.ratio > b.ratio || a.attentionError < b.attentionError);
-  const compressing = rows.filter(({ preset }) => !preset.startsWith('float'));
-  return compressing
-    .filter((row) => !compressing.some((other) => beats(other, row)))
-    .sort((a, b) => b.ratio - a.ratio)
-    .map(({ preset }) => preset);
+function meaning(rows: readonly DemoRow[]): string {
+  const small = rows.filter(({ ratio, backend }) => 1 / ratio <= HALF && backend === rows[0]?.backend);
+  const most = (better: (a: DemoRow, b: DemoRow) => boolean): DemoRow | undefined =>
+    small.reduce<DemoRow | undefined>((best, row) => (best === undefined || better(row, best) ? row : best), undefined);
+  const exact = most((a, b) => a.attentionError < b.attentionError);
+  const tiny = most((a, b) => a.ratio > b.ratio);
+  if (exact === undefined || tiny === undefined) return '';
+  const effect = (row: DemoRow): string =>
+    `${percent(1 / row.ratio)} of its float16 size and changes the output of attention by ${percent(row.attentionError)}`;
+  const others = exact === tiny ? '' : `; ${tiny.preset}, the smallest, keeps it in ${effect(tiny)}`;
+  return (
+    `\n${exact.preset} keeps this cache in ${effect(exact)}, ` +
+    `the least of all presets that take half of float16 or less${others}.\n`
+  );
 }
 
 function percent(fraction: number): string {
