@@ -3,7 +3,7 @@
 use crate::attention::{self, AttendOptions};
 use crate::config::GearConfig;
 use crate::error::{Cancel, GearError, Result};
-use crate::shape::{KvShape, KvSlice, MAX_EXTENT, Role};
+use crate::shape::{KvShape, KvSlice, Role};
 use crate::tensor::GearTensor;
 
 /// What all layers of a cache have in common.
@@ -178,7 +178,7 @@ impl GearCache {
 }
 
 fn check_layers(layers: usize) -> Result<()> {
-    if layers == 0 || layers > MAX_LAYERS.min(MAX_EXTENT) {
+    if layers == 0 || layers > MAX_LAYERS {
         return Err(GearError::shape(format!("layers is {layers}; expected 1 to {MAX_LAYERS}")));
     }
     Ok(())

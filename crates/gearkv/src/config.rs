@@ -77,6 +77,10 @@ impl GearOptions {
     /// # Errors
     /// `INVALID_OPTION` for a field that does not exist or has the wrong type.
     pub fn from_json(json: &str) -> Result<Self> {
+        // serde would also read a struct from an array of its fields.
+        if !json.trim_start().starts_with('{') {
+            return Err(GearError::option("options: expected a JSON object"));
+        }
         serde_json::from_str(json).map_err(|e| GearError::option(format!("options: {e}")))
     }
 

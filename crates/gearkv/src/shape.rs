@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{GearError, Result};
 
-/// The largest number that any one of batch, heads, tokens and head_dim may be.
-pub const MAX_EXTENT: usize = u32::MAX as usize;
+/// The largest number that any one of batch, heads, tokens and head_dim may be: the same on 32 and 64 bits.
+pub const MAX_EXTENT: usize = i32::MAX as usize;
 
 /// Whether a tensor holds keys or values: they are grouped along different axes (paper, section 3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

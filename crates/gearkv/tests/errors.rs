@@ -34,7 +34,8 @@ fn options_that_cannot_be_are_refused() {
     refused(options(r#"{"powerIterations": 0}"#), bad, &["powerIterations"]);
     refused(options(r#"{"backbone": "rotary"}"#), bad, &["rotary"]);
     refused(options(r#"{"preset": "float16", "bits": 4}"#), bad, &["bits", "float16"]);
-    refused(options("[]garbage"), bad, &["options"]);
+    refused(options("[]"), bad, &["options", "object"]);
+    refused(options("{garbage"), bad, &["options"]);
     refused(Role::parse("query"), bad, &["query", "key"]);
 }
 
@@ -52,7 +53,7 @@ fn shapes_that_do_not_fit_are_refused() {
     refused(KvShape::new(0, 1, 1, 1), bad, &["batch is 0"]);
     refused(KvShape::new(1, 1, 1, 0), bad, &["headDim is 0"]);
     refused(KvShape::new(usize::MAX, 2, 2, 2), bad, &["batch"]);
-    refused(KvShape::new(4_000_000_000, 4_000_000_000, 4_000_000_000, 64), bad, &["larger"]);
+    refused(KvShape::new(2_000_000_000, 2_000_000_000, 2_000_000_000, 64), bad, &["larger"]);
     let shape = KvShape::new(1, 2, 3, 4).unwrap();
     let short = vec![0.0; 23];
     let compressed = GearTensor::compress(KvSlice::F32(&short), shape, Role::Key, preset("gear-4"), NEVER);
