@@ -58,6 +58,8 @@ function withWasmPack(env) {
       env,
       onLine,
     });
+    // wasm-pack leaves one that hides everything, from npm pack too.
+    rmSync(join(WASM, '.gitignore'), { force: true });
   });
 }
 
