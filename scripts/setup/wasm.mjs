@@ -13,6 +13,8 @@ import { wasmCompiler } from './wasm-compiler.mjs';
 
 const CRATE = 'bindings/wasm';
 const NAME = 'gearkv_wasm';
+/** Of the root Cargo.toml: speed where the arithmetic is, size everywhere else. */
+const PROFILE = 'wasm';
 const FEATURE = '-C target-feature=+simd128';
 // What rustc turns on for this target, and SIMD: the optimizer must neither refuse it nor use anything beyond it.
 const OPTIMIZER = [
@@ -52,7 +54,7 @@ export async function buildWasm(rustc) {
 function withWasmPack(env) {
   return step('building the WebAssembly module with wasm-pack', async (onLine) => {
     // Optimizing is left to the step below: wasm-pack skips it without a word where wasm-opt is not on the PATH.
-    const args = ['build', '--mode', 'no-install', '--release', '--target', 'web', '--no-opt', '--no-pack'];
+    const args = ['build', '--mode', 'no-install', '--profile', PROFILE, '--target', 'web', '--no-opt', '--no-pack'];
     await run('wasm-pack', [...args, '--out-dir', WASM, '--out-name', NAME, join(ROOT, CRATE)], {
       cwd: ROOT,
       env,
@@ -70,7 +72,8 @@ async function withStandIn(compiler, env) {
     const manifest = join(ROOT, CRATE, 'Cargo.toml');
     const args = [
       'build',
-      '--release',
+      '--profile',
+      PROFILE,
       '--lib',
       '--target',
       triple,
@@ -80,7 +83,7 @@ async function withStandIn(compiler, env) {
       compiler.targetDir,
     ];
     await run(compiler.cargo, [...args, ...compiler.args], { cwd: ROOT, env, onLine });
-    await run(bindgen, [join(compiler.targetDir, triple, 'release', `${NAME}.wasm`), WASM, NAME], {
+    await run(bindgen, [join(compiler.targetDir, triple, PROFILE, `${NAME}.wasm`), WASM, NAME], {
       cwd: ROOT,
       onLine,
     });
