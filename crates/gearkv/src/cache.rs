@@ -93,6 +93,38 @@ impl GearCache {
         Ok(())
     }
 
+    /// As [`Self::append`], but every token waits uncompressed until [`Self::settle`]: what attends in between sees it exactly.
+    ///
+    /// # Errors
+    /// `SHAPE_MISMATCH`, `NOT_FINITE`, `OUT_OF_RANGE`.
+    pub fn hold(&mut self, layer: usize, k: KvSlice, v: KvSlice, tokens: usize) -> Result<()> {
+        let count = self.layers.len();
+        let layer = self.layers.get_mut(layer).ok_or_else(|| no_layer(layer, count))?;
+        let key = layer.key.prepare_hold(k, tokens)?;
+        let value = layer.value.prepare_hold(v, tokens)?;
+        layer.key.commit(key);
+        layer.value.commit(value);
+        Ok(())
+    }
+
+    /// Compresses what one layer holds, where that is enough to fill the buffer. On an error nothing is changed.
+    ///
+    /// # Errors
+    /// `SHAPE_MISMATCH` when there is no such layer, `ABORTED`.
+    pub fn settle(&mut self, layer: usize, cancel: Cancel) -> Result<()> {
+        let count = self.layers.len();
+        let layer = self.layers.get_mut(layer).ok_or_else(|| no_layer(layer, count))?;
+        let key = layer.key.prepare_settle(cancel)?;
+        let value = layer.value.prepare_settle(cancel)?;
+        if let Some(key) = key {
+            layer.key.commit_settle(key);
+        }
+        if let Some(value) = value {
+            layer.value.commit_settle(value);
+        }
+        Ok(())
+    }
+
     /// Attention of `queries` new positions over one layer: `q` and `out` are `[batch, query_heads, queries, head_dim]`.
     ///
     /// # Errors

@@ -16,6 +16,10 @@ pub enum ErrorCode {
     CorruptData,
     /// Bytes written by a format version that this build does not read.
     UnsupportedVersion,
+    /// A model whose architecture, tokenizer or weights this build does not know.
+    UnsupportedModel,
+    /// A file could not be read or written.
+    IoFailed,
     /// The caller asked to stop.
     Aborted,
     /// A defect in gear-kv itself.
@@ -32,6 +36,8 @@ impl ErrorCode {
             Self::OutOfRange => "OUT_OF_RANGE",
             Self::CorruptData => "CORRUPT_DATA",
             Self::UnsupportedVersion => "UNSUPPORTED_VERSION",
+            Self::UnsupportedModel => "UNSUPPORTED_MODEL",
+            Self::IoFailed => "IO_FAILED",
             Self::Aborted => "ABORTED",
             Self::Internal => "INTERNAL",
         }

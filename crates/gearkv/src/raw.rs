@@ -52,6 +52,21 @@ impl RawTokens {
         }
     }
 
+    /// Removes the first `tokens` tokens, and gives memory back beyond what `room` tokens need.
+    pub fn remove_first(&mut self, tokens: usize, room: usize) {
+        let (start, room) = (tokens.saturating_mul(self.row), room.saturating_mul(self.row));
+        match &mut self.values {
+            Values::F16(x) => {
+                x.drain(..start.min(x.len()));
+                x.shrink_to(room);
+            }
+            Values::F32(x) => {
+                x.drain(..start.min(x.len()));
+                x.shrink_to(room);
+            }
+        }
+    }
+
     /// Appends tokens `range` of `input`, which has `shape`.
     pub fn push(&mut self, input: KvSlice, shape: KvShape, range: std::ops::Range<usize>) {
         let dim = self.dim;

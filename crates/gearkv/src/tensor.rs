@@ -1,5 +1,7 @@
 //! One K or V tensor: sinks, then segments, then the buffer, in token order.
 
+mod hold;
+
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -142,9 +144,7 @@ impl GearTensor {
         if self.config.storage != Storage::Gear {
             return Ok(prepared);
         }
-        if self.segments.is_empty() && self.buffer.tokens() == 0 {
-            prepared.sinks = (self.config.sinks as usize).saturating_sub(self.sinks.tokens()).min(tokens);
-        }
+        prepared.sinks = self.sinks_to_fill(tokens);
         let mut first = prepared.sinks;
         let capacity = self.config.buffer_tokens as usize;
         // The common step of decoding: tokens that fit the buffer cost a copy of themselves and no more.
@@ -169,6 +169,14 @@ impl GearTensor {
         }
         prepared.buffered_from = first;
         Ok(prepared)
+    }
+
+    /// How many of the next `tokens` tokens become sinks.
+    fn sinks_to_fill(&self, tokens: usize) -> usize {
+        if self.config.storage != Storage::Gear || !self.segments.is_empty() || self.buffer.tokens() > 0 {
+            return 0;
+        }
+        (self.config.sinks as usize).saturating_sub(self.sinks.tokens()).min(tokens)
     }
 
     pub(crate) fn commit(&mut self, mut prepared: PreparedAppend) {

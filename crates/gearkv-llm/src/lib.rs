@@ -1,0 +1,31 @@
+//! Language models that run on a GEAR-compressed key-value cache.
+//!
+//! A GGUF file is loaded by candle, its layers run here, and every key and value lives in a [`gearkv::GearCache`]: `float16` and
+//! `float32` are presets like any other, so that a comparison differs in the cache alone.
+
+mod architecture;
+mod eval;
+mod forward;
+mod generate;
+mod gguf;
+mod layer;
+mod model;
+mod ops;
+mod perplexity;
+mod rope;
+mod sampler;
+mod session;
+mod stop;
+mod timings;
+mod tokenizer;
+mod weights;
+
+pub use eval::{Candidate, EvalRow, Evaluation, Windows, eval_windows};
+pub use gearkv;
+pub use generate::{GenerateOptions, Generated, Generation, Reason, Step, generate};
+pub use model::{LoadOptions, Model, ModelInfo};
+pub use perplexity::{Perplexity, perplexity};
+pub use sampler::{Sampler, SamplerOptions};
+pub use session::Session;
+pub use timings::Timings;
+pub use tokenizer::{Message, StreamDecoder, Tokenizer};

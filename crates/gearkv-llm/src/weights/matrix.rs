@@ -1,0 +1,268 @@
+//! `y = W x` for one or many tokens.
+
+use gearkv::Result;
+use half::f16;
+
+use crate::gguf::{RawTensor, corrupt};
+
+use super::blocks::{Block, Width, blocks};
+use super::kernels::{self, PanelCodes, TILE};
+use super::{BLOCK, PANEL};
+
+/// Up to this many tokens codes are unpacked again for each few of them, which costs less than unpacking to memory.
+const FEW: usize = 8;
+
+/// A matrix of weights, `[rows, columns]`, in panels of 16 rows.
+pub(crate) struct Matrix {
+    rows: usize,
+    columns: usize,
+    width: Width,
+    codes: Vec<u8>,
+    scales: Vec<f16>,
+    floats: Vec<f32>,
+    /// Kept scales and zeros are the real ones divided by this power of two, so that float16 has room for them.
+    gain: f32,
+}
+
+/// Who does the work: the calling thread, or the pool that it runs in.
+#[derive(Clone, Copy)]
+pub(crate) struct Workers {
+    pub parallel: bool,
+}
+
+/// Several tensors of the same number of columns, stacked: one product instead of several.
+pub(crate) struct MatrixBuilder {
+    columns: usize,
+    tensors: Vec<RawTensor>,
+}
+
+impl MatrixBuilder {
+    pub fn new(columns: usize) -> Self {
+        Self { columns, tensors: Vec::new() }
+    }
+
+    pub fn stack(mut self, tensor: RawTensor) -> Self {
+        self.tensors.push(tensor);
+        self
+    }
+
+    pub fn build(self) -> Result<Matrix> {
+        let columns = self.columns;
+        let rows = self.tensors.iter().map(|tensor| tensor.dims[1]).sum();
+        let widths: Vec<Width> = self.tensors.iter().map(|tensor| Width::of(tensor.kind, columns)).collect();
+        let width = if widths.contains(&Width::Float) {
+            Width::Float
+        } else if widths.contains(&Width::Eight) {
+            Width::Eight
+        } else {
+            Width::Four
+        };
+        let mut matrix = Matrix::empty(rows, columns, width);
+        let mut row = 0;
+        if width == Width::Float {
+            for tensor in self.tensors {
+                for values in tensor.to_f32()?.chunks_exact(columns) {
+                    matrix.set_floats(row, values);
+                    row += 1;
+                }
+            }
+            return Ok(matrix);
+        }
+        let stacked = self.tensors.iter().map(blocks).collect::<Result<Vec<_>>>()?;
+        let mut largest = 0.0f32;
+        for (block, tensor) in stacked.iter().zip(&self.tensors).flat_map(|(b, t)| b.iter().map(move |b| (b, t))) {
+            if !(block.scale.is_finite() && block.zero.is_finite()) {
+                return Err(corrupt(format!("tensor {:?} holds a scale that is not a finite number", tensor.name)));
+            }
+            largest = largest.max(block.scale.abs()).max(block.zero.abs());
+        }
+        // Up to 2^13: far from float16's largest value, and as far as can be from its smallest.
+        matrix.gain =
+            if largest > 0.0 { 2f32.powi(largest.log2().floor().clamp(-100.0, 100.0) as i32 - 13) } else { 1.0 };
+        for line in stacked.iter().flat_map(|blocks| blocks.chunks_exact(columns / BLOCK)) {
+            matrix.set_blocks(row, line);
+            row += 1;
+        }
+        Ok(matrix)
+    }
+}
+
+impl Matrix {
+    fn empty(rows: usize, columns: usize, width: Width) -> Self {
+        let padded = rows.next_multiple_of(PANEL);
+        let (codes, scales, floats) = match width {
+            Width::Four => (padded * columns / 2, 2 * padded * columns / BLOCK, 0),
+            Width::Eight => (padded * columns, 2 * padded * columns / BLOCK, 0),
+            Width::Float => (0, 0, padded * columns),
+        };
+        Self {
+            rows,
+            columns,
+            width,
+            codes: vec![0; codes],
+            scales: vec![f16::ZERO; scales],
+            floats: vec![0.0; floats],
+            gain: 1.0,
+        }
+    }
+
+    fn set_floats(&mut self, row: usize, values: &[f32]) {
+        let start = row / PANEL * PANEL * self.columns + row % PANEL;
+        for (i, &x) in values.iter().enumerate() {
+            self.floats[start + i * PANEL] = x;
+        }
+    }
+
+    fn set_blocks(&mut self, row: usize, line: &[Block]) {
+        let (panel, lane) = (row / PANEL, row % PANEL);
+        for (b, block) in line.iter().enumerate() {
+            let at = (panel * line.len() + b) * 2 * PANEL + lane;
+            self.scales[at] = f16::from_f32(block.scale / self.gain);
+            self.scales[at + PANEL] = f16::from_f32(block.zero / self.gain);
+            let first = (panel * line.len() + b) * BLOCK;
+            if self.width == Width::Four {
+                for i in 0..BLOCK / 2 {
+                    self.codes[(first / 2 + i) * PANEL + lane] = block.codes[i] | block.codes[i + BLOCK / 2] << 4;
+                }
+            } else {
+                for (i, &code) in block.codes.iter().enumerate() {
+                    self.codes[(first + i) * PANEL + lane] = code;
+                }
+            }
+        }
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Bytes in memory.
+    pub fn byte_length(&self) -> usize {
+        self.codes.len() + size_of_val(self.scales.as_slice()) + size_of_val(self.floats.as_slice())
+    }
+
+    fn panel(&self, panel: usize) -> PanelCodes<'_> {
+        let scales = 2 * PANEL * (self.columns / BLOCK);
+        let part = |n: usize| panel * n..(panel + 1) * n;
+        match self.width {
+            Width::Four => PanelCodes::Four {
+                codes: &self.codes[part(PANEL * self.columns / 2)],
+                scales: &self.scales[part(scales)],
+            },
+            Width::Eight => {
+                PanelCodes::Eight { codes: &self.codes[part(PANEL * self.columns)], scales: &self.scales[part(scales)] }
+            }
+            Width::Float => PanelCodes::Float { weights: &self.floats[part(PANEL * self.columns)] },
+        }
+    }
+
+    /// One row's weights: an embedding.
+    pub fn row(&self, row: usize, out: &mut [f32]) {
+        let lane = row % PANEL;
+        let code = |value: u8, scales: &[f16], b: usize| {
+            let at = b * 2 * PANEL + lane;
+            f32::from(value) * scales[at].to_f32() + scales[at + PANEL].to_f32()
+        };
+        match self.panel(row / PANEL) {
+            PanelCodes::Four { codes, scales } => {
+                for (i, x) in out.iter_mut().enumerate() {
+                    let (b, i) = (i / BLOCK, i % BLOCK);
+                    let byte = codes[(b * BLOCK / 2 + i % 16) * PANEL + lane];
+                    *x = code(if i < 16 { byte & 15 } else { byte >> 4 }, scales, b) * self.gain;
+                }
+            }
+            PanelCodes::Eight { codes, scales } => {
+                for (i, x) in out.iter_mut().enumerate() {
+                    *x = code(codes[i * PANEL + lane], scales, i / BLOCK) * self.gain;
+                }
+            }
+            PanelCodes::Float { weights } => {
+                for (i, x) in out.iter_mut().enumerate() {
+                    *x = weights[i * PANEL + lane];
+                }
+            }
+        }
+    }
+
+    /// `y[t] = W x[t]`: `x` is `[tokens, columns]`, the result `[tokens, rows]`.
+    pub fn multiply(&self, x: &[f32], workers: Workers) -> Vec<f32> {
+        let tokens = x.len() / self.columns;
+        let panels = self.rows.div_ceil(PANEL);
+        // `[panel][token][row]`: each panel writes its own run.
+        let mut products = vec![0.0; panels * tokens * PANEL];
+        if tokens <= FEW {
+            let sums = block_sums(x);
+            for_each_panel(&mut products, tokens, workers, |panel, out| self.few(panel, x, &sums, out));
+        } else {
+            let tiles = tiles(x, self.columns);
+            for_each_panel(&mut products, tokens, workers, |panel, out| self.many(panel, &tiles, out));
+        }
+        let mut out = vec![0.0; tokens * self.rows];
+        for (t, out) in out.chunks_exact_mut(self.rows).enumerate() {
+            for (panel, out) in out.chunks_mut(PANEL).enumerate() {
+                let lanes = &products[(panel * tokens + t) * PANEL..][..out.len()];
+                for (out, lane) in out.iter_mut().zip(lanes) {
+                    *out = lane * self.gain;
+                }
+            }
+        }
+        out
+    }
+
+    fn few(&self, panel: usize, x: &[f32], sums: &[f32], out: &mut [f32]) {
+        let (columns, blocks) = (self.columns, self.columns / BLOCK);
+        let tokens = x.len() / columns;
+        let mut t = 0;
+        while t < tokens {
+            let n = match tokens - t {
+                4.. => 4,
+                2 | 3 => 2,
+                _ => 1,
+            };
+            let x = &x[t * columns..(t + n) * columns];
+            let sums = sums.get(t * blocks..(t + n) * blocks).unwrap_or(&[]);
+            kernels::multiply_few(self.panel(panel), x, columns, sums, &mut out[t * PANEL..(t + n) * PANEL]);
+            t += n;
+        }
+    }
+
+    fn many(&self, panel: usize, tiles: &[f32], out: &mut [f32]) {
+        let mut weights = vec![0.0; PANEL * self.columns];
+        kernels::unpack(self.panel(panel), &mut weights);
+        for (tile, out) in tiles.chunks_exact(TILE * self.columns).zip(out.chunks_mut(TILE * PANEL)) {
+            let mut sums = [[0.0; PANEL]; TILE];
+            kernels::multiply_tile(&weights, tile, &mut sums);
+            out.copy_from_slice(&sums.as_flattened()[..out.len()]);
+        }
+    }
+}
+
+/// Sums over each 32 columns.
+fn block_sums(x: &[f32]) -> Vec<f32> {
+    x.chunks_exact(BLOCK).map(|block| block.iter().sum()).collect()
+}
+
+/// `[tile][column][token of the tile]`; the last tile is filled up with zeros.
+fn tiles(x: &[f32], columns: usize) -> Vec<f32> {
+    let tokens = x.len() / columns;
+    let mut out = vec![0.0; tokens.div_ceil(TILE) * TILE * columns];
+    for (t, x) in x.chunks_exact(columns).enumerate() {
+        let tile = &mut out[t / TILE * TILE * columns..][..TILE * columns];
+        for (i, &x) in x.iter().enumerate() {
+            tile[i * TILE + t % TILE] = x;
+        }
+    }
+    out
+}
+
+fn for_each_panel(products: &mut [f32], tokens: usize, workers: Workers, f: impl Fn(usize, &mut [f32]) + Sync + Send) {
+    let size = tokens * PANEL;
+    #[cfg(feature = "rayon")]
+    if workers.parallel {
+        use rayon::prelude::*;
+        products.par_chunks_mut(size).with_min_len(4).enumerate().for_each(|(i, out)| f(i, out));
+        return;
+    }
+    let _ = workers;
+    products.chunks_mut(size).enumerate().for_each(|(i, out)| f(i, out));
+}
