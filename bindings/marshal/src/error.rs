@@ -30,6 +30,17 @@ impl BindingError {
         Self { code: "BUSY", message }
     }
 
+    /// A handle was used while a background task was at work on it.
+    pub fn at_work(what: &str) -> Self {
+        let message = format!("the {what} is at work; await what it is doing before asking it for anything else");
+        Self { code: "BUSY", message }
+    }
+
+    /// Something that was saved with one model was given to another.
+    pub fn model_mismatch(message: impl fmt::Display) -> Self {
+        Self { code: "MODEL_MISMATCH", message: message.to_string() }
+    }
+
     /// A defect in gear-kv itself.
     pub fn internal(message: impl fmt::Display) -> Self {
         Self {
@@ -77,6 +88,7 @@ mod tests {
         let error = BindingError::from(GearError::new(ErrorCode::ShapeMismatch, "7 values; expected 8"));
         assert_eq!(error.to_string(), "[gearkv:SHAPE_MISMATCH] 7 values; expected 8");
         assert!(BindingError::disposed("cache").to_string().starts_with("[gearkv:DISPOSED] this cache"));
+        assert!(BindingError::at_work("session").to_string().starts_with("[gearkv:BUSY] the session"));
     }
 
     #[test]

@@ -72,7 +72,11 @@ pub fn safetensors_file(json: &str) -> Result<SafetensorsFile> {
     Ok(SafetensorsFile { entries: read("entries", json)?, metadata: None })
 }
 
-fn read<T: DeserializeOwned>(what: &str, json: &str) -> Result<T> {
+/// Any argument that is JSON; `what` names it in messages.
+///
+/// # Errors
+/// `INVALID_OPTION` saying what does not fit.
+pub fn read<T: DeserializeOwned>(what: &str, json: &str) -> Result<T> {
     serde_json::from_str(json).map_err(|e| GearError::new(ErrorCode::InvalidOption, format!("{what}: {e}")).into())
 }
 
