@@ -16,6 +16,9 @@ use crate::tensor::{GearTensor, Piece};
 /// Tokens of a block: a multiple of every common group, and small enough that a block's rows stay in the first-level cache.
 const BLOCK: usize = 64;
 
+/// From so many query rows on, transposing a block of keys pays.
+const MANY_QUERIES: usize = 8;
+
 /// How queries attend.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -283,6 +286,19 @@ impl Softmax {
     }
 }
 
+/// `q·K̂ᵀ` of a block of rows.
+fn dot_queries(block: &[f32], dim: usize, q: &[f32], logits: &mut [f32], scratch: &mut BlockScratch) {
+    let tokens = block.len() / dim;
+    if q.len() / dim < MANY_QUERIES {
+        simd::dot_rows(block, dim, q, logits, tokens);
+    } else {
+        scratch.transposed.resize(block.len(), 0.0);
+        simd::transpose(block, dim, &mut scratch.transposed);
+        logits.fill(0.0);
+        simd::weigh_rows(&scratch.transposed, tokens, q, dim, logits);
+    }
+}
+
 #[expect(clippy::too_many_arguments, reason = "one block's state, used once, in the innermost loop")]
 fn key_logits(
     piece: Piece,
@@ -299,13 +315,13 @@ fn key_logits(
     let segment = match piece {
         Piece::Raw(raw) => {
             raw.rows(plane, first, block);
-            simd::dot_rows(block, dim, q, logits, tokens);
+            dot_queries(block, dim, q, logits, scratch);
             return;
         }
         Piece::Segment(view) => &view.segment,
     };
     segment.backbone_rows(plane, first, block);
-    simd::dot_rows(block, dim, q, logits, tokens);
+    dot_queries(block, dim, q, logits, scratch);
     let rank = segment.layout.rank;
     if rank > 0 {
         segment.load_factors(plane, first, tokens, scratch);

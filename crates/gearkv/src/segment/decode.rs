@@ -15,6 +15,8 @@ pub(crate) struct BlockScratch {
     pub a: Vec<f32>,
     /// `[rank, head_dim]`
     pub b: Vec<f32>,
+    /// A block of keys, transposed, where many queries read it.
+    pub transposed: Vec<f32>,
 }
 
 /// How far each channel's list of K outliers has been read: blocks come in token order, so no entry is looked at twice.

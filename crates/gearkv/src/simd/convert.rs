@@ -118,7 +118,8 @@ fn exp_of_negative(x: f32) -> f32 {
     let p = p * f + 0.5;
     let p = p * f + 1.0;
     let p = p * f + 1.0;
-    let power = f32::from_bits(((n as i32 + 127) as u32) << 23);
+    // The low bits of `shifted` are n itself; moved up, they are an exponent that lacks its bias.
+    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
     if x > LOWEST { p * power } else { 0.0 }
 }
 

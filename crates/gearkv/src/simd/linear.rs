@@ -40,6 +40,25 @@ pub(crate) fn dot_rows(rows: &[f32], dim: usize, vectors: &[f32], out: &mut [f32
     }
 }
 
+/// `out` becomes `[dim, rows]`. With it, [`weigh_rows`] computes what [`dot_rows`] does, adding in another order, and several
+/// times faster where there are many vectors: its sums need no reduction across lanes.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(crate) fn transpose(rows: &[f32], dim: usize, out: &mut [f32]) {
+    /// Tiles of a cache line each way.
+    const TILE: usize = 16;
+    let count = rows.len() / dim;
+    for first in (0..count).step_by(TILE) {
+        for start in (0..dim).step_by(TILE) {
+            for t in first..count.min(first + TILE) {
+                let end = dim.min(start + TILE);
+                for (d, &x) in (start..end).zip(&rows[t * dim + start..t * dim + end]) {
+                    out[d * count + t] = x;
+                }
+            }
+        }
+    }
+}
+
 /// `out[v][d] += Σ_row weights[v][row] · rows[row][d]`. `weights` is `[count, stride]`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(crate) fn weigh_rows(rows: &[f32], dim: usize, weights: &[f32], stride: usize, out: &mut [f32]) {

@@ -11,7 +11,7 @@ mod range;
 
 pub(crate) use codes::{dequantize_rows, pack_rows, quantize_rows, row_bytes};
 pub(crate) use convert::{exp_in_place, largest_magnitude, narrow, round_to_f16, widen};
-pub(crate) use linear::{accumulate_rows, add_low_rank, dot_rows, weigh_rows};
+pub(crate) use linear::{accumulate_rows, add_low_rank, dot_rows, transpose, weigh_rows};
 pub(crate) use range::{chunks_beyond, chunks_outside, column_range, row_range};
 
 /// Lanes of every reduction: one AVX-512 register, two AVX2 registers, four SIMD128 or NEON registers.
