@@ -1,7 +1,7 @@
 //! The loops that multiply: plain Rust that the compiler vectorizes, compiled once for each instruction set.
 //!
-//! A panel is 16 rows of weights side by side, so that a sum over columns never crosses lanes. With few tokens codes become
-//! floats in registers; with many, a panel becomes floats once and is multiplied with tiles of tokens.
+//! A panel is 16 rows of weights side by side, so that a sum over columns never crosses lanes. For one token codes become
+//! floats in registers; for many, a panel becomes floats once and is multiplied with tiles of tokens.
 
 use half::f16;
 use multiversion::{multiversion, target::match_target};
@@ -42,57 +42,49 @@ fn lanes(x: &[f16]) -> Lanes {
     std::array::from_fn(|r| widen(x[r]))
 }
 
-/// `out[t][row] = Σ_column weight[row][column] · x[t][column]` for `T` tokens; `sums[t][block]` are the sums of `x` over blocks.
+/// `sum += a · x`. Tokens are unrolled by hand around it: given a loop over them, the compiler vectorizes across tokens.
 #[inline(always)]
-fn few<const T: usize, const FMA: bool>(panel: PanelCodes, x: [&[f32]; T], sums: [&[f32]; T]) -> [Lanes; T] {
-    let mut out = [[0.0; PANEL]; T];
+fn add_product<const FMA: bool>(sum: &mut Lanes, a: &Lanes, x: f32) {
+    for r in 0..PANEL {
+        sum[r] = multiply_add::<FMA>(a[r], x, sum[r]);
+    }
+}
+
+#[inline(always)]
+fn one<const FMA: bool>(panel: PanelCodes, x: &[f32], sums: &[f32]) -> Lanes {
+    let mut out = [0.0; PANEL];
     match panel {
         PanelCodes::Four { codes, scales } => {
             let blocks = codes.chunks_exact(BLOCK / 2 * PANEL).zip(scales.chunks_exact(2 * PANEL));
-            for (b, (codes, scales)) in blocks.enumerate() {
-                // Two sums a token: additions wait for each other.
-                let (mut low, mut high) = ([[0.0; PANEL]; T], [[0.0; PANEL]; T]);
-                let first = x.map(|x| &x[b * BLOCK..][..BLOCK / 2]);
-                let last = x.map(|x| &x[b * BLOCK + BLOCK / 2..][..BLOCK / 2]);
-                for (i, codes) in codes.as_chunks::<PANEL>().0.iter().enumerate() {
-                    let a: Lanes = std::array::from_fn(|r| i32::from(codes[r] & 15) as f32);
-                    let z: Lanes = std::array::from_fn(|r| i32::from(codes[r] >> 4) as f32);
-                    for t in 0..T {
-                        for r in 0..PANEL {
-                            low[t][r] = multiply_add::<FMA>(a[r], first[t][i], low[t][r]);
-                            high[t][r] = multiply_add::<FMA>(z[r], last[t][i], high[t][r]);
-                        }
-                    }
+            for ((codes, scales), (x, sum)) in blocks.zip(x.as_chunks::<BLOCK>().0.iter().zip(sums)) {
+                // Two sums: additions wait for each other.
+                let (mut low, mut high) = ([0.0; PANEL], [0.0; PANEL]);
+                for (i, codes) in codes.as_chunks::<PANEL>().0.iter().take(BLOCK / 2).enumerate() {
+                    let first: Lanes = std::array::from_fn(|r| i32::from(codes[r] & 15) as f32);
+                    let last: Lanes = std::array::from_fn(|r| i32::from(codes[r] >> 4) as f32);
+                    add_product::<FMA>(&mut low, &first, x[i]);
+                    add_product::<FMA>(&mut high, &last, x[BLOCK / 2 + i]);
                 }
-                add_block::<T, FMA>(&mut out, &low, &high, scales, sums, b);
+                add_block::<FMA>(&mut out, &low, &high, scales, *sum);
             }
         }
         PanelCodes::Eight { codes, scales } => {
             let blocks = codes.chunks_exact(BLOCK * PANEL).zip(scales.chunks_exact(2 * PANEL));
-            for (b, (codes, scales)) in blocks.enumerate() {
-                let (mut even, mut odd) = ([[0.0; PANEL]; T], [[0.0; PANEL]; T]);
-                let x = x.map(|x| &x[b * BLOCK..][..BLOCK]);
-                let (pairs, _) = codes.as_chunks::<{ 2 * PANEL }>();
-                for (i, codes) in pairs.iter().enumerate() {
-                    let a: Lanes = std::array::from_fn(|r| i32::from(codes[r]) as f32);
-                    let z: Lanes = std::array::from_fn(|r| i32::from(codes[PANEL + r]) as f32);
-                    for t in 0..T {
-                        for r in 0..PANEL {
-                            even[t][r] = multiply_add::<FMA>(a[r], x[t][2 * i], even[t][r]);
-                            odd[t][r] = multiply_add::<FMA>(z[r], x[t][2 * i + 1], odd[t][r]);
-                        }
-                    }
+            for ((codes, scales), (x, sum)) in blocks.zip(x.as_chunks::<BLOCK>().0.iter().zip(sums)) {
+                let (mut even, mut odd) = ([0.0; PANEL], [0.0; PANEL]);
+                let pairs = codes.as_chunks::<{ 2 * PANEL }>().0;
+                for (codes, x) in pairs.iter().zip(x.as_chunks::<2>().0) {
+                    let first: Lanes = std::array::from_fn(|r| i32::from(codes[r]) as f32);
+                    let last: Lanes = std::array::from_fn(|r| i32::from(codes[PANEL + r]) as f32);
+                    add_product::<FMA>(&mut even, &first, x[0]);
+                    add_product::<FMA>(&mut odd, &last, x[1]);
                 }
-                add_block::<T, FMA>(&mut out, &even, &odd, scales, sums, b);
+                add_block::<FMA>(&mut out, &even, &odd, scales, *sum);
             }
         }
         PanelCodes::Float { weights } => {
-            for (i, w) in weights.as_chunks::<PANEL>().0.iter().enumerate() {
-                for t in 0..T {
-                    for r in 0..PANEL {
-                        out[t][r] = multiply_add::<FMA>(w[r], x[t][i], out[t][r]);
-                    }
-                }
+            for (w, x) in weights.as_chunks::<PANEL>().0.iter().zip(x) {
+                add_product::<FMA>(&mut out, w, *x);
             }
         }
     }
@@ -100,122 +92,108 @@ fn few<const T: usize, const FMA: bool>(panel: PanelCodes, x: [&[f32]; T], sums:
 }
 
 #[inline(always)]
-fn add_block<const T: usize, const FMA: bool>(
-    out: &mut [Lanes; T],
-    one: &[Lanes; T],
-    other: &[Lanes; T],
-    scales: &[f16],
-    sums: [&[f32]; T],
-    block: usize,
-) {
+fn add_block<const FMA: bool>(out: &mut Lanes, one: &Lanes, other: &Lanes, scales: &[f16], sum: f32) {
     let (scale, zero) = (lanes(scales), lanes(&scales[PANEL..]));
-    for t in 0..T {
-        let sum = sums[t][block];
-        for r in 0..PANEL {
-            let product = multiply_add::<FMA>(scale[r], one[t][r] + other[t][r], out[t][r]);
-            out[t][r] = multiply_add::<FMA>(zero[r], sum, product);
-        }
+    for r in 0..PANEL {
+        let product = multiply_add::<FMA>(scale[r], one[r] + other[r], out[r]);
+        out[r] = multiply_add::<FMA>(zero[r], sum, product);
     }
 }
 
-/// As `few`, for 1, 2 or 4 rows of `x` (`[tokens][columns]`); `out` is `[tokens][PANEL]`.
+/// `out[row] = Σ_column weight[row][column] · x[column]`; `sums` are those of `x` over blocks.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2+fma+f16c", "aarch64+neon"))]
-pub(super) fn multiply_few(panel: PanelCodes, x: &[f32], columns: usize, sums: &[f32], out: &mut [f32]) {
-    #[inline(always)]
-    fn run<const T: usize, const FMA: bool>(
-        panel: PanelCodes,
-        x: &[f32],
-        columns: usize,
-        sums: &[f32],
-        out: &mut [f32],
-    ) {
-        let blocks = columns / BLOCK;
-        let x = std::array::from_fn(|t| &x[t * columns..][..columns]);
-        let sums = std::array::from_fn(|t| &sums[t * blocks..][..blocks]);
-        let result = few::<T, FMA>(panel, x, sums);
-        for (out, lanes) in out.as_chunks_mut::<PANEL>().0.iter_mut().zip(result) {
-            *out = lanes;
-        }
-    }
+pub(super) fn multiply_one(panel: PanelCodes, x: &[f32], sums: &[f32]) -> [f32; PANEL] {
     match_target! {
-        "x86_64+fma" => match x.len() / columns {
-            1 => run::<1, true>(panel, x, columns, sums, out),
-            2 => run::<2, true>(panel, x, columns, sums, out),
-            _ => run::<4, true>(panel, x, columns, sums, out),
-        },
-        "aarch64+neon" => match x.len() / columns {
-            1 => run::<1, true>(panel, x, columns, sums, out),
-            2 => run::<2, true>(panel, x, columns, sums, out),
-            _ => run::<4, true>(panel, x, columns, sums, out),
-        },
-        _ => match x.len() / columns {
-            1 => run::<1, false>(panel, x, columns, sums, out),
-            2 => run::<2, false>(panel, x, columns, sums, out),
-            _ => run::<4, false>(panel, x, columns, sums, out),
-        },
+        "x86_64+avx512f" => one::<true>(panel, x, sums),
+        "x86_64+fma" => one::<true>(panel, x, sums),
+        "aarch64+neon" => one::<true>(panel, x, sums),
+        _ => one::<false>(panel, x, sums),
     }
 }
 
-/// A panel's weights, `[column][row]`.
+/// A panel's weights, as lanes `first` to `first + 16` of each column.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2+fma+f16c", "aarch64+neon"))]
-pub(super) fn unpack(panel: PanelCodes, out: &mut [f32]) {
-    let out = out.as_chunks_mut::<PANEL>().0;
+pub(super) fn unpack(panel: PanelCodes, out: &mut [[f32; STRIP]], first: usize) {
+    let mut rows = out.iter_mut().filter_map(|row| row[first..].first_chunk_mut::<PANEL>());
     match panel {
         PanelCodes::Four { codes, scales } => {
             let blocks = codes.chunks_exact(BLOCK / 2 * PANEL).zip(scales.chunks_exact(2 * PANEL));
-            for ((codes, scales), out) in blocks.zip(out.chunks_exact_mut(BLOCK)) {
+            for (codes, scales) in blocks {
                 let (scale, zero) = (lanes(scales), lanes(&scales[PANEL..]));
-                let (first, last) = out.split_at_mut(BLOCK / 2);
-                for ((codes, first), last) in codes.as_chunks::<PANEL>().0.iter().zip(first).zip(last) {
+                let codes = codes.as_chunks::<PANEL>().0;
+                for (codes, out) in codes.iter().zip(&mut rows) {
                     for r in 0..PANEL {
-                        first[r] = i32::from(codes[r] & 15) as f32 * scale[r] + zero[r];
-                        last[r] = i32::from(codes[r] >> 4) as f32 * scale[r] + zero[r];
+                        out[r] = i32::from(codes[r] & 15) as f32 * scale[r] + zero[r];
+                    }
+                }
+                for (codes, out) in codes.iter().zip(&mut rows) {
+                    for r in 0..PANEL {
+                        out[r] = i32::from(codes[r] >> 4) as f32 * scale[r] + zero[r];
                     }
                 }
             }
         }
         PanelCodes::Eight { codes, scales } => {
             let blocks = codes.chunks_exact(BLOCK * PANEL).zip(scales.chunks_exact(2 * PANEL));
-            for ((codes, scales), out) in blocks.zip(out.chunks_exact_mut(BLOCK)) {
+            for (codes, scales) in blocks {
                 let (scale, zero) = (lanes(scales), lanes(&scales[PANEL..]));
-                for (codes, out) in codes.as_chunks::<PANEL>().0.iter().zip(out) {
+                for (codes, out) in codes.as_chunks::<PANEL>().0.iter().zip(&mut rows) {
                     for r in 0..PANEL {
                         out[r] = i32::from(codes[r]) as f32 * scale[r] + zero[r];
                     }
                 }
             }
         }
-        PanelCodes::Float { weights } => out.as_flattened_mut().copy_from_slice(weights),
+        PanelCodes::Float { weights } => {
+            for (weights, out) in weights.as_chunks::<PANEL>().0.iter().zip(rows) {
+                *out = *weights;
+            }
+        }
     }
 }
 
-/// Tokens of a tile.
-pub(super) const TILE: usize = 8;
+/// Rows that are unpacked together: a token's sums of them, and some columns of their weights, fit the first-level cache.
+pub(super) const STRIP: usize = 128;
 
-/// `out[t][row] = Σ_column weights[column][row] · tile[column][t]` for a tile of tokens.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2+fma+f16c", "aarch64+neon"))]
-pub(super) fn multiply_tile(weights: &[f32], tile: &[f32], out: &mut [Lanes; TILE]) {
-    #[inline(always)]
-    fn run<const T: usize, const FMA: bool>(weights: &[f32], tile: &[f32], out: &mut [Lanes; TILE]) {
-        let weights = weights.as_chunks::<PANEL>().0;
-        let tile = tile.as_chunks::<TILE>().0;
-        // Half a tile at a time where all sums do not fit the registers.
-        for first in (0..TILE).step_by(T) {
-            let mut sums = [[0.0; PANEL]; T];
-            for (w, x) in weights.iter().zip(tile) {
-                for t in 0..T {
-                    for r in 0..PANEL {
-                        sums[t][r] = multiply_add::<FMA>(w[r], x[first + t], sums[t][r]);
-                    }
-                }
+/// Adds products with `K` columns at a time to the sums of each token: sums are loaded and stored once for all of them.
+#[inline(always)]
+fn add_columns<const K: usize, const FMA: bool>(
+    weights: &[[f32; STRIP]; K],
+    x: &[f32],
+    stride: usize,
+    out: &mut [[f32; STRIP]],
+) {
+    for (out, x) in out.iter_mut().zip(x.chunks(stride)) {
+        let Some(x) = x.first_chunk::<K>() else { continue };
+        for r in 0..STRIP {
+            let mut sum = out[r];
+            for k in 0..K {
+                sum = multiply_add::<FMA>(x[k], weights[k][r], sum);
             }
-            out[first..first + T].copy_from_slice(&sums);
+            out[r] = sum;
         }
     }
+}
+
+#[inline(always)]
+fn many<const K: usize, const FMA: bool>(weights: &[[f32; STRIP]], x: &[f32], stride: usize, out: &mut [[f32; STRIP]]) {
+    let (groups, rest) = weights.as_chunks::<K>();
+    for (i, group) in groups.iter().enumerate() {
+        add_columns::<K, FMA>(group, &x[i * K..], stride, out);
+    }
+    for (i, column) in rest.iter().enumerate() {
+        add_columns::<1, FMA>(&[*column], &x[groups.len() * K + i..], stride, out);
+    }
+}
+
+/// `out[t][row] += Σ_column weights[column][row] · x[t][column]`; `x` is `[tokens][weights.len()]`.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2+fma+f16c", "aarch64+neon"))]
+pub(super) fn multiply_many(weights: &[[f32; STRIP]], x: &[f32], out: &mut [[f32; STRIP]]) {
+    let stride = weights.len();
     match_target! {
-        "x86_64+avx512f" => run::<8, true>(weights, tile, out),
-        "x86_64+fma" => run::<4, true>(weights, tile, out),
-        "aarch64+neon" => run::<4, true>(weights, tile, out),
-        _ => run::<2, false>(weights, tile, out),
+        "x86_64+avx512f" => many::<16, true>(weights, x, stride, out),
+        "x86_64+fma" => many::<8, true>(weights, x, stride, out),
+        "aarch64+neon" => many::<8, true>(weights, x, stride, out),
+        _ => many::<8, false>(weights, x, stride, out),
     }
 }

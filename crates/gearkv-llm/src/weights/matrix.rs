@@ -6,11 +6,13 @@ use half::f16;
 use crate::gguf::{RawTensor, corrupt};
 
 use super::blocks::{Block, Width, blocks};
-use super::kernels::{self, PanelCodes, TILE};
+use super::kernels::{self, PanelCodes, STRIP};
 use super::{BLOCK, PANEL};
 
-/// Up to this many tokens codes are unpacked again for each few of them, which costs less than unpacking to memory.
-const FEW: usize = 8;
+/// Up to this many tokens codes are unpacked again for each of them, which costs less than unpacking to memory.
+const FEW: usize = 2;
+/// Tokens whose sums of a strip fit the first-level cache.
+const TOKENS: usize = 32;
 
 /// A matrix of weights, `[rows, columns]`, in panels of 16 rows.
 pub(crate) struct Matrix {
@@ -187,20 +189,25 @@ impl Matrix {
     /// `y[t] = W x[t]`: `x` is `[tokens, columns]`, the result `[tokens, rows]`.
     pub fn multiply(&self, x: &[f32], workers: Workers) -> Vec<f32> {
         let tokens = x.len() / self.columns;
-        let panels = self.rows.div_ceil(PANEL);
-        // `[panel][token][row]`: each panel writes its own run.
-        let mut products = vec![0.0; panels * tokens * PANEL];
-        if tokens <= FEW {
-            let sums = block_sums(x);
-            for_each_panel(&mut products, tokens, workers, |panel, out| self.few(panel, x, &sums, out));
-        } else {
-            let tiles = tiles(x, self.columns);
-            for_each_panel(&mut products, tokens, workers, |panel, out| self.many(panel, &tiles, out));
-        }
         let mut out = vec![0.0; tokens * self.rows];
+        if tokens <= FEW {
+            for (x, out) in x.chunks_exact(self.columns).zip(out.chunks_exact_mut(self.rows)) {
+                let sums = block_sums(x);
+                for_each_chunk(out, PANEL, 4, workers, |panel, out| {
+                    let product = kernels::multiply_one(self.panel(panel), x, &sums);
+                    for (out, lane) in out.iter_mut().zip(product) {
+                        *out = lane * self.gain;
+                    }
+                });
+            }
+            return out;
+        }
+        // `[strip][token][lane]`: each strip writes its own run.
+        let mut products = vec![0.0; self.rows.div_ceil(STRIP) * tokens * STRIP];
+        for_each_chunk(&mut products, tokens * STRIP, 1, workers, |strip, out| self.strip(strip, x, out));
         for (t, out) in out.chunks_exact_mut(self.rows).enumerate() {
-            for (panel, out) in out.chunks_mut(PANEL).enumerate() {
-                let lanes = &products[(panel * tokens + t) * PANEL..][..out.len()];
+            for (strip, out) in out.chunks_mut(STRIP).enumerate() {
+                let lanes = &products[(strip * tokens + t) * STRIP..][..out.len()];
                 for (out, lane) in out.iter_mut().zip(lanes) {
                     *out = lane * self.gain;
                 }
@@ -209,30 +216,15 @@ impl Matrix {
         out
     }
 
-    fn few(&self, panel: usize, x: &[f32], sums: &[f32], out: &mut [f32]) {
-        let (columns, blocks) = (self.columns, self.columns / BLOCK);
-        let tokens = x.len() / columns;
-        let mut t = 0;
-        while t < tokens {
-            let n = match tokens - t {
-                4.. => 4,
-                2 | 3 => 2,
-                _ => 1,
-            };
-            let x = &x[t * columns..(t + n) * columns];
-            let sums = sums.get(t * blocks..(t + n) * blocks).unwrap_or(&[]);
-            kernels::multiply_few(self.panel(panel), x, columns, sums, &mut out[t * PANEL..(t + n) * PANEL]);
-            t += n;
+    /// Rows `strip · STRIP` on, for all tokens.
+    fn strip(&self, strip: usize, x: &[f32], out: &mut [f32]) {
+        let panels = self.rows.div_ceil(PANEL);
+        let mut weights = vec![[0.0; STRIP]; self.columns];
+        for (i, panel) in (strip * STRIP / PANEL..panels).take(STRIP / PANEL).enumerate() {
+            kernels::unpack(self.panel(panel), &mut weights, i * PANEL);
         }
-    }
-
-    fn many(&self, panel: usize, tiles: &[f32], out: &mut [f32]) {
-        let mut weights = vec![0.0; PANEL * self.columns];
-        kernels::unpack(self.panel(panel), &mut weights);
-        for (tile, out) in tiles.chunks_exact(TILE * self.columns).zip(out.chunks_mut(TILE * PANEL)) {
-            let mut sums = [[0.0; PANEL]; TILE];
-            kernels::multiply_tile(&weights, tile, &mut sums);
-            out.copy_from_slice(&sums.as_flattened()[..out.len()]);
+        for (x, out) in x.chunks(TOKENS * self.columns).zip(out.as_chunks_mut().0.chunks_mut(TOKENS)) {
+            kernels::multiply_many(&weights, x, out);
         }
     }
 }
@@ -242,27 +234,20 @@ fn block_sums(x: &[f32]) -> Vec<f32> {
     x.chunks_exact(BLOCK).map(|block| block.iter().sum()).collect()
 }
 
-/// `[tile][column][token of the tile]`; the last tile is filled up with zeros.
-fn tiles(x: &[f32], columns: usize) -> Vec<f32> {
-    let tokens = x.len() / columns;
-    let mut out = vec![0.0; tokens.div_ceil(TILE) * TILE * columns];
-    for (t, x) in x.chunks_exact(columns).enumerate() {
-        let tile = &mut out[t / TILE * TILE * columns..][..TILE * columns];
-        for (i, &x) in x.iter().enumerate() {
-            tile[i * TILE + t % TILE] = x;
-        }
-    }
-    out
-}
-
-fn for_each_panel(products: &mut [f32], tokens: usize, workers: Workers, f: impl Fn(usize, &mut [f32]) + Sync + Send) {
-    let size = tokens * PANEL;
+/// `f(i, chunk i)`; a thread takes at least `least` chunks at a time.
+fn for_each_chunk(
+    items: &mut [f32],
+    size: usize,
+    least: usize,
+    workers: Workers,
+    f: impl Fn(usize, &mut [f32]) + Sync + Send,
+) {
     #[cfg(feature = "rayon")]
     if workers.parallel {
         use rayon::prelude::*;
-        products.par_chunks_mut(size).with_min_len(4).enumerate().for_each(|(i, out)| f(i, out));
+        items.par_chunks_mut(size).with_min_len(least).enumerate().for_each(|(i, out)| f(i, out));
         return;
     }
-    let _ = workers;
-    products.chunks_mut(size).enumerate().for_each(|(i, out)| f(i, out));
+    let _ = (least, workers);
+    items.chunks_mut(size).enumerate().for_each(|(i, out)| f(i, out));
 }
