@@ -2,7 +2,8 @@
 // is skipped. Runs before anything is installed, so it uses Node's built-in modules only.
 
 import { installBrowser } from './setup/browser.mjs';
-import { buildNative } from './setup/native.mjs';
+import { prepareModel } from './setup/model.mjs';
+import { buildEngine, buildNative } from './setup/native.mjs';
 import { installPackages } from './setup/packages.mjs';
 import { checkPrerequisites } from './setup/prerequisites.mjs';
 import { SetupError, say } from './setup/progress.mjs';
@@ -14,8 +15,12 @@ try {
   await installPackages();
   await buildNative(rustc);
   await buildWasm(rustc);
+  await buildEngine(rustc);
   await buildTypeScript();
-  if (process.argv.includes('--test')) await installBrowser();
+  if (process.argv.includes('--test')) {
+    await installBrowser();
+    await prepareModel();
+  }
 } catch (error) {
   if (!(error instanceof SetupError)) throw error;
   say(`\ngear-kv set-up: ${error.message}`);

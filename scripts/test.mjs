@@ -21,6 +21,7 @@ const suites = [
   ['native in Bun', (onTest) => runBun('native', onTest)],
   ['wasm in Bun', (onTest) => runBun('wasm', onTest)],
   ['command, files and package in Node', (onTest) => runAva('test/node/**/*.test.ts', {}, onTest)],
+  ['engine in Node', (onTest) => runAva('test/llm/**/*.test.ts', {}, onTest)],
 ];
 
 const wanted = process.argv.slice(2).map((word) => word.toLowerCase());

@@ -1,4 +1,5 @@
-// The native module: bindings/node, compiled for this machine.
+// The native modules, compiled for this machine: the codec's, and the engine's, which is one of its own so that nobody loads an
+// engine for the codec alone.
 
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -7,17 +8,36 @@ import { lockedVersion } from './packages.mjs';
 import { DIST, PACKAGE, ROOT } from './places.mjs';
 import { run, step } from './progress.mjs';
 
-export const NATIVE = join(DIST, 'native');
-export const CORE_SOURCES = ['Cargo.toml', 'Cargo.lock', 'crates', 'bindings/marshal'];
+export const CORE_SOURCES = ['Cargo.toml', 'Cargo.lock', 'crates/gearkv', 'crates/gearkv-format', 'bindings/marshal'];
 
-/** Builds the native module and its loader into `dist/native`. */
-export async function buildNative(rustc) {
-  const sources = [...CORE_SOURCES, 'bindings/node', 'scripts/setup/native.mjs'];
+const CODEC = { name: 'native', title: 'the native module', crate: 'bindings/node', sources: [] };
+const ENGINE = {
+  name: 'native-llm',
+  title: 'the engine (about two minutes the first time)',
+  crate: 'bindings/node-llm',
+  // It shares a few files with the codec's module.
+  sources: ['crates/gearkv-llm', 'bindings/node'],
+  config: 'bindings/node-llm/napi.json',
+};
+
+/** Builds the codec's module and its loader into `dist/native`. */
+export function buildNative(rustc) {
+  return buildAddon(CODEC, rustc);
+}
+
+/** Builds the engine's module and its loader into `dist/native-llm`. */
+export function buildEngine(rustc) {
+  return buildAddon(ENGINE, rustc);
+}
+
+async function buildAddon({ name, title, crate, sources, config }, rustc) {
+  const inputs = [...CORE_SOURCES, crate, ...sources, 'scripts/setup/native.mjs'];
   const facts = [rustc, lockedVersion('@napi-rs/cli'), process.platform, process.arch, process.env.RUSTFLAGS ?? ''];
-  const outputs = [join(NATIVE, 'index.cjs')];
-  await unlessUnchanged('native', { inputs: () => fingerprint(sources, facts), outputs }, () =>
-    step('building the native module', async (onLine) => {
-      rmSync(NATIVE, { recursive: true, force: true });
+  const folder = join(DIST, name);
+  const outputs = [join(folder, 'index.cjs')];
+  await unlessUnchanged(name, { inputs: () => fingerprint(inputs, facts), outputs }, () =>
+    step(`building ${title}`, async (onLine) => {
+      rmSync(folder, { recursive: true, force: true });
       const napi = join(ROOT, 'node_modules/@napi-rs/cli/dist/cli.js');
       const args = [
         'build',
@@ -31,11 +51,12 @@ export async function buildNative(rustc) {
         '--no-dts-cache',
       ];
       const paths = {
-        'manifest-path': join(ROOT, 'bindings/node/Cargo.toml'),
+        'manifest-path': join(ROOT, crate, 'Cargo.toml'),
         'package-json-path': join(PACKAGE, 'package.json'),
-        'output-dir': NATIVE,
+        'output-dir': folder,
+        ...(config && { 'config-path': join(ROOT, config) }),
       };
-      for (const [name, path] of Object.entries(paths)) args.push(`--${name}`, path);
+      for (const [flag, path] of Object.entries(paths)) args.push(`--${flag}`, path);
       await run(process.execPath, [napi, ...args], { cwd: ROOT, onLine });
     }),
   );

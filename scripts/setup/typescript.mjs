@@ -16,7 +16,9 @@ import { lockedVersion } from './packages.mjs';
 import { DIST, PACKAGE, ROOT } from './places.mjs';
 import { run, step } from './progress.mjs';
 
-const ENTRIES = ['index.node', 'index.web', 'native', 'wasm'];
+const ENTRIES = ['index.node', 'index.web', 'native', 'wasm', 'llm'];
+/** What `gear-kv demo` and `gear-kv compare` work on. */
+const SHIPPED_FIXTURES = ['fixtures/kv_smollm2_135m.safetensors', 'fixtures/loomings.txt'];
 const TYPES = join(DIST, 'types');
 
 /** Bundles the facade into `dist` and emits its types. */
@@ -24,12 +26,12 @@ export async function buildTypeScript() {
   const sources = ['npm/gear-kv/src', 'npm/gear-kv/package.json', 'npm/gear-kv/tsconfig.build.json', 'tsconfig.json'];
   // The glue of the WebAssembly module is part of the bundles; its file name is not enough to tell that it changed.
   const built = ['npm/gear-kv/dist/wasm/gearkv_wasm.js', 'scripts/setup/typescript.mjs'];
-  const shipped = ['README.md', 'LICENSE', 'fixtures/kv_smollm2_135m.safetensors'];
+  const shipped = ['README.md', 'LICENSE', ...SHIPPED_FIXTURES];
   const outputs = [
     ...ENTRIES.flatMap((entry) => [join(DIST, `${entry}.js`), join(DIST, `${entry}.cjs`)]),
     ...ENTRIES.flatMap((entry) => [join(TYPES, `${entry}.d.ts`), join(TYPES, `${entry}.d.cts`)]),
     join(DIST, 'cli.js'),
-    join(DIST, 'fixtures/kv_smollm2_135m.safetensors'),
+    ...SHIPPED_FIXTURES.map((file) => join(DIST, file)),
   ];
   const inputs = () => fingerprint([...sources, ...built, ...shipped], ['typescript', 'esbuild'].map(lockedVersion));
   await unlessUnchanged('typescript', { inputs, outputs }, () =>
@@ -88,6 +90,5 @@ function copyShippedFiles() {
     if (existsSync(join(ROOT, file))) copyFileSync(join(ROOT, file), join(PACKAGE, file));
   }
   mkdirSync(join(DIST, 'fixtures'), { recursive: true });
-  const fixture = 'fixtures/kv_smollm2_135m.safetensors';
-  copyFileSync(join(ROOT, fixture), join(DIST, fixture));
+  for (const file of SHIPPED_FIXTURES) copyFileSync(join(ROOT, file), join(DIST, file));
 }

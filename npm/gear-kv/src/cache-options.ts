@@ -115,8 +115,8 @@ export function cacheSettings(given: unknown): {
   };
 }
 
-/** A half's own preset is a new start: the other half's `bits` or `rank` must not leak into it. */
-function halfJson(name: string, both: GearOptions, half: GearOptions): string {
+/** The options of one half. Its own preset is a new start: the other half's `bits` or `rank` must not leak into it. */
+export function halfJson(name: string, both: GearOptions, half: GearOptions): string {
   const own = checkedOptions<GearOptions>(name, half);
   return optionsJson(own.preset === undefined ? { ...both, ...given(own) } : own);
 }

@@ -7,8 +7,10 @@
  * - `OUT_OF_RANGE`: a value cannot be held in float16 (beyond ±65504), or a result is too large to allocate.
  * - `CORRUPT_DATA`: the bytes are not a `.gear` container, or are a damaged one.
  * - `UNSUPPORTED_VERSION`: the bytes were written by a newer version of the format.
+ * - `UNSUPPORTED_MODEL`: a model whose architecture, tokenizer or weights are not known here.
+ * - `MODEL_MISMATCH`: a saved conversation belongs to another model.
  * - `DISPOSED`: the tensor or cache was used after `dispose()`.
- * - `BUSY`: a tensor was changed on the calling thread while `append()` was still at work on it.
+ * - `BUSY`: a tensor was changed on the calling thread while `append()` was still at work on it, or a session while it answered.
  * - `BACKEND_UNAVAILABLE`: the native module or WebAssembly could not be loaded, or `init()` was not awaited.
  * - `IO_FAILED`: a file or stream could not be read or written; `cause` holds the system's error.
  * - `ABORTED`: the computation was stopped. Promises reject with the signal's own reason instead.
@@ -21,6 +23,8 @@ export type GearErrorCode =
   | 'OUT_OF_RANGE'
   | 'CORRUPT_DATA'
   | 'UNSUPPORTED_VERSION'
+  | 'UNSUPPORTED_MODEL'
+  | 'MODEL_MISMATCH'
   | 'DISPOSED'
   | 'BUSY'
   | 'BACKEND_UNAVAILABLE'

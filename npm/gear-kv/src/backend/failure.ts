@@ -7,6 +7,8 @@ const codes: ReadonlySet<string> = new Set<GearErrorCode>([
   'OUT_OF_RANGE',
   'CORRUPT_DATA',
   'UNSUPPORTED_VERSION',
+  'UNSUPPORTED_MODEL',
+  'MODEL_MISMATCH',
   'DISPOSED',
   'BUSY',
   'BACKEND_UNAVAILABLE',

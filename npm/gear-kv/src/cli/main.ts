@@ -5,6 +5,12 @@ import { compressCommand } from './compress.js';
 import { decompressCommand } from './decompress.js';
 import { demoCommand } from './demo.js';
 import { inspectCommand } from './inspect.js';
+import { chatCommand } from './llm/chat.js';
+import { compareCommand } from './llm/compare.js';
+import { evalCommand } from './llm/eval.js';
+import { fetchCommand } from './llm/fetch.js';
+import { generateCommand } from './llm/generate.js';
+import { perplexityCommand } from './llm/perplexity.js';
 import { type Command, failureText, runCommand, UsageError } from './usage.js';
 
 // Put in by the bundler.
@@ -17,6 +23,12 @@ const commands: Readonly<Record<string, Command>> = {
   decompress: decompressCommand,
   inspect: inspectCommand,
   demo: demoCommand,
+  chat: chatCommand,
+  generate: generateCommand,
+  perplexity: perplexityCommand,
+  eval: evalCommand,
+  compare: compareCommand,
+  fetch: fetchCommand,
 };
 
 const OK = 0;
@@ -26,7 +38,7 @@ const WRONG_USAGE = 2;
 function help(): string {
   const lines = Object.entries(commands).map(([name, { summary }]) => `  ${name.padEnd(11)} ${summary}`);
   return (
-    'Compresses the key-value cache of a language model (GEAR, arXiv 2403.05527).\n\n' +
+    'Compresses the key-value cache of a language model (GEAR, arXiv 2403.05527), and runs models on it.\n\n' +
     `Usage: gear-kv <command> [options]\n\n${lines.join('\n')}\n\n` +
     "'gear-kv <command> --help' shows a command's options; 'gear-kv --version' the version.\n" +
     'Exit codes: 0 done, 1 failed, 2 wrong usage.\n'

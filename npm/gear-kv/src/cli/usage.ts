@@ -66,6 +66,12 @@ export function gearOptions(flags: Flags): GearOptions {
   return options as GearOptions;
 }
 
+/** A flag that holds a number, or undefined where it was not given. */
+export function numberFlag(flags: Flags, flag: string): number | undefined {
+  const given = flags[flag];
+  return typeof given === 'string' ? number(flag, given) : undefined;
+}
+
 function number(flag: string, given: string): number {
   const value = given.trim() === '' ? Number.NaN : Number(given);
   if (!Number.isFinite(value)) throw new UsageError(`--${flag} is '${given}'; expected a number`);

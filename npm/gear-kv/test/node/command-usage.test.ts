@@ -5,16 +5,19 @@ import test from 'ava';
 import { presets } from '../suite/presets.js';
 import { gearKv, packageFolder } from './command.js';
 
+const codecCommands = ['compress', 'decompress', 'inspect', 'demo'];
+const modelCommands = ['chat', 'generate', 'perplexity', 'eval', 'compare', 'fetch'];
+
 test('--help and --version', async (t) => {
   const all = await gearKv('--help');
   t.is(all.code, 0);
-  for (const name of ['compress', 'decompress', 'inspect', 'demo']) {
+  for (const name of [...codecCommands, ...modelCommands]) {
     t.regex(all.stdout, new RegExp(`^  ${name} +[A-Z]`, 'm'));
     const one = await gearKv(name, '--help');
     t.is(one.code, 0);
     t.is(one.stderr, '');
     t.regex(one.stdout, new RegExp(`Usage: gear-kv ${name}`));
-    t.regex(one.stdout, /--json .*\n(.*\n)*.*--help/);
+    t.regex(one.stdout, name === 'chat' ? /--model .*\n(.*\n)*.*--help/ : /--json .*\n(.*\n)*.*--help/);
   }
   const { version } = JSON.parse(readFileSync(join(packageFolder, 'package.json'), 'utf8'));
   t.is((await gearKv('--version')).stdout, `${version}\n`);

@@ -97,6 +97,26 @@ test('without the native module Node falls back to WebAssembly and says why', as
   t.regex(error?.message ?? '', /BACKEND_UNAVAILABLE/);
 });
 
+test('nothing of the engine is in the bundles of the codec', (t) => {
+  for (const entry of ['index.node', 'index.web', 'native', 'wasm']) {
+    for (const extension of ['js', 'cjs']) {
+      const bundle = readFileSync(join(packageFolder, `dist/${entry}.${extension}`), 'utf8');
+      t.false(/native-llm|GearModel|fetchModel/.test(bundle), entry);
+    }
+  }
+});
+
+for (const source of [
+  "import { GearModel, GearError } from 'gear-kv/llm';",
+  "import { createRequire } from 'node:module'; const { GearModel, GearError } = createRequire(process.cwd() + '/')('gear-kv/llm');",
+]) {
+  test(`the engine, by ${source.startsWith('import { GearModel') ? 'import' : 'require'}`, async (t) => {
+    const failing = `${source} await GearModel.load(new Uint8Array(3)).catch((error) =>
+      console.log(JSON.stringify([error instanceof GearError, error.code, GearModel.name])));`;
+    t.deepEqual((await reported(failing)) as unknown, [true, 'CORRUPT_DATA', 'GearModel']);
+  });
+}
+
 test('init does no harm in Node, named or default, with or without an input', async (t) => {
   t.is(init, fromNode.init);
   await Promise.all([init(), fromNode.init(), init(new Uint8Array([1, 2, 3]))]);

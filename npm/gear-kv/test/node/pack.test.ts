@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import { npm, packRelease, type Release, runProgram, type Tarball } from '../pack/staging.js';
 
-const ENTRIES = ['index.node', 'index.web', 'native', 'wasm'];
+const ENTRIES = ['index.node', 'index.web', 'native', 'wasm', 'llm'];
 const FIXTURE = 'node_modules/gear-kv/dist/fixtures/kv_smollm2_135m.safetensors';
 
 /** Compresses on the default backend and says what ran and how far off the result is. */
@@ -56,7 +56,9 @@ test('the tarball holds the bundles, their types, the wasm file and the demo, an
       'README.md',
       'dist/cli.js',
       'dist/fixtures/kv_smollm2_135m.safetensors',
+      'dist/fixtures/loomings.txt',
       ...ENTRIES.flatMap((entry) => [`dist/${entry}.cjs`, `dist/${entry}.js`]),
+      'dist/native-llm/index.cjs',
       'dist/native/index.cjs',
       'dist/wasm/gearkv_wasm_bg.wasm',
       'package.json',
@@ -71,9 +73,24 @@ test('the tarball holds the bundles, their types, the wasm file and the demo, an
   t.true(types.every((file) => /\.d\.c?ts$/.test(file)));
 });
 
-test('the platform package holds the native module alone', (t) => {
+test('each platform package holds its native module alone', (t) => {
   const abi = release.platformName.replace(/^gear-kv-/, '');
+  t.is(release.engineName, `gear-kv-llm-${abi}`);
   t.deepEqual(release.platform.files, ['README.md', `gear-kv.${abi}.node`, 'package.json'].sort());
+  t.deepEqual(release.engine.files, ['README.md', `gear-kv-llm.${abi}.node`, 'package.json'].sort());
+});
+
+test('the engine comes with its own package, and only what asks for it misses it', async (t) => {
+  const source = `import { GearModel } from 'gear-kv/llm';
+    await GearModel.load(new Uint8Array(8)).catch(({ code, message }) => console.log(code, message));`;
+  const load = async (project: string): Promise<string> => {
+    writeFileSync(join(project, 'load.mjs'), source);
+    return runProgram(process.execPath, ['load.mjs'], project);
+  };
+  t.regex(await load(await projectWith(release.facade, release.platform, release.engine)), /^CORRUPT_DATA /);
+  const without = await projectWith(release.facade, release.platform);
+  t.regex(await load(without), /^BACKEND_UNAVAILABLE the engine of gear-kv\/llm could not be loaded: .*gear-kv-llm-/);
+  t.is((await roundTrip(without, 'codec.mjs', "import * as gear from 'gear-kv';")).backend, 'native');
 });
 
 test('installed with its platform package, it runs natively and in wasm, from ESM, CommonJS and the command line', async (t) => {

@@ -1,5 +1,5 @@
-// Packs the package the way a release does: the facade without any binary, and the binary of this machine as a package of
-// its own, put together by the same napi commands.
+// Packs the package the way a release does: the facade without any binary, and each binary of this machine, the codec's and the
+// engine's, as a package of its own, put together by the same napi commands.
 
 import { execFile, execFileSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -21,6 +21,9 @@ export interface Release {
   readonly facade: Tarball;
   readonly platform: Tarball;
   readonly platformName: string;
+  /** The engine of gear-kv/llm. */
+  readonly engine: Tarball;
+  readonly engineName: string;
   remove(): void;
 }
 
@@ -51,27 +54,44 @@ export async function packRelease(): Promise<Release> {
   for (const name of ['package.json', 'README.md', 'LICENSE', 'dist']) {
     cpSync(join(PACKAGE, name), join(facade, name), { recursive: true });
   }
-  const binary = readdirSync(join(facade, 'dist/native')).find((name) => name.endsWith('.node'));
-  if (binary === undefined) throw new Error('dist/native has no .node file; run npm run build');
   // A release has all targets; here there is one.
   const manifest = JSON.parse(readFileSync(join(facade, 'package.json'), 'utf8'));
   manifest.napi.targets = [hostTriple()];
   writeFileSync(join(facade, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`);
-  const napi = join(ROOT, 'node_modules/@napi-rs/cli/dist/cli.js');
-  const runNapi = (...args: string[]) =>
-    runProgram(process.execPath, [napi, ...args, '--npm-dir', 'platforms'], facade);
-  await runNapi('create-npm-dirs');
-  const [abi] = readdirSync(join(facade, 'platforms'));
-  if (abi === undefined) throw new Error('napi create-npm-dirs made no platform package');
-  const platform = join(facade, 'platforms', abi);
-  cpSync(join(facade, 'dist/native', binary), join(platform, binary));
-  await runNapi('pre-publish', '--skip-optional-publish', '--no-gh-release', '--tag-style', 'npm');
+  const engineConfig = join(folder, 'engine.json');
+  const config = JSON.parse(readFileSync(join(ROOT, 'bindings/node-llm/napi.json'), 'utf8'));
+  writeFileSync(engineConfig, JSON.stringify({ ...config, targets: [hostTriple()] }));
+  const platform = await platformPackage(facade, 'dist/native', 'platforms', []);
+  const engine = await platformPackage(facade, 'dist/native-llm', 'engines', ['--config-path', engineConfig]);
   return {
     facade: await pack(facade, folder),
-    platform: await pack(platform, folder),
-    platformName: `gear-kv-${abi}`,
+    platform: await pack(platform.path, folder),
+    platformName: `gear-kv-${platform.abi}`,
+    engine: await pack(engine.path, folder),
+    engineName: `gear-kv-llm-${engine.abi}`,
     remove: () => rmSync(folder, { recursive: true, force: true }),
   };
+}
+
+/** Makes the package of one binary, and names it in the facade as an optional dependency. */
+async function platformPackage(
+  facade: string,
+  built: string,
+  npmDir: string,
+  config: readonly string[],
+): Promise<{ path: string; abi: string }> {
+  const binary = readdirSync(join(facade, built)).find((name) => name.endsWith('.node'));
+  if (binary === undefined) throw new Error(`${built} has no .node file; run npm run build`);
+  const napi = join(ROOT, 'node_modules/@napi-rs/cli/dist/cli.js');
+  const runNapi = (...args: string[]) =>
+    runProgram(process.execPath, [napi, ...args, '--npm-dir', npmDir, ...config], facade);
+  await runNapi('create-npm-dirs');
+  const [abi] = readdirSync(join(facade, npmDir));
+  if (abi === undefined) throw new Error('napi create-npm-dirs made no platform package');
+  const path = join(facade, npmDir, abi);
+  cpSync(join(facade, built, binary), join(path, binary));
+  await runNapi('pre-publish', '--skip-optional-publish', '--no-gh-release', '--tag-style', 'npm');
+  return { path, abi };
 }
 
 async function pack(source: string, destination: string): Promise<Tarball> {

@@ -1,0 +1,36 @@
+import type { DownloadProgress } from '../../llm/download.js';
+import { bytesText } from '../table.js';
+
+const BAR_CELLS = 30;
+/** How often a terminal is drawn anew, and how often a log file gets a line. */
+const DRAW_MS = 100;
+const LOG_MS = 5000;
+
+/** Shows on standard error how much of a download has arrived. */
+export class DownloadBar {
+  readonly #started = performance.now();
+  #spoke = 0;
+
+  /** To be called as bytes arrive. */
+  readonly update = ({ from, receivedBytes, totalBytes }: DownloadProgress): void => {
+    const now = performance.now();
+    const done = receivedBytes === totalBytes;
+    if (!done && now - this.#spoke < (process.stderr.isTTY ? DRAW_MS : LOG_MS)) return;
+    this.#spoke = now;
+    const speed = `${bytesText(receivedBytes / ((now - this.#started) / 1000))}/s`;
+    const text = `${bytesText(receivedBytes)}${totalBytes === undefined ? '' : ` of ${bytesText(totalBytes)}`} from ${from}, ${speed}`;
+    const share = totalBytes === undefined || totalBytes === 0 ? undefined : receivedBytes / totalBytes;
+    if (!process.stderr.isTTY) {
+      process.stderr.write(`${share === undefined ? '' : `${(100 * share).toFixed(0).padStart(3)} %  `}${text}\n`);
+      return;
+    }
+    const cells = Math.round(BAR_CELLS * Math.min(1, share ?? 0));
+    const bar = share === undefined ? '' : `${'█'.repeat(cells)}${'░'.repeat(BAR_CELLS - cells)} `;
+    process.stderr.write(`\r\u001b[K${`${bar}${text}`.slice(0, Math.max(20, (process.stderr.columns ?? 80) - 1))}`);
+  };
+
+  /** Clears the line. */
+  end(): void {
+    if (process.stderr.isTTY && this.#spoke > 0) process.stderr.write('\r\u001b[K');
+  }
+}

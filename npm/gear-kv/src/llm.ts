@@ -1,0 +1,10 @@
+// gear-kv/llm: a model that runs on a compressed cache. Node and Bun.
+export { GearError, type GearErrorCode } from './errors.js';
+export type { DownloadProgress } from './llm/download.js';
+export type { EvalProgress, EvalRow, EvaluateOptions, Evaluation, EvalWindows } from './llm/evaluation.js';
+export type { GenerateResult, Generation } from './llm/generation.js';
+export { GearModel, type LoadOptions, type ModelInfo, type Perplexity } from './llm/model.js';
+export { type FetchModelOptions, fetchModel } from './llm/model-file.js';
+export type { GearSession, SessionStats, SessionTimings } from './llm/session.js';
+export type { CacheChoice, GenerateOptions, Message, SamplingOptions } from './llm/settings.js';
+export type { Backbone, GearOptions, Preset } from './options.js';

@@ -1,0 +1,63 @@
+// What the engine's native module exports. This layer checks nothing; everything that reaches it has been validated.
+import type { CancelHandle } from '../backend/binding.js';
+
+/** A loaded model, on the Rust side. */
+export interface ModelHandle {
+  info(): string;
+  tokenize(text: string, addBos: boolean): Uint32Array;
+  detokenize(ids: Uint32Array): string;
+  renderChat(messagesJson: string, addGenerationPrompt: boolean): string;
+  session(keyOptionsJson: string, valueOptionsJson: string): SessionHandle;
+  restore(bytes: Uint8Array): SessionHandle;
+  release(): void;
+}
+
+/** A conversation's tokens and cache, on the Rust side. */
+export interface SessionHandle {
+  info(): string;
+  tokens(): Uint32Array;
+  fork(): SessionHandle;
+  truncate(tokens: number): void;
+  clear(): void;
+  toBytes(): Uint8Array;
+  release(): void;
+}
+
+/** An answer in the making: sampler, decoder and stop texts. */
+export type AnswerHandle = object;
+
+/** How far a task has come. */
+export interface ProgressHandle {
+  done(): number;
+  total(): number;
+}
+
+/** The engine. */
+export interface Engine {
+  version(): string;
+  simdLevel(): string;
+  Cancel: new () => CancelHandle;
+  Progress: new () => ProgressHandle;
+  Answer: new (optionsJson: string) => AnswerHandle;
+  Model: {
+    loadTask(path: string): Promise<ModelHandle>;
+    fromBytesTask(bytes: Uint8Array): Promise<ModelHandle>;
+  };
+  prefillTask(session: SessionHandle, ids: Uint32Array, cancel: CancelHandle): Promise<void>;
+  /** JSON of `{token, text, reason}`. */
+  nextTask(session: SessionHandle, answer: AnswerHandle, cancel: CancelHandle): Promise<string>;
+  perplexityTask(
+    model: ModelHandle,
+    ids: Uint32Array,
+    keyOptionsJson: string,
+    valueOptionsJson: string,
+    cancel: CancelHandle,
+  ): Promise<string>;
+  evalTask(
+    model: ModelHandle,
+    windowsJson: string,
+    presetsJson: string,
+    cancel: CancelHandle,
+    progress: ProgressHandle,
+  ): Promise<string>;
+}

@@ -1,0 +1,207 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+import { checkedSignal } from '../abort.js';
+import type { CancelHandle } from '../backend/binding.js';
+import { guarded } from '../backend/failure.js';
+import { GearError } from '../errors.js';
+import { writeFileAtomically } from '../file.js';
+import { checkedOptions } from '../options.js';
+import { checkedCount } from '../shape.js';
+import type { ModelHandle, SessionHandle } from './binding.js';
+import { awaited, engine } from './engine.js';
+import { type Answering, Generation, type Step } from './generation.js';
+import { type GenerateOptions, type Message, messagesJson, samplingJson } from './settings.js';
+
+/** Sizes of a session's cache. */
+export interface SessionStats {
+  /** Tokens held. */
+  readonly tokens: number;
+  /** Bytes of everything that the cache keeps. */
+  readonly byteLength: number;
+  /** Bytes that the same tokens take as float16. */
+  readonly float16ByteLength: number;
+}
+
+/** Where the engine's time went since the session began, in seconds. */
+export interface SessionTimings {
+  /** Attention on the compressed cache. */
+  readonly attention: number;
+  /** Putting tokens into the cache, compressing them included. */
+  readonly compression: number;
+  /** Products with the model's weights. */
+  readonly matmul: number;
+  /** The rest of the model's layers. */
+  readonly other: number;
+}
+
+/**
+ * A conversation with its compressed cache. It can be parked for as long as you like, forked, saved and restored; what it
+ * holds already is not computed again.
+ */
+export class GearSession {
+  readonly #model: () => ModelHandle;
+  #handle: SessionHandle | undefined;
+  /** Settles when the engine has let go of the session, which is a moment after an abort. */
+  #idle: Promise<unknown> = Promise.resolve();
+  #answering: Answering | undefined;
+
+  /** @internal */
+  constructor(model: () => ModelHandle, handle: SessionHandle) {
+    this.#model = model;
+    this.#handle = handle;
+  }
+
+  /** The tokens held. @throws GearError `BUSY` while a step of an answer is computed. */
+  get tokens(): Uint32Array {
+    const handle = this.#live();
+    return guarded(() => handle.tokens());
+  }
+
+  /** Sizes of the cache. @throws GearError `BUSY` while a step of an answer is computed. */
+  stats(): SessionStats {
+    const { tokens, byteLength, float16ByteLength } = this.#info();
+    return { tokens, byteLength, float16ByteLength };
+  }
+
+  /** Where the time went. @throws GearError `BUSY` while a step of an answer is computed. */
+  timings(): SessionTimings {
+    return this.#info().timings;
+  }
+
+  /**
+   * Answers. A list of messages is the whole conversation so far: the part of it that the session holds is found and kept.
+   * A text is not put into any template; it continues what is there.
+   *
+   * @throws GearError `INVALID_OPTION`, `OUT_OF_RANGE` where the context is full, `BUSY` where another answer is not at its
+   * end, `DISPOSED`; the signal's reason.
+   */
+  generate(input: string | readonly Message[], given: GenerateOptions = {}): Generation {
+    return this.answer(input, given, () => {});
+  }
+
+  /** {@link generate}, and something to be done at the end. @internal */
+  answer(input: string | readonly Message[], given: GenerateOptions, finished: () => void): Generation {
+    const options = checkedOptions<GenerateOptions>('the options of generate', given);
+    const json = samplingJson(options);
+    const signal = checkedSignal(options.signal);
+    const prompt = typeof input === 'string' ? input : messagesJson(input);
+    this.#live();
+    const answer = guarded(() => new (engine().Answer)(json));
+    const answering: Answering = {
+      begin: async () => {
+        if (this.#answering !== undefined) {
+          throw new GearError(
+            'BUSY',
+            'the session is answering already; finish that loop, or leave it, before the next',
+          );
+        }
+        this.#answering = answering;
+        await this.#idle;
+        const ids = typeof input === 'string' ? this.#continuation(prompt) : this.#conversation(prompt);
+        await this.#work((handle, cancel) => engine().prefillTask(handle, ids, cancel), signal);
+        return ids.length;
+      },
+      next: async () => {
+        const json = await this.#work((handle, cancel) => engine().nextTask(handle, answer, cancel), signal);
+        return JSON.parse(json) as Step;
+      },
+      end: () => {
+        if (this.#answering === answering) this.#answering = undefined;
+        finished();
+      },
+    };
+    return new Generation(answering);
+  }
+
+  /** A second session with the same content, which goes its own way from here. Compressed segments are shared. */
+  fork(): GearSession {
+    const handle = this.#live();
+    return sessionOf(
+      this.#model,
+      guarded(() => handle.fork()),
+    );
+  }
+
+  /** Forgets every token from `tokens` on. @throws GearError `SHAPE_MISMATCH`, `BUSY`. */
+  truncate(tokens: number): void {
+    const handle = this.#live();
+    const count = checkedCount('tokens', tokens, 0);
+    guarded(() => handle.truncate(count));
+  }
+
+  /** Forgets everything. @throws GearError `BUSY`. */
+  clear(): void {
+    const handle = this.#live();
+    guarded(() => handle.clear());
+  }
+
+  /** The conversation's tokens and cache, for `GearModel.restore`. @throws GearError `BUSY`. */
+  toBytes(): Uint8Array {
+    const handle = this.#live();
+    return guarded(() => handle.toBytes());
+  }
+
+  /** Writes {@link toBytes} to a file, whole or not at all. @throws GearError `IO_FAILED`, `BUSY`. */
+  async save(path: string | URL): Promise<void> {
+    await writeFileAtomically(path, this.toBytes());
+  }
+
+  /** Gives the memory back. A step that is under way is not disturbed; anything later throws `DISPOSED`. */
+  dispose(): void {
+    const handle = this.#handle;
+    this.#handle = undefined;
+    if (handle !== undefined) void this.#idle.then(() => guarded(() => handle.release()));
+  }
+
+  /** The same as {@link dispose}, for `using`. */
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  async #work<Result>(
+    work: (handle: SessionHandle, cancel: CancelHandle) => Promise<Result>,
+    signal: AbortSignal | undefined,
+  ): Promise<Result> {
+    return awaited((cancel) => {
+      const running = work(this.#live(), cancel);
+      this.#idle = running.catch(() => {});
+      return running;
+    }, signal);
+  }
+
+  #continuation(text: string): Uint32Array {
+    const model = this.#model();
+    const isFirst = this.tokens.length === 0;
+    return guarded(() => model.tokenize(text, isFirst));
+  }
+
+  /** Keeps what the session and the conversation have in common, and returns the rest. */
+  #conversation(json: string): Uint32Array {
+    const model = this.#model();
+    // The template writes the mark of the beginning itself, where there is one.
+    const wanted = guarded(() => model.tokenize(model.renderChat(json, true), false));
+    const held = this.tokens;
+    let common = 0;
+    while (common < held.length && held[common] === wanted[common]) common += 1;
+    // At least one token has to be computed: the next one follows from it.
+    const kept = Math.min(common, wanted.length - 1);
+    if (kept < held.length) this.truncate(kept);
+    return wanted.subarray(kept);
+  }
+
+  #info(): SessionStats & { timings: SessionTimings } {
+    const handle = this.#live();
+    return JSON.parse(guarded(() => handle.info()));
+  }
+
+  #live(): SessionHandle {
+    if (this.#handle === undefined) {
+      throw new GearError('DISPOSED', 'this GearSession was disposed of; fork() it before, or begin a new one');
+    }
+    return this.#handle;
+  }
+}
+
+// Outside of the class: the bundler renames a class that names itself in its body, and users would see that.
+function sessionOf(model: () => ModelHandle, handle: SessionHandle): GearSession {
+  return new GearSession(model, handle);
+}

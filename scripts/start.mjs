@@ -1,0 +1,25 @@
+// `npm start`: a model that talks on compressed caches. Where no model can be reached, and for --json, the demo on a recorded cache.
+
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { fetchModel } from './setup/model.mjs';
+import { DIST } from './setup/places.mjs';
+import { say } from './setup/progress.mjs';
+
+const given = process.argv.slice(2);
+
+function gearKv(...args) {
+  const child = spawn(process.execPath, [join(DIST, 'cli.js'), ...args], { stdio: 'inherit' });
+  child.on('close', (code) => {
+    process.exitCode = code ?? 1;
+  });
+}
+
+if (given.includes('--json') || given.includes('--help')) {
+  gearKv('demo', ...given);
+} else if (given.includes('--model') || (await fetchModel()) !== undefined) {
+  gearKv('compare', ...given);
+} else {
+  say('\nNo model can be reached, so here is the demo on a cache that was recorded from one:\n');
+  gearKv('demo', ...given);
+}
