@@ -18,7 +18,7 @@ import { run, step } from './progress.mjs';
 
 const ENTRIES = ['index.node', 'index.web', 'native', 'wasm', 'llm'];
 /** What `gear-kv demo` and `gear-kv compare` work on. */
-const SHIPPED_FIXTURES = ['fixtures/kv_smollm2_135m.safetensors', 'fixtures/loomings.txt'];
+const SHIPPED_FIXTURES = ['fixtures/kv_smollm2_135m.safetensors', 'fixtures/bread.txt'];
 const TYPES = join(DIST, 'types');
 
 /** Bundles the facade into `dist` and emits its types. */
@@ -89,6 +89,7 @@ function copyShippedFiles() {
   for (const file of ['README.md', 'LICENSE']) {
     if (existsSync(join(ROOT, file))) copyFileSync(join(ROOT, file), join(PACKAGE, file));
   }
+  rmSync(join(DIST, 'fixtures'), { recursive: true, force: true });
   mkdirSync(join(DIST, 'fixtures'), { recursive: true });
   for (const file of SHIPPED_FIXTURES) copyFileSync(join(ROOT, file), join(DIST, file));
 }

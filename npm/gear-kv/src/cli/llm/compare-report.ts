@@ -33,7 +33,7 @@ export function comparisonReport(rows: readonly ComparisonRow[]): string {
     { heading: 'peak memory' },
     { heading: 'prompt tok/s' },
     { heading: 'answer tok/s' },
-    { heading: 'same words until' },
+    { heading: 'same tokens' },
     { heading: 'same choice' },
     { heading: 'KL' },
   ] as const;

@@ -15,7 +15,7 @@ import type { Answer } from './generate.js';
 import { modelFlag, modelPath } from './model-flag.js';
 
 const REFERENCE: Preset = 'float16';
-const MAX_TOKENS = '128';
+const MAX_TOKENS = '80';
 
 /** `gear-kv compare`. */
 export const compareCommand: Command = {
@@ -27,7 +27,7 @@ export const compareCommand: Command = {
     prompt: {
       type: 'string',
       value: 'file',
-      help: 'a text file (default: the beginning of Moby-Dick, and a question)',
+      help: 'a text file (default: an article of 950 tokens, and a question)',
     },
     'max-tokens': { type: 'string', value: 'n', help: `the most tokens of an answer (default: ${MAX_TOKENS})` },
     json: sharedFlags.json,
@@ -56,7 +56,7 @@ export const compareCommand: Command = {
 
 async function promptText(flags: Flags): Promise<string> {
   const given = flags['prompt'] as string | undefined;
-  const bytes = await readFileBytes(given ?? new URL('./fixtures/loomings.txt', import.meta.url));
+  const bytes = await readFileBytes(given ?? new URL('./fixtures/bread.txt', import.meta.url));
   const text = new TextDecoder().decode(bytes).trim();
   if (text === '') throw new UsageError(`--prompt: ${given} is empty`);
   return text;
