@@ -12,6 +12,8 @@ import { wasmCompiler } from './setup/wasm-compiler.mjs';
 const DENY = ['--', '-D', 'warnings'];
 // The core's bounds are those of 64 bits; where usize has 32, some of them cannot be passed.
 const ALLOW_ON_32_BITS = ['-A', 'clippy::unnecessary_min_or_max', '-A', 'clippy::absurd_extreme_comparisons'];
+/** Exports that are no modules. */
+const WASM_FILES = ['./gearkv.wasm', './gearkv-llm.wasm'];
 const tool = (path, ...args) => [process.execPath, join(ROOT, 'node_modules', path), ...args];
 const folder = mkdtempSync(join(tmpdir(), 'gear-kv-check-'));
 
@@ -19,7 +21,8 @@ const folder = mkdtempSync(join(tmpdir(), 'gear-kv-check-'));
 async function wasmClippy() {
   const { args } = await wasmCompiler();
   if (args.length > 0) return undefined;
-  return ['cargo', 'clippy', '-p', 'gearkv-wasm', '--target', 'wasm32-unknown-unknown', ...DENY, ...ALLOW_ON_32_BITS];
+  const crates = ['-p', 'gearkv-wasm', '-p', 'gearkv-wasm-llm'];
+  return ['cargo', 'clippy', ...crates, '--target', 'wasm32-unknown-unknown', ...DENY, ...ALLOW_ON_32_BITS];
 }
 
 async function tarball() {
@@ -32,14 +35,15 @@ async function tarball() {
 const checks = [
   ['rustfmt', () => ['cargo', 'fmt', '--all', '--check']],
   ['clippy', () => ['cargo', 'clippy', '--workspace', '--all-targets', ...DENY]],
-  ['clippy for WebAssembly', wasmClippy],
+  ['clippy for WebAssembly', wasmClippy, { RUSTFLAGS: '--cfg getrandom_backend="wasm_js"' }],
   ['rustdoc', () => ['cargo', 'doc', '--no-deps', '--workspace'], { RUSTDOCFLAGS: '-D warnings -D missing_docs' }],
   ['tsc', () => tool('typescript/bin/tsc', '-p', 'tsconfig.json')],
+  ['tsc of the demo', () => tool('typescript/bin/tsc', '-p', 'demo/tsconfig.json')],
   ['biome', () => tool('@biomejs/biome/bin/biome', 'ci', '--error-on-warnings')],
   ['publint', async () => tool('publint/src/cli.js', '--strict', await tarball())],
   [
     'attw',
-    async () => tool('@arethetypeswrong/cli/dist/index.js', await tarball(), '--exclude-entrypoints', './gearkv.wasm'),
+    async () => tool('@arethetypeswrong/cli/dist/index.js', await tarball(), '--exclude-entrypoints', ...WASM_FILES),
   ],
 ];
 

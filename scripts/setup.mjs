@@ -1,4 +1,4 @@
-// Brings a fresh clone to the point where `npm start` and, with --test, `npm test` can run. A step whose inputs did not change
+// Brings a fresh clone to the point where `npm start`, with --engine `npm run talk`, and with --test `npm test` can run. A step whose inputs did not change
 // is skipped. Runs before anything is installed, so it uses Node's built-in modules only.
 
 import { installBrowser } from './setup/browser.mjs';
@@ -8,14 +8,17 @@ import { installPackages } from './setup/packages.mjs';
 import { checkPrerequisites } from './setup/prerequisites.mjs';
 import { SetupError, say } from './setup/progress.mjs';
 import { buildTypeScript } from './setup/typescript.mjs';
-import { buildWasm } from './setup/wasm.mjs';
+import { buildWasm, buildWasmEngine } from './setup/wasm.mjs';
 
 try {
   const rustc = checkPrerequisites();
   await installPackages();
   await buildNative(rustc);
   await buildWasm(rustc);
-  await buildEngine(rustc);
+  if (['--engine', '--test'].some((flag) => process.argv.includes(flag))) {
+    await buildEngine(rustc);
+    await buildWasmEngine(rustc);
+  }
   await buildTypeScript();
   if (process.argv.includes('--test')) {
     await installBrowser();

@@ -1,6 +1,7 @@
 // Runs every test there is, on every backend and runtime: `npm test`, or `npm test -- deno` for the suites with that in their
 // name. The last line says how many passed and failed.
 
+import { runDemo } from '../demo/test/chromium.mjs';
 import { runAva } from '../npm/gear-kv/test/runners/ava.mjs';
 import { runChromium } from '../npm/gear-kv/test/runners/chromium.mjs';
 import { Report } from '../npm/gear-kv/test/runners/report.mjs';
@@ -22,6 +23,7 @@ const suites = [
   ['wasm in Bun', (onTest) => runBun('wasm', onTest)],
   ['command, files and package in Node', (onTest) => runAva('test/node/**/*.test.ts', {}, onTest)],
   ['engine in Node', (onTest) => runAva('test/llm/**/*.test.ts', {}, onTest)],
+  ['engine and demo page in Chromium', runDemo],
 ];
 
 const wanted = process.argv.slice(2).map((word) => word.toLowerCase());

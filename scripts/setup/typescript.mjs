@@ -17,6 +17,9 @@ import { DIST, PACKAGE, ROOT } from './places.mjs';
 import { run, step } from './progress.mjs';
 
 const ENTRIES = ['index.node', 'index.web', 'native', 'wasm', 'llm'];
+/** Its bundle holds the glue of the engine's WebAssembly module, which not every set-up builds. */
+const WEB_ENGINE = 'llm.web';
+const WEB_ENGINE_GLUE = join(DIST, 'wasm-llm/gearkv_wasm_llm.js');
 /** What `gear-kv demo` and `gear-kv compare` work on. */
 const SHIPPED_FIXTURES = ['fixtures/kv_smollm2_135m.safetensors', 'fixtures/bread.txt'];
 const TYPES = join(DIST, 'types');
@@ -25,10 +28,11 @@ const TYPES = join(DIST, 'types');
 export async function buildTypeScript() {
   const sources = ['npm/gear-kv/src', 'npm/gear-kv/package.json', 'npm/gear-kv/tsconfig.build.json', 'tsconfig.json'];
   // The glue of the WebAssembly module is part of the bundles; its file name is not enough to tell that it changed.
-  const built = ['npm/gear-kv/dist/wasm/gearkv_wasm.js', 'scripts/setup/typescript.mjs'];
+  const glue = ['wasm/gearkv_wasm.js', 'wasm-llm/gearkv_wasm_llm.js'].map((file) => `npm/gear-kv/dist/${file}`);
+  const built = [...glue, 'scripts/setup/typescript.mjs'];
   const shipped = ['README.md', 'LICENSE', ...SHIPPED_FIXTURES];
   const outputs = [
-    ...ENTRIES.flatMap((entry) => [join(DIST, `${entry}.js`), join(DIST, `${entry}.cjs`)]),
+    ...[...ENTRIES, ...webEntries()].flatMap((entry) => [join(DIST, `${entry}.js`), join(DIST, `${entry}.cjs`)]),
     ...ENTRIES.flatMap((entry) => [join(TYPES, `${entry}.d.ts`), join(TYPES, `${entry}.d.cts`)]),
     join(DIST, 'cli.js'),
     ...SHIPPED_FIXTURES.map((file) => join(DIST, file)),
@@ -42,6 +46,22 @@ export async function buildTypeScript() {
     }),
   );
 }
+
+function webEntries() {
+  return existsSync(WEB_ENGINE_GLUE) ? [WEB_ENGINE] : [];
+}
+
+/** Of these files the bundles for browsers take the `.web.ts` beside them. */
+const WEB_FILES = /\/(addon|model-file)\.js$/;
+
+const forBrowsers = {
+  name: 'files for browsers',
+  setup({ onResolve }) {
+    onResolve({ filter: WEB_FILES }, ({ path, importer, resolveDir }) =>
+      importer.endsWith('.web.ts') ? undefined : { path: join(resolveDir, path.replace(/\.js$/, '.web.ts')) },
+    );
+  },
+};
 
 async function bundle() {
   const { build } = await import('esbuild');
@@ -59,10 +79,16 @@ async function bundle() {
     // The source takes the CommonJS way before it looks at import.meta.
     logOverride: { 'empty-import-meta': 'silent' },
   };
-  const entryPoints = ENTRIES.map((entry) => ({ in: join(PACKAGE, `src/${entry}.ts`), out: entry }));
+  const entry = (name) => ({ in: join(PACKAGE, `src/${name}.ts`), out: name });
   const cli = { in: join(PACKAGE, 'src/cli/main.ts'), out: 'cli' };
-  await build({ ...common, entryPoints, format: 'esm' });
-  await build({ ...common, entryPoints, format: 'cjs', outExtension: { '.js': '.cjs' } });
+  for (const [names, plugins] of [
+    [ENTRIES, []],
+    [webEntries(), [forBrowsers]],
+  ]) {
+    const these = { ...common, entryPoints: names.map(entry), plugins };
+    await build({ ...these, format: 'esm' });
+    await build({ ...these, format: 'cjs', outExtension: { '.js': '.cjs' } });
+  }
   await build({ ...common, entryPoints: [cli], format: 'esm' });
   const file = join(DIST, 'cli.js');
   const source = readFileSync(file, 'utf8');

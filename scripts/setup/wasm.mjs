@@ -1,7 +1,8 @@
-// The WebAssembly module: bindings/wasm, with SIMD, as ES module glue and one .wasm file in `dist/wasm`.
+// The WebAssembly modules, with SIMD, each as ES module glue and one .wasm file: the codec's, and the engine's, which is one of its
+// own so that nobody downloads an engine for the codec alone.
 
 import { mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { fingerprint, unlessUnchanged } from './fingerprint.mjs';
 import { CORE_SOURCES } from './native.mjs';
@@ -11,11 +12,26 @@ import { run, say, step } from './progress.mjs';
 import { bindgenStandIn, hasWasmPack } from './wasm-bindings.mjs';
 import { wasmCompiler } from './wasm-compiler.mjs';
 
-const CRATE = 'bindings/wasm';
-const NAME = 'gearkv_wasm';
+const CODEC = {
+  folder: 'wasm',
+  title: 'the WebAssembly module',
+  crate: 'bindings/wasm',
+  name: 'gearkv_wasm',
+  sources: [],
+  flags: '-C target-feature=+simd128',
+};
+const ENGINE = {
+  folder: 'wasm-llm',
+  title: 'the WebAssembly module of the engine (minutes the first time)',
+  crate: 'bindings/wasm-llm',
+  name: 'gearkv_wasm_llm',
+  // It shares a few files with the codec's module and with the engine's native one.
+  sources: ['crates/gearkv-llm', 'bindings/wasm', 'bindings/node-llm/src/saved.rs'],
+  // Random numbers come from JavaScript; a feature of the crate alone does not suffice.
+  flags: '-C target-feature=+simd128 --cfg getrandom_backend="wasm_js"',
+};
 /** Of the root Cargo.toml: speed where the arithmetic is, size everywhere else. */
 const PROFILE = 'wasm';
-const FEATURE = '-C target-feature=+simd128';
 // What rustc turns on for this target, and SIMD: the optimizer must neither refuse it nor use anything beyond it.
 const OPTIMIZER = [
   '-O3',
@@ -30,46 +46,61 @@ const OPTIMIZER = [
   ].map((feature) => `--enable-${feature}`),
 ];
 
-export const WASM = join(DIST, 'wasm');
-const FILE = join(WASM, `${NAME}_bg.wasm`);
+/** Builds the codec's module into `dist/wasm`. */
+export function buildWasm(rustc) {
+  return buildModule(CODEC, rustc);
+}
 
-/** Builds the WebAssembly module into `dist/wasm`. */
-export async function buildWasm(rustc) {
-  const sources = [...CORE_SOURCES, CRATE, 'scripts/setup/wasm.mjs', 'scripts/wasm-bindgen-stand-in'];
-  const outputs = [FILE, join(WASM, `${NAME}.js`), join(WASM, `${NAME}.d.ts`)];
+/** Builds the engine's module into `dist/wasm-llm`. */
+export function buildWasmEngine(rustc) {
+  return buildModule(ENGINE, rustc);
+}
+
+async function buildModule(module, rustc) {
+  const { crate, sources, name, folder } = module;
+  const place = join(DIST, folder);
+  const file = join(place, `${name}_bg.wasm`);
+  const inputs = [...CORE_SOURCES, crate, ...sources, 'scripts/setup/wasm.mjs', 'scripts/wasm-bindgen-stand-in'];
+  const outputs = [file, join(place, `${name}.js`), join(place, `${name}.d.ts`)];
   await unlessUnchanged(
-    'wasm',
-    { inputs: () => fingerprint(sources, [rustc, lockedVersion('binaryen')]), outputs },
+    folder,
+    { inputs: () => fingerprint(inputs, [rustc, lockedVersion('binaryen')]), outputs },
     async () => {
       const compiler = await wasmCompiler();
-      rmSync(WASM, { recursive: true, force: true });
-      mkdirSync(WASM, { recursive: true });
-      const env = { ...process.env, ...compiler.env, RUSTFLAGS: `${process.env.RUSTFLAGS ?? ''} ${FEATURE}`.trim() };
-      await (hasWasmPack() && compiler.args.length === 0 ? withWasmPack(env) : withStandIn(compiler, env));
-      await step('optimizing the WebAssembly module', (onLine) => optimize(onLine));
+      rmSync(place, { recursive: true, force: true });
+      mkdirSync(place, { recursive: true });
+      const env = {
+        ...process.env,
+        ...compiler.env,
+        RUSTFLAGS: `${process.env.RUSTFLAGS ?? ''} ${module.flags}`.trim(),
+      };
+      await (hasWasmPack() && compiler.args.length === 0
+        ? withWasmPack(module, place, env)
+        : withStandIn(module, place, compiler, env));
+      await step(`optimizing ${name}`, (onLine) => optimize(file, onLine));
     },
   );
 }
 
-function withWasmPack(env) {
-  return step('building the WebAssembly module with wasm-pack', async (onLine) => {
-    // Optimizing is left to the step below: wasm-pack skips it without a word where wasm-opt is not on the PATH.
+function withWasmPack({ title, crate, name }, place, env) {
+  return step(`building ${title} with wasm-pack`, async (onLine) => {
+    // Optimizing is left to the step after: wasm-pack skips it without a word where wasm-opt is not on the PATH.
     const args = ['build', '--mode', 'no-install', '--profile', PROFILE, '--target', 'web', '--no-opt', '--no-pack'];
-    await run('wasm-pack', [...args, '--out-dir', WASM, '--out-name', NAME, join(ROOT, CRATE)], {
+    await run('wasm-pack', [...args, '--out-dir', place, '--out-name', name, join(ROOT, crate)], {
       cwd: ROOT,
       env,
       onLine,
     });
     // wasm-pack leaves one that hides everything, from npm pack too.
-    rmSync(join(WASM, '.gitignore'), { force: true });
+    rmSync(join(place, '.gitignore'), { force: true });
   });
 }
 
-async function withStandIn(compiler, env) {
+async function withStandIn({ title, crate, name }, place, compiler, env) {
   const bindgen = await bindgenStandIn();
-  await step(`building the WebAssembly module with ${compiler.version.split(' (')[0]}`, async (onLine) => {
+  await step(`building ${title} with ${compiler.version.split(' (')[0]}`, async (onLine) => {
     const triple = 'wasm32-unknown-unknown';
-    const manifest = join(ROOT, CRATE, 'Cargo.toml');
+    const manifest = join(ROOT, crate, 'Cargo.toml');
     const args = [
       'build',
       '--profile',
@@ -83,19 +114,19 @@ async function withStandIn(compiler, env) {
       compiler.targetDir,
     ];
     await run(compiler.cargo, [...args, ...compiler.args], { cwd: ROOT, env, onLine });
-    await run(bindgen, [join(compiler.targetDir, triple, PROFILE, `${NAME}.wasm`), WASM, NAME], {
+    await run(bindgen, [join(compiler.targetDir, triple, PROFILE, `${name}.wasm`), place, name], {
       cwd: ROOT,
       onLine,
     });
   });
 }
 
-async function optimize(onLine) {
+async function optimize(file, onLine) {
   const optimizer = join(ROOT, 'node_modules/binaryen/bin/wasm-opt');
-  const optimized = `${FILE}.optimized`;
-  await run(process.execPath, [optimizer, ...OPTIMIZER, FILE, '-o', optimized], { cwd: ROOT, onLine });
-  renameSync(optimized, FILE);
-  const bytes = readFileSync(FILE);
+  const optimized = `${file}.optimized`;
+  await run(process.execPath, [optimizer, ...OPTIMIZER, file, '-o', optimized], { cwd: ROOT, onLine });
+  renameSync(optimized, file);
+  const bytes = readFileSync(file);
   const kib = (size) => `${(size / 1024).toFixed(0)} KiB`;
-  say(`  ${NAME}_bg.wasm: ${kib(bytes.length)}, ${kib(gzipSync(bytes, { level: 9 }).length)} gzipped`);
+  say(`  ${basename(file)}: ${kib(bytes.length)}, ${kib(gzipSync(bytes, { level: 9 }).length)} gzipped`);
 }

@@ -1,4 +1,4 @@
-// The commands that run a model, and `npm start`.
+// The commands that run a model, and `npm run talk`.
 
 import { spawn } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
@@ -110,7 +110,7 @@ withModel('compare: three answers, their agreement, memory and speed', async (t)
   t.regex(stdout, /gear-2 keeps the conversation in \d+\.\d % of float16/);
 });
 
-withModel('npm start with a model: it talks', async (t) => {
+withModel('npm run talk: it talks', async (t) => {
   const args = [
     '--model',
     path,
@@ -121,29 +121,18 @@ withModel('npm start with a model: it talks', async (t) => {
     '--prompt',
     fileWith('short.txt', 'Say yes.'),
   ];
-  const { code, stdout, stderr } = await ran(process.execPath, [join(repository, 'scripts/start.mjs'), ...args]);
+  const { code, stdout, stderr } = await ran(process.execPath, [join(repository, 'scripts/talk.mjs'), ...args]);
   t.is(code, 0, stderr);
   t.regex(stdout, /── gear-4 ──/);
 });
 
-test('npm start without a model: the demo on the recorded cache, and why', async (t) => {
+test('npm run talk without a model: the demo on the recorded cache, and why', async (t) => {
   const env = { GEARKV_MODEL: '/nowhere/model.gguf' };
-  const { code, stdout, stderr } = await ran(process.execPath, [join(repository, 'scripts/start.mjs')], { env });
+  const { code, stdout, stderr } = await ran(process.execPath, [join(repository, 'scripts/talk.mjs')], { env });
   t.is(code, 0, stderr);
   t.regex(stderr, /\/nowhere\/model\.gguf.*IO_FAILED/);
   t.regex(stderr, /No model can be reached.*demo/);
   t.regex(stdout, /^gear-4 keeps this cache in|^.* keeps this cache in/m);
-});
-
-test('npm start -- --json prints the rows of the demo and nothing else', async (t) => {
-  const args = [join(repository, 'scripts/start.mjs'), '--json', '--preset', 'gear-4'];
-  const { code, stdout } = await ran(process.execPath, args, { env: { GEARKV_MODEL: '/nowhere/model.gguf' } });
-  t.is(code, 0);
-  const rows = JSON.parse(stdout);
-  t.deepEqual(
-    rows.map(({ preset, backend }: { preset: string; backend: string }) => `${preset} ${backend}`),
-    ['gear-4 native', 'gear-4 wasm'],
-  );
 });
 
 test('a model that is not there: exit code 1, and what to do', async (t) => {

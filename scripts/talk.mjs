@@ -1,4 +1,4 @@
-// `npm start`: a model that talks on compressed caches. Where no model can be reached, and for --json, the demo on a recorded cache.
+// `npm run talk`: a model that talks on compressed caches. Where no model can be reached, the demo on a recorded cache.
 
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
@@ -15,9 +15,7 @@ function gearKv(...args) {
   });
 }
 
-if (given.includes('--json') || given.includes('--help')) {
-  gearKv('demo', ...given);
-} else if (given.includes('--model') || (await fetchModel()) !== undefined) {
+if (given.includes('--model') || (await fetchModel()) !== undefined) {
   gearKv('compare', ...given);
 } else {
   say('\nNo model can be reached, so here is the demo on a cache that was recorded from one:\n');
