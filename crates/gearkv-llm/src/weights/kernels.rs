@@ -50,6 +50,36 @@ fn add_product<const FMA: bool>(sum: &mut Lanes, a: &Lanes, x: f32) {
     }
 }
 
+/// Products of a block's codes, in two sums: additions wait for each other.
+// For wasm a function of its own: inlined into all that is around it, it is not vectorized, and four times as slow.
+#[cfg_attr(target_arch = "wasm32", inline(never))]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
+fn block_of_four<const FMA: bool>(codes: &[u8], x: &[f32; BLOCK]) -> (Lanes, Lanes) {
+    let (mut low, mut high) = ([0.0; PANEL], [0.0; PANEL]);
+    for (i, codes) in codes.as_chunks::<PANEL>().0.iter().take(BLOCK / 2).enumerate() {
+        let first: Lanes = std::array::from_fn(|r| i32::from(codes[r] & 15) as f32);
+        let last: Lanes = std::array::from_fn(|r| i32::from(codes[r] >> 4) as f32);
+        add_product::<FMA>(&mut low, &first, x[i]);
+        add_product::<FMA>(&mut high, &last, x[BLOCK / 2 + i]);
+    }
+    (low, high)
+}
+
+/// As [`block_of_four`].
+#[cfg_attr(target_arch = "wasm32", inline(never))]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
+fn block_of_eight<const FMA: bool>(codes: &[u8], x: &[f32; BLOCK]) -> (Lanes, Lanes) {
+    let (mut even, mut odd) = ([0.0; PANEL], [0.0; PANEL]);
+    let pairs = codes.as_chunks::<{ 2 * PANEL }>().0;
+    for (codes, x) in pairs.iter().zip(x.as_chunks::<2>().0) {
+        let first: Lanes = std::array::from_fn(|r| i32::from(codes[r]) as f32);
+        let last: Lanes = std::array::from_fn(|r| i32::from(codes[PANEL + r]) as f32);
+        add_product::<FMA>(&mut even, &first, x[0]);
+        add_product::<FMA>(&mut odd, &last, x[1]);
+    }
+    (even, odd)
+}
+
 #[inline(always)]
 fn one<const FMA: bool>(panel: PanelCodes, x: &[f32], sums: &[f32]) -> Lanes {
     let mut out = [0.0; PANEL];
@@ -57,28 +87,14 @@ fn one<const FMA: bool>(panel: PanelCodes, x: &[f32], sums: &[f32]) -> Lanes {
         PanelCodes::Four { codes, scales } => {
             let blocks = codes.chunks_exact(BLOCK / 2 * PANEL).zip(scales.chunks_exact(2 * PANEL));
             for ((codes, scales), (x, sum)) in blocks.zip(x.as_chunks::<BLOCK>().0.iter().zip(sums)) {
-                // Two sums: additions wait for each other.
-                let (mut low, mut high) = ([0.0; PANEL], [0.0; PANEL]);
-                for (i, codes) in codes.as_chunks::<PANEL>().0.iter().take(BLOCK / 2).enumerate() {
-                    let first: Lanes = std::array::from_fn(|r| i32::from(codes[r] & 15) as f32);
-                    let last: Lanes = std::array::from_fn(|r| i32::from(codes[r] >> 4) as f32);
-                    add_product::<FMA>(&mut low, &first, x[i]);
-                    add_product::<FMA>(&mut high, &last, x[BLOCK / 2 + i]);
-                }
+                let (low, high) = block_of_four::<FMA>(codes, x);
                 add_block::<FMA>(&mut out, &low, &high, scales, *sum);
             }
         }
         PanelCodes::Eight { codes, scales } => {
             let blocks = codes.chunks_exact(BLOCK * PANEL).zip(scales.chunks_exact(2 * PANEL));
             for ((codes, scales), (x, sum)) in blocks.zip(x.as_chunks::<BLOCK>().0.iter().zip(sums)) {
-                let (mut even, mut odd) = ([0.0; PANEL], [0.0; PANEL]);
-                let pairs = codes.as_chunks::<{ 2 * PANEL }>().0;
-                for (codes, x) in pairs.iter().zip(x.as_chunks::<2>().0) {
-                    let first: Lanes = std::array::from_fn(|r| i32::from(codes[r]) as f32);
-                    let last: Lanes = std::array::from_fn(|r| i32::from(codes[PANEL + r]) as f32);
-                    add_product::<FMA>(&mut even, &first, x[0]);
-                    add_product::<FMA>(&mut odd, &last, x[1]);
-                }
+                let (even, odd) = block_of_eight::<FMA>(codes, x);
                 add_block::<FMA>(&mut out, &even, &odd, scales, *sum);
             }
         }

@@ -248,6 +248,6 @@ fn for_each_chunk(
         items.par_chunks_mut(size).with_min_len(least).enumerate().for_each(|(i, out)| f(i, out));
         return;
     }
-    let _ = (least, workers);
+    let _ = (least, workers.parallel);
     items.chunks_mut(size).enumerate().for_each(|(i, out)| f(i, out));
 }
