@@ -117,6 +117,26 @@ for (const source of [
   });
 }
 
+test('a browser gets the engine in WebAssembly, which says that it has to be started', async (t) => {
+  const source = `import init, { GearModel } from 'gear-kv/llm';
+    const codes = [];
+    const load = () => GearModel.load(new Uint8Array(3)).catch(({ code }) => codes.push(code));
+    await load();
+    await init('/nowhere.wasm').catch(({ code }) => codes.push(code));
+    await init((await import('node:fs')).readFileSync('dist/wasm/gearkv_wasm_bg.wasm')).catch(
+      ({ code }) => codes.push(code));
+    await Promise.all([init(), init()]);
+    await init();
+    await load();
+    console.log(JSON.stringify(codes));`;
+  const unavailable = 'BACKEND_UNAVAILABLE';
+  const codes = (await reported(source, {}, ['--conditions=browser'])) as unknown;
+  t.deepEqual(codes, [unavailable, unavailable, unavailable, 'CORRUPT_DATA']);
+  const bundle = readFileSync(join(packageFolder, 'dist/llm.web.js'), 'utf8');
+  t.regex(bundle, /new URL\(["']\.\/wasm-llm\/gearkv_wasm_llm_bg\.wasm["'], import\.meta\.url\)/);
+  t.false(/^\s*import .*["']node:/m.test(bundle), 'the build for browsers imports a module of Node');
+});
+
 test('init does no harm in Node, named or default, with or without an input', async (t) => {
   t.is(init, fromNode.init);
   await Promise.all([init(), fromNode.init(), init(new Uint8Array([1, 2, 3]))]);

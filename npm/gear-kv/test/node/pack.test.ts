@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import { npm, packRelease, type Release, runProgram, type Tarball } from '../pack/staging.js';
 
-const ENTRIES = ['index.node', 'index.web', 'native', 'wasm', 'llm'];
+const ENTRIES = ['index.node', 'index.web', 'native', 'wasm', 'llm', 'llm.web'];
 const FIXTURE = 'node_modules/gear-kv/dist/fixtures/kv_smollm2_135m.safetensors';
 
 /** Compresses on the default backend and says what ran and how far off the result is. */
@@ -47,7 +47,7 @@ async function roundTrip(project: string, name: string, importing: string) {
   return result as { backend: string; worst: number; ratio: number };
 }
 
-test('the tarball holds the bundles, their types, the wasm file and the demo, and nothing else', (t) => {
+test('the tarball holds the bundles, their types, the wasm files and the demo, and nothing else', (t) => {
   const isType = (file: string) => file.startsWith('dist/types/');
   t.deepEqual(
     release.facade.files.filter((file) => !isType(file)),
@@ -60,6 +60,7 @@ test('the tarball holds the bundles, their types, the wasm file and the demo, an
       ...ENTRIES.flatMap((entry) => [`dist/${entry}.cjs`, `dist/${entry}.js`]),
       'dist/native-llm/index.cjs',
       'dist/native/index.cjs',
+      'dist/wasm-llm/gearkv_wasm_llm_bg.wasm',
       'dist/wasm/gearkv_wasm_bg.wasm',
       'package.json',
     ].sort(),

@@ -11,13 +11,13 @@ import { Report } from './report.mjs';
 
 const TIMEOUT_MS = 600_000;
 const CONDITIONS = new Set(['browser', 'import', 'default']);
-const TYPES = {
+export const TYPES = {
   '.js': 'text/javascript',
   '.mjs': 'text/javascript',
   '.wasm': 'application/wasm',
   '.json': 'application/json',
 };
-const FLAGS = [
+export const FLAGS = [
   // Chromium refuses to run as root with its sandbox on, and the page is our own.
   '--no-sandbox',
   '--disable-gpu',

@@ -1,0 +1,13 @@
+// gear-kv/llm in browsers: the engine in WebAssembly, on the thread that calls it, which had better be a worker's.
+
+export type { InitInput } from './backend/wasm-input.js';
+export { GearError, type GearErrorCode } from './errors.js';
+export type { DownloadProgress } from './llm/download.js';
+export type { EvalProgress, EvalRow, EvaluateOptions, Evaluation, EvalWindows } from './llm/evaluation.js';
+export type { GenerateResult, Generation } from './llm/generation.js';
+export { GearModel, type LoadOptions, type ModelInfo, type Perplexity } from './llm/model.js';
+export type { FetchModelOptions } from './llm/model-file.js';
+export type { GearSession, SessionStats, SessionTimings } from './llm/session.js';
+export type { CacheChoice, GenerateOptions, Message, SamplingOptions } from './llm/settings.js';
+export { startEngine as default, startEngine as init } from './llm/wasm-engine.js';
+export type { Backbone, GearOptions, Preset } from './options.js';

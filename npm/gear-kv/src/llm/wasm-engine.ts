@@ -1,0 +1,137 @@
+import instantiate, * as glue from '../../dist/wasm-llm/gearkv_wasm_llm.js';
+import { turn } from '../abort.js';
+import type { CancelHandle } from '../backend/binding.js';
+import { explainTraps } from '../backend/failure.js';
+import type { InitSource } from '../backend/selection.js';
+import { compiled, type InitInput } from '../backend/wasm-input.js';
+import { GearError } from '../errors.js';
+import type { Engine, ModelHandle, SessionHandle } from './binding.js';
+import { takeModel } from './model-file.web.js';
+
+let started: Engine | undefined;
+let starting: Promise<void> | undefined;
+
+/** The engine, once {@link startEngine} has started it. */
+export function startedEngine(): Engine {
+  if (started !== undefined) return started;
+  throw new GearError(
+    'BACKEND_UNAVAILABLE',
+    "the engine is not loaded yet: await init() first (import init from 'gear-kv/llm'; await init();)",
+  );
+}
+
+/**
+ * Starts the engine, once. Call it in a worker: whatever the engine computes, it computes on the thread that asks.
+ *
+ * @param input - Where the module is: a URL, a `Response` (or a promise of one), its bytes, or a compiled
+ * `WebAssembly.Module`. Default: the file that ships beside this one.
+ * @throws GearError `BACKEND_UNAVAILABLE`, `INVALID_OPTION`.
+ */
+export function startEngine(input?: InitSource): Promise<void> {
+  if (started !== undefined) return Promise.resolve();
+  starting ??= start(input).finally(() => {
+    starting = undefined;
+  });
+  return starting;
+}
+
+async function start(input: InitSource | undefined): Promise<void> {
+  const module = await compiled((await input) ?? packaged());
+  const names = new Set(WebAssembly.Module.exports(module).map(({ name }) => name));
+  if (!names.has('prefill')) {
+    throw new GearError(
+      'BACKEND_UNAVAILABLE',
+      "the WebAssembly module given to init() is not the engine's; the file is gear-kv/gearkv-llm.wasm",
+    );
+  }
+  try {
+    await instantiate({ module_or_path: module });
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new GearError(
+      'BACKEND_UNAVAILABLE',
+      `the engine does not start: ${reason}. It needs WebAssembly with SIMD (every browser since 2023), and the file must ` +
+        "be this very version's",
+      { cause },
+    );
+  }
+  explainTraps(() => glue.lastPanic());
+  started = engine;
+}
+
+function packaged(): InitInput {
+  try {
+    // Bundlers recognise this very expression and copy the file.
+    return new URL('./wasm-llm/gearkv_wasm_llm_bg.wasm', import.meta.url);
+  } catch (cause) {
+    // CommonJS has no import.meta.
+    const message =
+      'it is not known here where the engine lies; pass its URL to init() (the file is gear-kv/gearkv-llm.wasm)';
+    throw new GearError('BACKEND_UNAVAILABLE', message, { cause });
+  }
+}
+
+class Cancel implements CancelHandle {
+  raised = false;
+
+  cancel(): void {
+    this.raised = true;
+  }
+}
+
+class Progress {
+  #done = 0;
+  #total = 0;
+
+  done(): number {
+    return this.#done;
+  }
+
+  total(): number {
+    return this.#total;
+  }
+
+  tell(done: number, total: number): void {
+    this.#done = done;
+    this.#total = total;
+  }
+}
+
+/** Computes after the event loop has turned, so that messages and a cancellation get through between two steps. */
+async function later<Result>(cancel: CancelHandle | undefined, compute: () => Result): Promise<Result> {
+  await turn(undefined);
+  if (cancel !== undefined && raised(cancel)) throw new GearError('ABORTED', "stopped at the caller's request");
+  return compute();
+}
+
+function raised(cancel: CancelHandle): boolean {
+  return (cancel as Cancel).raised;
+}
+
+// What the glue's classes are to the facade, and back.
+const model = (handle: ModelHandle) => handle as unknown as glue.Model;
+const session = (handle: SessionHandle) => handle as unknown as glue.Session;
+
+const engine: Engine = {
+  version: glue.version,
+  simdLevel: glue.simdLevel,
+  Cancel,
+  Progress,
+  Answer: glue.Answer,
+  Model: {
+    loadTask: async (url) => {
+      const bytes = await takeModel(url);
+      return later(undefined, () => glue.Model.fromBytes(bytes));
+    },
+    fromBytesTask: (bytes) => later(undefined, () => glue.Model.fromBytes(bytes)),
+  },
+  prefillTask: (handle, ids, cancel) => later(cancel, () => glue.prefill(session(handle), ids, () => raised(cancel))),
+  nextTask: (handle, answer, cancel) => later(cancel, () => glue.next(session(handle), answer as glue.Answer)),
+  perplexityTask: (handle, ids, key, value, cancel) =>
+    later(cancel, () => glue.perplexity(model(handle), ids, key, value, () => raised(cancel))),
+  evalTask: (handle, windows, presets, cancel, progress) =>
+    later(cancel, () => {
+      const tell = (done: number, total: number): void => (progress as Progress).tell(done, total);
+      return glue.evaluate(model(handle), windows, presets, () => raised(cancel), tell);
+    }),
+};
