@@ -36,48 +36,49 @@ fn widen(x: f16) -> f32 {
     f32::from_bits(magnitude.to_bits() | ((bits & 0x8000) << 16))
 }
 
-#[inline(always)]
-fn lanes(x: &[f16]) -> Lanes {
-    let x: &[f16; PANEL] = x.first_chunk().unwrap_or(&[f16::ZERO; PANEL]);
-    std::array::from_fn(|r| widen(x[r]))
-}
-
-/// `sum += a · x`. Tokens are unrolled by hand around it: given a loop over them, the compiler vectorizes across tokens.
-#[inline(always)]
-fn add_product<const FMA: bool>(sum: &mut Lanes, a: &Lanes, x: f32) {
-    for r in 0..PANEL {
-        sum[r] = multiply_add::<FMA>(a[r], x, sum[r]);
-    }
-}
-
-/// Products of a block's codes, in two sums: additions wait for each other.
+/// Adds the products of a block of 4-bit codes: one loop over lanes around everything, which the compiler vectorizes whatever
+/// surrounds it. Two sums, since additions wait for each other.
 // For wasm a function of its own: inlined into all that is around it, it is not vectorized, and four times as slow.
 #[cfg_attr(target_arch = "wasm32", inline(never))]
 #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
-fn block_of_four<const FMA: bool>(codes: &[u8], x: &[f32; BLOCK]) -> (Lanes, Lanes) {
-    let (mut low, mut high) = ([0.0; PANEL], [0.0; PANEL]);
-    for (i, codes) in codes.as_chunks::<PANEL>().0.iter().take(BLOCK / 2).enumerate() {
-        let first: Lanes = std::array::from_fn(|r| i32::from(codes[r] & 15) as f32);
-        let last: Lanes = std::array::from_fn(|r| i32::from(codes[r] >> 4) as f32);
-        add_product::<FMA>(&mut low, &first, x[i]);
-        add_product::<FMA>(&mut high, &last, x[BLOCK / 2 + i]);
+fn add_block_of_four<const FMA: bool>(
+    codes: &[[u8; PANEL]; BLOCK / 2],
+    scales: &[[f16; PANEL]; 2],
+    x: &[f32; BLOCK],
+    sum: f32,
+    out: &mut Lanes,
+) {
+    for r in 0..PANEL {
+        let (mut low, mut high) = (0.0, 0.0);
+        for i in 0..BLOCK / 2 {
+            let code = i32::from(codes[i][r]);
+            low = multiply_add::<FMA>((code & 15) as f32, x[i], low);
+            high = multiply_add::<FMA>((code >> 4) as f32, x[BLOCK / 2 + i], high);
+        }
+        let product = multiply_add::<FMA>(widen(scales[0][r]), low + high, out[r]);
+        out[r] = multiply_add::<FMA>(widen(scales[1][r]), sum, product);
     }
-    (low, high)
 }
 
-/// As [`block_of_four`].
+/// As [`add_block_of_four`].
 #[cfg_attr(target_arch = "wasm32", inline(never))]
 #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
-fn block_of_eight<const FMA: bool>(codes: &[u8], x: &[f32; BLOCK]) -> (Lanes, Lanes) {
-    let (mut even, mut odd) = ([0.0; PANEL], [0.0; PANEL]);
-    let pairs = codes.as_chunks::<{ 2 * PANEL }>().0;
-    for (codes, x) in pairs.iter().zip(x.as_chunks::<2>().0) {
-        let first: Lanes = std::array::from_fn(|r| i32::from(codes[r]) as f32);
-        let last: Lanes = std::array::from_fn(|r| i32::from(codes[PANEL + r]) as f32);
-        add_product::<FMA>(&mut even, &first, x[0]);
-        add_product::<FMA>(&mut odd, &last, x[1]);
+fn add_block_of_eight<const FMA: bool>(
+    codes: &[[u8; PANEL]; BLOCK],
+    scales: &[[f16; PANEL]; 2],
+    x: &[f32; BLOCK],
+    sum: f32,
+    out: &mut Lanes,
+) {
+    for r in 0..PANEL {
+        let (mut low, mut high) = (0.0, 0.0);
+        for i in 0..BLOCK / 2 {
+            low = multiply_add::<FMA>(i32::from(codes[i][r]) as f32, x[i], low);
+            high = multiply_add::<FMA>(i32::from(codes[BLOCK / 2 + i][r]) as f32, x[BLOCK / 2 + i], high);
+        }
+        let product = multiply_add::<FMA>(widen(scales[0][r]), low + high, out[r]);
+        out[r] = multiply_add::<FMA>(widen(scales[1][r]), sum, product);
     }
-    (even, odd)
 }
 
 #[inline(always)]
@@ -85,35 +86,30 @@ fn one<const FMA: bool>(panel: PanelCodes, x: &[f32], sums: &[f32]) -> Lanes {
     let mut out = [0.0; PANEL];
     match panel {
         PanelCodes::Four { codes, scales } => {
-            let blocks = codes.chunks_exact(BLOCK / 2 * PANEL).zip(scales.chunks_exact(2 * PANEL));
-            for ((codes, scales), (x, sum)) in blocks.zip(x.as_chunks::<BLOCK>().0.iter().zip(sums)) {
-                let (low, high) = block_of_four::<FMA>(codes, x);
-                add_block::<FMA>(&mut out, &low, &high, scales, *sum);
+            let codes = codes.as_chunks::<PANEL>().0.as_chunks::<{ BLOCK / 2 }>().0;
+            let scales = scales.as_chunks::<PANEL>().0.as_chunks::<2>().0;
+            let x = x.as_chunks::<BLOCK>().0.iter().zip(sums);
+            for ((codes, scales), (x, sum)) in codes.iter().zip(scales).zip(x) {
+                add_block_of_four::<FMA>(codes, scales, x, *sum, &mut out);
             }
         }
         PanelCodes::Eight { codes, scales } => {
-            let blocks = codes.chunks_exact(BLOCK * PANEL).zip(scales.chunks_exact(2 * PANEL));
-            for ((codes, scales), (x, sum)) in blocks.zip(x.as_chunks::<BLOCK>().0.iter().zip(sums)) {
-                let (even, odd) = block_of_eight::<FMA>(codes, x);
-                add_block::<FMA>(&mut out, &even, &odd, scales, *sum);
+            let codes = codes.as_chunks::<PANEL>().0.as_chunks::<BLOCK>().0;
+            let scales = scales.as_chunks::<PANEL>().0.as_chunks::<2>().0;
+            let x = x.as_chunks::<BLOCK>().0.iter().zip(sums);
+            for ((codes, scales), (x, sum)) in codes.iter().zip(scales).zip(x) {
+                add_block_of_eight::<FMA>(codes, scales, x, *sum, &mut out);
             }
         }
         PanelCodes::Float { weights } => {
             for (w, x) in weights.as_chunks::<PANEL>().0.iter().zip(x) {
-                add_product::<FMA>(&mut out, w, *x);
+                for r in 0..PANEL {
+                    out[r] = multiply_add::<FMA>(w[r], *x, out[r]);
+                }
             }
         }
     }
     out
-}
-
-#[inline(always)]
-fn add_block<const FMA: bool>(out: &mut Lanes, one: &Lanes, other: &Lanes, scales: &[f16], sum: f32) {
-    let (scale, zero) = (lanes(scales), lanes(&scales[PANEL..]));
-    for r in 0..PANEL {
-        let product = multiply_add::<FMA>(scale[r], one[r] + other[r], out[r]);
-        out[r] = multiply_add::<FMA>(zero[r], sum, product);
-    }
 }
 
 /// `out[row] = Σ_column weight[row][column] · x[column]`; `sums` are those of `x` over blocks.
@@ -125,6 +121,12 @@ pub(super) fn multiply_one(panel: PanelCodes, x: &[f32], sums: &[f32]) -> [f32; 
         "aarch64+neon" => one::<true>(panel, x, sums),
         _ => one::<false>(panel, x, sums),
     }
+}
+
+#[inline(always)]
+fn lanes(x: &[f16]) -> Lanes {
+    let x: &[f16; PANEL] = x.first_chunk().unwrap_or(&[f16::ZERO; PANEL]);
+    std::array::from_fn(|r| widen(x[r]))
 }
 
 /// A panel's weights, as lanes `first` to `first + 16` of each column.

@@ -9,7 +9,7 @@ pub mod tiny;
 use std::path::PathBuf;
 
 use gearkv::{GearConfig, GearOptions};
-use gearkv_llm::Model;
+use gearkv_llm::{LoadOptions, Model};
 
 pub fn config(preset: &str) -> GearConfig {
     GearOptions { preset: Some(preset.into()), ..Default::default() }.resolve().unwrap()
@@ -30,7 +30,8 @@ pub fn real_model() -> Option<Model> {
         println!("skipped: {hint}");
         return None;
     };
-    Some(Model::load(&path).unwrap())
+    // Tests run side by side already.
+    Some(Model::load_with(&path, LoadOptions { threads: 1 }).unwrap())
 }
 
 /// A reproducible sequence of numbers in [−1, 1).

@@ -70,7 +70,7 @@ pub fn logits(architecture: &str, file: &File, tokens: &[u32]) -> Vec<Row> {
 fn run_layer(architecture: &str, weights: &Weights, features: Features, layer: usize, states: &mut [Row]) {
     let gemma = architecture == "gemma3";
     let name = |rest: &str| format!("blk.{layer}.{rest}");
-    let global = gemma && (layer + 1) % 6 == 0;
+    let global = gemma && (layer + 1).is_multiple_of(6);
     let window = features.window.filter(|_| !global).unwrap_or(usize::MAX);
     let base = if gemma && !global { 10_000.0 } else { 5000.0 };
     let factors = features.rope_factors.then(|| weights.vector("rope_freqs.weight"));
@@ -104,9 +104,8 @@ fn run_layer(architecture: &str, weights: &Weights, features: Features, layer: u
             let dot = |s: usize| -> f64 { query.iter().zip(&keys[s][kv]).map(|(a, b)| a * b).sum() };
             let exps: Vec<f64> = seen.clone().map(|s| (dot(s) / (HEAD_DIM as f64).sqrt()).exp()).collect();
             let sum: f64 = exps.iter().sum();
-            for d in 0..HEAD_DIM {
-                attended.push(seen.clone().zip(&exps).map(|(s, e)| e / sum * values[s][kv][d]).sum());
-            }
+            let channel = |d: usize| -> f64 { seen.clone().zip(&exps).map(|(s, e)| e / sum * values[s][kv][d]).sum() };
+            attended.extend((0..HEAD_DIM).map(channel));
         }
         let mut out = weights.multiply(&name("attn_output.weight"), &attended);
         if features.out_norms {
