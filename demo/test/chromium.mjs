@@ -25,10 +25,12 @@ export async function runDemo(onTest) {
   const executablePath = chromiumPath();
   if (executablePath === undefined)
     throw new Error('there is no Chromium; npm test installs one, or set CHROMIUM_PATH');
-  const [site, { chromium }] = await Promise.all([buildPage(), import('playwright-core')]);
+  // Of this run alone: another one beside it must not build the page anew under the browser's eyes.
+  const folder = mkdtempSync(join(tmpdir(), 'gear-kv-demo-'));
+  const [site, profile] = ['site', 'profile'].map((name) => join(folder, name));
+  const [{ chromium }] = await Promise.all([import('playwright-core'), buildPage(site)]);
   const server = await serve(site);
   const address = `http://127.0.0.1:${server.address().port}/`;
-  const profile = mkdtempSync(join(tmpdir(), 'gear-kv-demo-'));
   const context = await chromium.launchPersistentContext(profile, {
     executablePath,
     args: FLAGS,
@@ -63,7 +65,7 @@ export async function runDemo(onTest) {
   } finally {
     await context.close();
     server.close();
-    rmSync(profile, { recursive: true, force: true });
+    rmSync(folder, { recursive: true, force: true });
   }
   return report;
 }
@@ -79,11 +81,9 @@ function watchForFreezes() {
   }, 10);
 }
 
-async function buildPage() {
+async function buildPage(outDir) {
   const { build } = await import('vite');
-  const outDir = join(ROOT, 'demo/dist');
   await build({ root: join(ROOT, 'demo'), logLevel: 'warn', build: { outDir, emptyOutDir: true } });
-  return outDir;
 }
 
 function serve(folder) {

@@ -9,8 +9,9 @@ use gearkv::{
 };
 use proptest::prelude::*;
 
-/// `attend` against attention on what `decompress` gives: float32 rounding over a few thousand additions.
-const ATTEND_TOLERANCE: f32 = 2e-5;
+/// `attend` against attention on what `decompress` gives: float32 rounding over a few thousand additions, with many queries in
+/// one chain (2.4e-5 was the most in 20 000 cases).
+const ATTEND_TOLERANCE: f32 = 5e-5;
 
 fn dims() -> impl Strategy<Value = usize> {
     prop_oneof![Just(64), Just(80), Just(96), Just(128), Just(192), Just(256), 1usize..70]
