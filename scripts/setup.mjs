@@ -1,5 +1,6 @@
-// Brings a fresh clone to the point where `npm start`, with --engine `npm run talk`, and with --test `npm test` can run. A step whose inputs did not change
-// is skipped. Runs before anything is installed, so it uses Node's built-in modules only.
+// Brings a fresh clone to the point where everything that uses the codec can run; with --engine `npm start`, with --web-engine
+// `npm run demo`, with --test `npm test`. A step whose inputs did not change is skipped. Runs before anything is installed, so
+// it uses Node's built-in modules only.
 
 import { installBrowser } from './setup/browser.mjs';
 import { prepareModel } from './setup/model.mjs';
@@ -10,15 +11,15 @@ import { SetupError, say } from './setup/progress.mjs';
 import { buildTypeScript } from './setup/typescript.mjs';
 import { buildWasm, buildWasmEngine } from './setup/wasm.mjs';
 
+const isFor = (flag) => [flag, '--test'].some((wanted) => process.argv.includes(wanted));
+
 try {
   const rustc = checkPrerequisites();
   await installPackages();
   await buildNative(rustc);
   await buildWasm(rustc);
-  if (['--engine', '--test'].some((flag) => process.argv.includes(flag))) {
-    await buildEngine(rustc);
-    await buildWasmEngine(rustc);
-  }
+  if (isFor('--engine')) await buildEngine(rustc);
+  if (isFor('--web-engine')) await buildWasmEngine(rustc);
   await buildTypeScript();
   if (process.argv.includes('--test')) {
     await installBrowser();

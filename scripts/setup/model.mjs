@@ -1,4 +1,4 @@
-// The model that the tests and `npm run talk` let talk: found where it is, else downloaded by the command that ships.
+// The model that the tests and `npm start` let talk: found where it is, else downloaded by the command that ships.
 
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-// The commands that run a model, and `npm run talk`.
+// The commands that run a model, and `npm start`.
 
 import { spawn } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
@@ -110,25 +110,27 @@ withModel('compare: three answers, their agreement, memory and speed', async (t)
   t.regex(stdout, /gear-2 keeps the conversation in \d+\.\d % of float16/);
 });
 
-withModel('npm run talk: it talks', async (t) => {
-  const args = [
-    '--model',
-    path,
-    '--preset',
-    'gear-4',
-    '--max-tokens',
-    '4',
-    '--prompt',
-    fileWith('short.txt', 'Say yes.'),
-  ];
-  const { code, stdout, stderr } = await ran(process.execPath, [join(repository, 'scripts/talk.mjs'), ...args]);
+const start = join(repository, 'scripts/start.mjs');
+
+withModel('npm start: it talks, and --json prints JSON alone', async (t) => {
+  const prompt = ['--max-tokens', '4', '--prompt', fileWith('short.txt', 'Say yes.')];
+  const { code, stdout, stderr } = await ran(process.execPath, [start, '--model', path, '--preset', 'gear-4', ...prompt]);
   t.is(code, 0, stderr);
-  t.regex(stdout, /── gear-4 ──/);
+  t.regex(stdout, /── float16 ──.*── gear-4 ──/s);
+  const quiet = await ran(process.execPath, [start, `--model=${path}`, '--json', ...prompt]);
+  t.is(quiet.code, 0, quiet.stderr);
+  const rows = JSON.parse(quiet.stdout);
+  t.deepEqual(
+    rows.map(({ preset }: { preset: string }) => preset),
+    ['float16', 'gear-4', 'gear-2'],
+  );
+  t.true(rows[2].cacheShare < rows[1].cacheShare && rows[1].peakBytes > 0);
+  t.regex(quiet.stderr, /answering .* on gear-2/);
 });
 
-test('npm run talk without a model: the demo on the recorded cache, and why', async (t) => {
+test('npm start without a model: the demo on the recorded cache, and why', async (t) => {
   const env = { GEARKV_MODEL: '/nowhere/model.gguf' };
-  const { code, stdout, stderr } = await ran(process.execPath, [join(repository, 'scripts/talk.mjs')], { env });
+  const { code, stdout, stderr } = await ran(process.execPath, [start], { env });
   t.is(code, 0, stderr);
   t.regex(stderr, /\/nowhere\/model\.gguf.*IO_FAILED/);
   t.regex(stderr, /No model can be reached.*demo/);

@@ -36,18 +36,21 @@ export const compareCommand: Command = {
     const presets = [...new Set<Preset>([REFERENCE, ...(presetList(flags) ?? (['gear-4', 'gear-2'] as const))])];
     const prompt = await promptText(flags);
     const path = await modelPath(flags);
+    const isQuiet = flags['json'] === true;
     const say = (text: string): void => {
-      if (flags['json'] !== true) process.stdout.write(text);
+      if (!isQuiet) process.stdout.write(text);
     };
     const model = await GearModel.load(path);
     const ids = promptIds(model, prompt);
     say(`${model.info.name ?? path} answers a prompt of ${ids.length} tokens.\n`);
     const answers: Answer[] = [];
     for (const preset of presets) {
+      if (isQuiet) process.stderr.write(`answering a prompt of ${ids.length} tokens on ${preset} …\n`);
       say(`\n── ${preset} ──\n`);
       answers.push(await answer(path, preset, prompt, (flags['max-tokens'] as string | undefined) ?? MAX_TOKENS, say));
       say('\n');
     }
+    process.stderr.write('comparing the answers token by token …\n');
     const rows = compared(presets, answers, await forced(model, ids, presets, answers));
     model.dispose();
     printResult(flags, rows, `\n${comparisonReport(rows)}`);

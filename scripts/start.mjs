@@ -1,4 +1,5 @@
-// `npm run talk`: a model that talks on compressed caches. Where no model can be reached, the demo on a recorded cache.
+// `npm start`: a model answers a long prompt on caches of three kinds. Where no model can be reached, the demo on a recorded
+// cache.
 
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
@@ -15,9 +16,11 @@ function gearKv(...args) {
   });
 }
 
-if (given.includes('--model') || (await fetchModel()) !== undefined) {
+const isNamed = given.some((argument) => argument === '--model' || argument.startsWith('--model='));
+if (isNamed || (await fetchModel()) !== undefined) {
   gearKv('compare', ...given);
 } else {
   say('\nNo model can be reached, so here is the demo on a cache that was recorded from one:\n');
-  gearKv('demo', ...given);
+  // The other flags are about answers.
+  gearKv('demo', ...given.filter((argument) => argument === '--json'));
 }
