@@ -113,8 +113,15 @@ withModel('compare: three answers, their agreement, memory and speed', async (t)
 const start = join(repository, 'scripts/start.mjs');
 
 withModel('npm start: it talks, and --json prints JSON alone', async (t) => {
-  const prompt = ['--max-tokens', '4', '--prompt', fileWith('short.txt', 'Say yes.')];
-  const { code, stdout, stderr } = await ran(process.execPath, [start, '--model', path, '--preset', 'gear-4', ...prompt]);
+  const prompt = ['--max-tokens', '4', '--prompt', fileWith('prompt.txt', story)];
+  const { code, stdout, stderr } = await ran(process.execPath, [
+    start,
+    '--model',
+    path,
+    '--preset',
+    'gear-4',
+    ...prompt,
+  ]);
   t.is(code, 0, stderr);
   t.regex(stdout, /── float16 ──.*── gear-4 ──/s);
   const quiet = await ran(process.execPath, [start, `--model=${path}`, '--json', ...prompt]);
