@@ -1,8 +1,5 @@
 //! How well a model predicts texts on a compressed cache.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use gearkv::GearConfig;
 use gearkv_llm::{Candidate, Model as LoadedModel, Windows, eval_windows, perplexity};
 use gearkv_marshal::{Result, info, options};
@@ -13,40 +10,7 @@ use napi_derive::napi;
 use crate::cancel::{Cancel, Flag};
 use crate::guard::guard;
 use crate::model::Model;
-
-/// How far a task has come; to be looked at now and then.
-#[napi]
-pub struct Progress {
-    counts: Arc<Counts>,
-}
-
-#[derive(Default)]
-struct Counts {
-    done: AtomicU32,
-    total: AtomicU32,
-}
-
-#[napi]
-impl Progress {
-    /// Nothing done yet.
-    #[napi(constructor)]
-    #[allow(clippy::new_without_default, reason = "only JavaScript makes one")]
-    pub fn new() -> Self {
-        Self { counts: Arc::default() }
-    }
-
-    /// Parts of the work that are done.
-    #[napi]
-    pub fn done(&self) -> u32 {
-        self.counts.done.load(Ordering::Relaxed)
-    }
-
-    /// All parts; 0 before the first is done.
-    #[napi]
-    pub fn total(&self) -> u32 {
-        self.counts.total.load(Ordering::Relaxed)
-    }
-}
+use crate::progress::{Counts, Progress};
 
 /// A text whose tokens are to be predicted.
 pub struct MeasurePerplexity {
@@ -92,7 +56,7 @@ pub struct Evaluate {
     model: LoadedModel,
     windows: Windows,
     candidates: Vec<Candidate>,
-    counts: Arc<Counts>,
+    counts: Counts,
     cancel: Flag,
 }
 
@@ -102,10 +66,7 @@ impl Task for Evaluate {
 
     fn compute(&mut self) -> napi::Result<String> {
         guard(|| {
-            let mut progress = |done: usize, total: usize| {
-                self.counts.total.store(total as u32, Ordering::Relaxed);
-                self.counts.done.store(done as u32, Ordering::Relaxed);
-            };
+            let mut progress = |done, total| self.counts.tell(done, total);
             let cancel = || self.cancel.raised();
             info::to_json(&eval_windows(&self.model, &self.windows, &self.candidates, &cancel, &mut progress)?)
         })
@@ -131,6 +92,6 @@ pub fn eval_task(
         let candidates = presets.iter().map(|name| Ok(Candidate::preset(name)?)).collect::<Result<_>>()?;
         Ok((Windows::from_json(&windows_json)?, candidates))
     })?;
-    let (counts, cancel) = (progress.counts.clone(), cancel.flag());
+    let (counts, cancel) = (progress.counts(), cancel.flag());
     Ok(AsyncTask::new(Evaluate { model, windows, candidates, counts, cancel }))
 }

@@ -13,6 +13,7 @@ use napi_derive::napi;
 use crate::cancel::{Cancel, Flag};
 use crate::guard::guard;
 use crate::held::Held;
+use crate::progress::{Counts, Progress};
 use crate::session::Session;
 
 /// An answer in the making.
@@ -36,6 +37,7 @@ pub struct Prefill {
     held: Arc<Held<LiveSession>>,
     ids: Vec<u32>,
     cancel: Flag,
+    counts: Counts,
 }
 
 impl Task for Prefill {
@@ -43,7 +45,14 @@ impl Task for Prefill {
     type JsValue = ();
 
     fn compute(&mut self) -> napi::Result<()> {
-        self.held.change(|session| Ok(session.prefill(&self.ids, &|| self.cancel.raised())?))
+        self.held.change(|session| {
+            session.begin(&self.ids)?;
+            session.read(&|| self.cancel.raised(), &mut |progress| {
+                self.counts.tell(progress.done, progress.total);
+                true
+            })?;
+            Ok(())
+        })
     }
 
     fn resolve(&mut self, env: Env, (): ()) -> napi::Result<()> {
@@ -52,10 +61,12 @@ impl Task for Prefill {
     }
 }
 
-/// Appends tokens to a session in the background. When it fails or is cancelled, the session is what it was.
+/// Appends tokens to a session in the background; `progress` counts them. When it fails or is cancelled, the session is what
+/// it was.
 #[napi(ts_return_type = "Promise<void>")]
-pub fn prefill_task(session: &Session, ids: &[u32], cancel: &Cancel) -> AsyncTask<Prefill> {
-    AsyncTask::new(Prefill { held: session.held.clone(), ids: ids.to_vec(), cancel: cancel.flag() })
+pub fn prefill_task(session: &Session, ids: &[u32], cancel: &Cancel, progress: &Progress) -> AsyncTask<Prefill> {
+    let (held, cancel, counts) = (session.held.clone(), cancel.flag(), progress.counts());
+    AsyncTask::new(Prefill { held, ids: ids.to_vec(), cancel, counts })
 }
 
 /// The next token of an answer.

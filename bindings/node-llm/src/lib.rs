@@ -15,6 +15,7 @@ mod evaluate;
 mod generate;
 mod held;
 mod model;
+mod progress;
 mod saved;
 mod session;
 

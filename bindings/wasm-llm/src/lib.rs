@@ -20,4 +20,5 @@ mod answer;
 mod evaluate;
 mod model;
 mod session;
+mod slice;
 mod stopped;

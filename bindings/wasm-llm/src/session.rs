@@ -1,7 +1,7 @@
 //! A conversation's tokens and cache.
 
 use gearkv_llm::Session as LiveSession;
-use gearkv_marshal::{Slot, info, whole};
+use gearkv_marshal::{BindingError, Result, Slot, info, whole};
 use js_sys::{Uint8Array, Uint32Array};
 use serde::Serialize;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -19,6 +19,17 @@ impl Session {
     pub(crate) fn new(session: LiveSession) -> Self {
         Self { slot: Slot::new("session", session) }
     }
+
+    /// The session, unless a prompt is on its way in: it has only some of that then.
+    fn idle(&self) -> Result<&LiveSession> {
+        let session = self.slot.get()?;
+        if session.reading().is_some() { Err(BindingError::at_work("session")) } else { Ok(session) }
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut LiveSession) -> Result<()>) -> JsResult<()> {
+        self.idle().map_err(thrown)?;
+        self.slot.change(change).map_err(thrown)
+    }
 }
 
 #[derive(Serialize)]
@@ -32,7 +43,7 @@ struct SessionInfo {
 
 #[wasm_bindgen]
 impl Session {
-    /// Sizes of the cache as JSON. There is no clock here, so that the timings are all 0.
+    /// Sizes of the cache, and where the time went, as JSON.
     pub fn info(&self) -> JsResult<String> {
         let describe = |session: &LiveSession| {
             info::to_json(&SessionInfo {
@@ -42,37 +53,36 @@ impl Session {
                 timings: session.timings(),
             })
         };
-        self.slot.get().and_then(describe).map_err(thrown)
+        self.idle().and_then(describe).map_err(thrown)
     }
 
     /// All tokens so far.
     pub fn tokens(&self) -> JsResult<Uint32Array> {
-        self.slot.get().map(|session| Uint32Array::from(session.tokens())).map_err(thrown)
+        self.idle().map(|session| Uint32Array::from(session.tokens())).map_err(thrown)
     }
 
     /// A second session with the same content; compressed segments are shared.
     pub fn fork(&self) -> JsResult<Session> {
-        self.slot.get().map(|session| Self::new(session.fork())).map_err(thrown)
+        self.idle().map(|session| Self::new(session.fork())).map_err(thrown)
     }
 
     /// Keeps the first `tokens` tokens.
     pub fn truncate(&mut self, tokens: f64) -> JsResult<()> {
-        self.slot.change(|session| Ok(session.truncate(whole("tokens", tokens)?)?)).map_err(thrown)
+        self.change(|session| Ok(session.truncate(whole("tokens", tokens)?)?))
     }
 
     /// Removes all tokens.
     pub fn clear(&mut self) -> JsResult<()> {
-        let cleared = self.slot.change(|session| {
+        self.change(|session| {
             session.clear();
             Ok(())
-        });
-        cleared.map_err(thrown)
+        })
     }
 
     /// The conversation as a `.gear` container.
     #[wasm_bindgen(js_name = toBytes)]
     pub fn to_bytes(&self) -> JsResult<Uint8Array> {
-        let bytes = self.slot.get().and_then(saved::to_bytes).map_err(thrown)?;
+        let bytes = self.idle().and_then(saved::to_bytes).map_err(thrown)?;
         Ok(Uint8Array::from(&bytes[..]))
     }
 

@@ -23,6 +23,7 @@ pub(crate) struct RopeConfig {
 }
 
 /// Sines and cosines of a run of positions.
+#[derive(Clone)]
 pub(crate) struct Rotation {
     pairing: Pairing,
     half: usize,

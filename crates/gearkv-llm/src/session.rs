@@ -1,9 +1,13 @@
 //! A sequence of tokens with its cache.
 
+use std::borrow::BorrowMut;
+
 use gearkv::{Cancel, ErrorCode, GearCache, GearConfig, GearError, KvSlice, NEVER, Result, Role};
 
-use crate::forward::{Part, forward, logits};
+use crate::forward::logits;
+use crate::intake::Intake;
 use crate::model::Model;
+use crate::pass::{GoOn, Progress};
 use crate::timings::Timings;
 
 /// Rows of logits that are made at once, so that memory does not grow with the text.
@@ -12,12 +16,14 @@ const LOGIT_ROWS: usize = 64;
 /// A model at work on one sequence. Cloning forks it: the model and what is compressed are shared.
 #[derive(Clone)]
 pub struct Session {
-    model: Model,
-    cache: GearCache,
-    tokens: Vec<u32>,
-    logits: Vec<f32>,
-    timings: Timings,
-    exact_prefill: bool,
+    pub(crate) model: Model,
+    pub(crate) cache: GearCache,
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) logits: Vec<f32>,
+    pub(crate) timings: Timings,
+    pub(crate) exact_prefill: bool,
+    /// A prompt that is on its way in: layers of the cache may have some of it.
+    intake: Option<Intake>,
 }
 
 impl Session {
@@ -27,7 +33,15 @@ impl Session {
     }
 
     fn assemble(model: Model, cache: GearCache, tokens: Vec<u32>) -> Self {
-        Self { model, cache, tokens, logits: Vec::new(), timings: Timings::default(), exact_prefill: true }
+        Self {
+            model,
+            cache,
+            tokens,
+            logits: Vec::new(),
+            timings: Timings::default(),
+            exact_prefill: true,
+            intake: None,
+        }
     }
 
     /// A session from a cache that was saved, and the tokens that are in it.
@@ -63,15 +77,54 @@ impl Session {
     /// # Errors
     /// `OUT_OF_RANGE` for a token that the model does not know or a context beyond its limit, `ABORTED`.
     pub fn prefill(&mut self, tokens: &[u32], cancel: Cancel) -> Result<()> {
-        if tokens.is_empty() {
-            return Ok(());
-        }
-        let states = self.advance(tokens, self.exact_prefill, cancel)?;
-        let width = self.model.0.architecture.width;
-        let last = &states[states.len() - width..];
-        let (model, timings) = (self.model.clone(), &mut self.timings);
-        self.logits = model.on_threads(|| logits(&model.0, last, timings));
+        self.begin(tokens)?;
+        self.read(cancel, &mut |_| true)?;
         Ok(())
+    }
+
+    /// Begins to append a prompt, which [`Self::read`] does little by little. Until that has finished the session has the tokens
+    /// that it had, and whatever else is asked of it that changes it abandons the prompt.
+    ///
+    /// # Errors
+    /// As [`Self::prefill`].
+    pub fn begin(&mut self, tokens: &[u32]) -> Result<()> {
+        self.begin_with(tokens, self.exact_prefill)
+    }
+
+    fn begin_with(&mut self, tokens: &[u32], exact: bool) -> Result<()> {
+        self.abandon();
+        if !tokens.is_empty() {
+            self.intake = Some(Intake::begin(&mut [&mut *self], &[tokens], exact)?);
+        }
+        Ok(())
+    }
+
+    /// Goes on with the prompt that [`Self::begin`] began, until it has been appended or `go_on` says no, which it is asked after
+    /// each chunk of a layer. Nothing is left to do where there is no prompt.
+    ///
+    /// # Errors
+    /// As [`Self::prefill`]; the prompt is abandoned then.
+    pub fn read(&mut self, cancel: Cancel, go_on: GoOn) -> Result<Progress> {
+        let Some(mut intake) = self.intake.take() else { return Ok(Progress { done: 0, total: 0 }) };
+        let progress = intake.advance(&mut [&mut *self], cancel, go_on)?;
+        if progress.finished() {
+            intake.finish(&mut [&mut *self]);
+        } else {
+            self.intake = Some(intake);
+        }
+        Ok(progress)
+    }
+
+    /// How far the prompt has come that [`Self::begin`] began; `None` when there is none.
+    pub fn reading(&self) -> Option<Progress> {
+        self.intake.as_ref().map(Intake::progress)
+    }
+
+    /// Gives up the prompt that [`Self::begin`] began: the session has the tokens that it had. Without one nothing happens.
+    pub fn abandon(&mut self) {
+        if self.intake.take().is_some() {
+            Intake::undo(&mut [&mut *self]);
+        }
     }
 
     /// Appends one token and gives the logits of the next.
@@ -88,7 +141,10 @@ impl Session {
     /// # Errors
     /// As [`Self::prefill`].
     pub fn force(&mut self, tokens: &[u32], cancel: Cancel, mut f: impl FnMut(usize, &[f32])) -> Result<()> {
-        let states = self.advance(tokens, true, cancel)?;
+        self.begin_with(tokens, true)?;
+        let Some(mut intake) = self.intake.take() else { return Ok(()) };
+        intake.advance(&mut [&mut *self], cancel, &mut |_| true)?;
+        let states = intake.append(&mut [&mut *self]);
         let a = &self.model.0.architecture;
         let (width, vocabulary) = (a.width, a.vocabulary);
         let (model, timings) = (self.model.clone(), &mut self.timings);
@@ -103,66 +159,18 @@ impl Session {
         Ok(())
     }
 
-    fn advance(&mut self, tokens: &[u32], exact: bool, cancel: Cancel) -> Result<Vec<f32>> {
-        let (model, before) = (self.model.clone(), self.tokens.len());
-        model.check_tokens(tokens)?;
-        let (cache, timings) = (&mut self.cache, &mut self.timings);
-        let result =
-            model.on_threads(|| forward(&model.0, &mut [Part { cache: &mut *cache, tokens, exact }], timings, cancel));
-        match result {
-            Ok(states) => {
-                self.tokens.extend_from_slice(tokens);
-                Ok(states)
-            }
-            Err(error) => {
-                self.cache.truncate(before)?;
-                Err(error)
-            }
-        }
-    }
-
     /// One step of several sessions of the same model at once; their lengths may differ. Each gets the logits of its next token.
     ///
     /// # Errors
-    /// As [`Self::step`]; `INVALID_OPTION` when the sessions are not of one model. No session is changed then.
-    pub fn step_all(sessions: &mut [Self], tokens: &[u32]) -> Result<()> {
-        if sessions.len() != tokens.len() {
-            return Err(GearError::new(
-                ErrorCode::ShapeMismatch,
-                format!("{} tokens for {} sessions; expected one each", tokens.len(), sessions.len()),
-            ));
-        }
-        let Some(model) = sessions.first().map(|session| session.model.clone()) else { return Ok(()) };
-        if sessions.iter().any(|session| !std::sync::Arc::ptr_eq(&session.model.0, &model.0)) {
-            return Err(GearError::new(ErrorCode::InvalidOption, "the sessions are of different models"));
-        }
-        model.check_tokens(tokens)?;
-        let mut timings = Timings::default();
-        let result = model.on_threads(|| {
-            let caches = sessions.iter_mut().map(|session| &mut session.cache);
-            let mut parts: Vec<Part> =
-                caches.zip(tokens.chunks_exact(1)).map(|(cache, tokens)| Part { cache, tokens, exact: true }).collect();
-            let states = forward(&model.0, &mut parts, &mut timings, NEVER)?;
-            Ok(logits(&model.0, &states, &mut timings))
-        });
-        match result {
-            Ok(rows) => {
-                let vocabulary = model.0.architecture.vocabulary;
-                for ((session, &token), logits) in sessions.iter_mut().zip(tokens).zip(rows.chunks_exact(vocabulary)) {
-                    session.tokens.push(token);
-                    session.logits.clear();
-                    session.logits.extend_from_slice(logits);
-                    session.timings.add_share(&timings, tokens.len());
-                }
-                Ok(())
-            }
-            Err(error) => {
-                for session in sessions {
-                    session.cache.truncate(session.tokens.len())?;
-                }
-                Err(error)
-            }
-        }
+    /// As [`Self::step`]; `ABORTED`; `SHAPE_MISMATCH` when there are not as many tokens as sessions, `INVALID_OPTION` when the
+    /// sessions are not of one model. No session is changed then.
+    pub fn step_all<S: BorrowMut<Self> + Send>(sessions: &mut [S], tokens: &[u32], cancel: Cancel) -> Result<()> {
+        sessions.iter_mut().for_each(|session| session.borrow_mut().abandon());
+        let prompts: Vec<&[u32]> = tokens.chunks(1).collect();
+        let mut intake = Intake::begin(sessions, &prompts, true)?;
+        intake.advance(sessions, cancel, &mut |_| true)?;
+        intake.finish(sessions);
+        Ok(())
     }
 
     /// The same tokens on a cache of other configurations, compressed as one prompt from what this cache holds.
@@ -170,6 +178,11 @@ impl Session {
     /// # Errors
     /// `INVALID_OPTION`, `OUT_OF_RANGE`, `ABORTED`.
     pub fn recompress(&self, key: GearConfig, value: GearConfig, cancel: Cancel) -> Result<Self> {
+        if self.intake.is_some() {
+            let mut whole = self.clone();
+            whole.abandon();
+            return whole.recompress(key, value, cancel);
+        }
         let mut cache = GearCache::new(self.cache.shape(), key, value)?;
         for layer in 0..cache.shape().layers {
             let keys = self.cache.tensor(layer, Role::Key)?.decompress(cancel)?;
@@ -190,7 +203,7 @@ impl Session {
         &self.tokens
     }
 
-    /// The cache.
+    /// The cache. While a prompt is on its way in, its first layers have tokens of it.
     pub fn cache(&self) -> &GearCache {
         &self.cache
     }
@@ -215,6 +228,7 @@ impl Session {
     /// # Errors
     /// `SHAPE_MISMATCH` when there are fewer.
     pub fn truncate(&mut self, tokens: usize) -> Result<()> {
+        self.abandon();
         self.cache.truncate(tokens)?;
         if tokens < self.tokens.len() {
             self.tokens.truncate(tokens);
@@ -225,6 +239,7 @@ impl Session {
 
     /// Removes all tokens.
     pub fn clear(&mut self) {
+        self.intake = None;
         self.cache.clear();
         self.tokens.clear();
         self.logits.clear();

@@ -1,8 +1,8 @@
 //! Where the time goes.
 
-use std::time::Instant;
-
 use serde::Serialize;
+// The standard library's, and JavaScript's `performance.now` in WebAssembly, where the standard library has none.
+use web_time::Instant;
 
 /// Seconds of a session's work so far, by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
@@ -24,9 +24,8 @@ impl Timings {
         self.attention + self.compression + self.matmul + self.other
     }
 
-    /// Adds one of `shares` equal shares of work that was done together.
-    pub(crate) fn add_share(&mut self, of: &Self, shares: usize) {
-        let share = 1.0 / shares as f64;
+    /// Adds a share, 0 to 1, of work that was done together.
+    pub(crate) fn add_share(&mut self, of: &Self, share: f64) {
         self.attention += of.attention * share;
         self.compression += of.compression * share;
         self.matmul += of.matmul * share;
@@ -36,21 +35,18 @@ impl Timings {
 
 /// Splits time into laps.
 pub(crate) struct Stopwatch {
-    last: Option<Instant>,
+    last: Instant,
 }
 
 impl Stopwatch {
     pub fn start() -> Self {
-        // wasm32-unknown-unknown has no clock, and asking for the time traps.
-        Self { last: if cfg!(target_arch = "wasm32") { None } else { Some(Instant::now()) } }
+        Self { last: Instant::now() }
     }
 
     /// Adds the time since the last lap to `to`.
     pub fn lap(&mut self, to: &mut f64) {
-        if let Some(last) = self.last {
-            let now = Instant::now();
-            *to += (now - last).as_secs_f64();
-            self.last = Some(now);
-        }
+        let now = Instant::now();
+        *to += (now - self.last).as_secs_f64();
+        self.last = now;
     }
 }

@@ -72,7 +72,7 @@ fn several_sessions_step_together_as_they_would_alone() {
         let mut alone = together.clone();
         for step in 0..70 {
             let next = [text[step], text[step + 1], text[step + 2]];
-            gearkv_llm::Session::step_all(&mut together, &next).unwrap();
+            gearkv_llm::Session::step_all(&mut together, &next, NEVER).unwrap();
             for ((session, one), token) in together.iter().zip(&mut alone).zip(next) {
                 let logits = one.step(token).unwrap();
                 let off = logits.iter().zip(session.logits()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{config, tiny};
 use gearkv::{ErrorCode, NEVER};
-use gearkv_llm::{Candidate, GenerateOptions, Model, Reason, Session, Windows, eval_windows, generate, perplexity};
+use gearkv_llm::{
+    Candidate, GenerateOptions, Model, Progress, Reason, Session, Windows, eval_windows, generate, perplexity,
+};
 
 fn session(model: &Model, preset: &str, tokens: &[u32]) -> Session {
     let mut session = model.session(config(preset), config(preset)).unwrap();
@@ -70,6 +72,72 @@ fn what_is_cancelled_leaves_the_session_as_it_was() {
         session.step(5).unwrap();
         assert_eq!(session.cache().tokens(), 31);
     }
+}
+
+#[test]
+fn a_prompt_read_unit_by_unit_is_the_same_as_one_read_at_once() {
+    let model = tiny::model("gemma3");
+    let text = tiny::text(300);
+    let mut whole = session(&model, "gear-4", &text[..30]);
+    let mut parts = whole.fork();
+    whole.prefill(&text[30..], NEVER).unwrap();
+    parts.begin(&text[30..]).unwrap();
+    let mut seen = Vec::new();
+    loop {
+        let before = parts.reading().unwrap();
+        let progress = parts.read(NEVER, &mut |_| false).unwrap();
+        assert!(progress.done >= before.done && progress.total == 270, "{before:?} {progress:?}");
+        seen.push(progress);
+        if progress.finished() {
+            break;
+        }
+        assert_eq!(parts.tokens().len(), 30);
+    }
+    // Two chunks and the compression of each layer.
+    assert_eq!(seen.len(), tiny::LAYERS * 3);
+    assert_eq!(seen.iter().filter(|progress| progress.finished()).count(), 1);
+    assert_eq!((parts.reading(), parts.tokens()), (None, whole.tokens()));
+    assert_eq!(parts.logits(), whole.logits());
+    assert_eq!(parts.step(7).unwrap(), whole.step(7).unwrap());
+    // Nothing is left to do.
+    assert_eq!(parts.read(NEVER, &mut |_| false).unwrap(), Progress { done: 0, total: 0 });
+}
+
+#[test]
+fn a_prompt_that_is_abandoned_leaves_the_session_as_it_was() {
+    let model = tiny::model("llama");
+    let text = tiny::text(300);
+    let before = session(&model, "float16", &text[..30]);
+    type Use = fn(&mut Session);
+    let uses: [(&str, Use); 4] = [
+        ("abandoned", Session::abandon),
+        ("another prompt", |session| session.begin(&[]).unwrap()),
+        ("truncated", |session| session.truncate(30).unwrap()),
+        ("recompressed", |session| *session = session.recompress(config("float16"), config("float16"), NEVER).unwrap()),
+    ];
+    for (name, give_up) in uses {
+        for units in [0, 1, 4, 20] {
+            let mut session = before.fork();
+            session.begin(&text[30..]).unwrap();
+            for _ in 0..units {
+                session.read(NEVER, &mut |_| false).unwrap();
+            }
+            give_up(&mut session);
+            assert_eq!(session.reading(), None, "{name}");
+            assert_eq!((session.tokens(), session.cache().tokens()), (before.tokens(), 30), "{name}");
+            assert_eq!(session.logits(), before.logits(), "{name}");
+            assert_eq!(session.step(7).unwrap(), before.fork().step(7).unwrap(), "{name} after {units}");
+        }
+    }
+    // A step in the middle of a prompt is taken where the session was.
+    let mut session = before.fork();
+    session.begin(&text[30..]).unwrap();
+    session.read(NEVER, &mut |_| false).unwrap();
+    assert_eq!(session.step(7).unwrap(), before.fork().step(7).unwrap());
+    // Another prompt of the same session begins anew.
+    session.begin(&text[30..]).unwrap();
+    session.clear();
+    assert_eq!((session.reading(), session.cache().tokens()), (None, 0));
 }
 
 #[test]

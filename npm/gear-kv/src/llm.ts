@@ -5,6 +5,7 @@ export type { EvalProgress, EvalRow, EvaluateOptions, Evaluation, EvalWindows } 
 export type { GenerateResult, Generation } from './llm/generation.js';
 export { GearModel, type LoadOptions, type ModelInfo, type Perplexity } from './llm/model.js';
 export { type FetchModelOptions, fetchModel } from './llm/model-file.js';
+export type { WorkProgress } from './llm/progress.js';
 export type { GearSession, SessionStats, SessionTimings } from './llm/session.js';
 export type { CacheChoice, GenerateOptions, Message, SamplingOptions } from './llm/settings.js';
 export type { Backbone, GearOptions, Preset } from './options.js';

@@ -7,6 +7,7 @@ export type { EvalProgress, EvalRow, EvaluateOptions, Evaluation, EvalWindows } 
 export type { GenerateResult, Generation } from './llm/generation.js';
 export { GearModel, type LoadOptions, type ModelInfo, type Perplexity } from './llm/model.js';
 export type { FetchModelOptions } from './llm/model-file.js';
+export type { WorkProgress } from './llm/progress.js';
 export type { GearSession, SessionStats, SessionTimings } from './llm/session.js';
 export type { CacheChoice, GenerateOptions, Message, SamplingOptions } from './llm/settings.js';
 export { startEngine as default, startEngine as init } from './llm/wasm-engine.js';

@@ -1,3 +1,5 @@
+import { clearStatus, showStatus } from './status-line.js';
+
 /** Shorter work than this passes without a word. */
 const QUIET_MS = 1000;
 /** How often a log file, as opposed to a terminal, gets a line. */
@@ -23,7 +25,7 @@ export class Progress {
     if (now - this.#started < QUIET_MS) return;
     const text = `${this.#label} ${this.#done}/${this.#total}: ${name}`;
     if (process.stderr.isTTY) {
-      process.stderr.write(`\r\u001b[K${text.slice(0, Math.max(20, (process.stderr.columns ?? 80) - 1))}`);
+      showStatus(text);
     } else if (now - this.#spoke > LOG_MS || this.#spoke === 0) {
       process.stderr.write(`${text}\n`);
     } else {
@@ -34,6 +36,6 @@ export class Progress {
 
   /** Clears the line. */
   end(): void {
-    if (process.stderr.isTTY && this.#spoke > 0) process.stderr.write('\r\u001b[K');
+    if (process.stderr.isTTY && this.#spoke > 0) clearStatus();
   }
 }

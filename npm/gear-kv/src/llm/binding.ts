@@ -43,7 +43,8 @@ export interface Engine {
     loadTask(path: string): Promise<ModelHandle>;
     fromBytesTask(bytes: Uint8Array): Promise<ModelHandle>;
   };
-  prefillTask(session: SessionHandle, ids: Uint32Array, cancel: CancelHandle): Promise<void>;
+  /** `progress` counts tokens; all of them only when it is done. */
+  prefillTask(session: SessionHandle, ids: Uint32Array, cancel: CancelHandle, progress: ProgressHandle): Promise<void>;
   /** JSON of `{token, text, reason}`. */
   nextTask(session: SessionHandle, answer: AnswerHandle, cancel: CancelHandle): Promise<string>;
   perplexityTask(

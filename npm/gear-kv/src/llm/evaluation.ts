@@ -3,6 +3,8 @@ import { describe, GearError } from '../errors.js';
 import { checkedOptions, type Preset, refuseUnknown } from '../options.js';
 import type { ModelHandle } from './binding.js';
 import { awaited, engine } from './engine.js';
+import { type WorkProgress, watched } from './progress.js';
+import { checkedListener } from './settings.js';
 
 /** Texts as tokens, each a prompt followed by its continuation. */
 export interface EvalWindows {
@@ -33,12 +35,8 @@ export interface Evaluation {
   readonly rows: readonly EvalRow[];
 }
 
-/** How far an evaluation has come. */
-export interface EvalProgress {
-  /** Windows that were computed, each once with a float16 cache and once a preset. */
-  readonly done: number;
-  readonly total: number;
-}
+/** How far an evaluation has come: windows that were computed, each once with a float16 cache and once a preset. */
+export interface EvalProgress extends WorkProgress {}
 
 /** Options of `evaluate`. */
 export interface EvaluateOptions {
@@ -75,30 +73,23 @@ export function checkedWindows(given: unknown): EvalWindows {
   return { promptTokens, continuationTokens, tokenIds } as EvalWindows;
 }
 
-const POLL_MS = 200;
-
 /** Has the engine compare presets on windows. */
 export async function evaluated(model: ModelHandle, windows: EvalWindows, given: EvaluateOptions): Promise<Evaluation> {
   const checked = checkedWindows(windows);
   const options = checkedOptions<EvaluateOptions>('the options of evaluate', given);
   refuseUnknown('evaluate', options, ['presets', 'signal', 'onProgress']);
-  const { presets, onProgress } = options;
+  const { presets } = options;
   if (!Array.isArray(presets) || presets.length === 0) {
     throw new GearError('INVALID_OPTION', `presets is ${describe(presets)}; expected names of presets`);
   }
   const signal = checkedSignal(options.signal);
+  const listen = checkedListener('onProgress', options.onProgress);
   const [windowsJson, presetsJson] = [JSON.stringify(checked), JSON.stringify(presets)];
-  const progress = new (engine().Progress)();
-  const poll = setInterval(() => {
-    if (progress.total() > 0) onProgress?.({ done: progress.done(), total: progress.total() });
-  }, POLL_MS);
-  try {
-    const json = await awaited(
-      (cancel) => engine().evalTask(model, windowsJson, presetsJson, cancel, progress),
-      signal,
-    );
-    return JSON.parse(json) as Evaluation;
-  } finally {
-    clearInterval(poll);
-  }
+  const json = await watched(
+    (progress, signal) =>
+      awaited((cancel) => engine().evalTask(model, windowsJson, presetsJson, cancel, progress), signal),
+    signal,
+    listen,
+  );
+  return JSON.parse(json) as Evaluation;
 }

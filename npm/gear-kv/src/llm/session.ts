@@ -9,7 +9,8 @@ import { checkedCount } from '../shape.js';
 import type { ModelHandle, SessionHandle } from './binding.js';
 import { awaited, engine } from './engine.js';
 import { type Answering, Generation, type Step } from './generation.js';
-import { type GenerateOptions, type Message, messagesJson, samplingJson } from './settings.js';
+import { watched } from './progress.js';
+import { checkedListener, type GenerateOptions, type Message, messagesJson, samplingJson } from './settings.js';
 
 /** Sizes of a session's cache. */
 export interface SessionStats {
@@ -83,6 +84,7 @@ export class GearSession {
     const options = checkedOptions<GenerateOptions>('the options of generate', given);
     const json = samplingJson(options);
     const signal = checkedSignal(options.signal);
+    const listen = checkedListener('onPrompt', options.onPrompt);
     const prompt = typeof input === 'string' ? input : messagesJson(input);
     this.#live();
     const answer = guarded(() => new (engine().Answer)(json));
@@ -97,7 +99,12 @@ export class GearSession {
         this.#answering = answering;
         await this.#idle;
         const ids = typeof input === 'string' ? this.#continuation(prompt) : this.#conversation(prompt);
-        await this.#work((handle, cancel) => engine().prefillTask(handle, ids, cancel), signal);
+        await watched(
+          (progress, signal) =>
+            this.#work((handle, cancel) => engine().prefillTask(handle, ids, cancel, progress), signal),
+          signal,
+          listen,
+        );
         return ids.length;
       },
       next: async () => {

@@ -1,6 +1,7 @@
 import { halfJson } from '../cache-options.js';
 import { describe, GearError } from '../errors.js';
 import { checkedOptions, type GearOptions, type Preset, refuseUnknown } from '../options.js';
+import type { WorkProgress } from './progress.js';
 
 /** How a conversation's cache is compressed: a preset, or options, those of keys and values apart where wanted. */
 export type CacheChoice = Preset | (GearOptions & { key?: GearOptions; value?: GearOptions });
@@ -25,6 +26,11 @@ export interface SamplingOptions {
 export interface GenerateOptions extends SamplingOptions {
   /** Stops it, with the signal's reason. */
   signal?: AbortSignal;
+  /**
+   * Told now and then how many of the prompt's tokens have been taken in, of those that have to be computed, and once when
+   * all of them are. What it throws ends the answer.
+   */
+  onPrompt?: (progress: WorkProgress) => void;
 }
 
 /** One turn of a conversation. */
@@ -52,7 +58,7 @@ const MOST = 0xffff_ffff;
 
 /** Checks how to generate, and turns it into the JSON that the engine takes. */
 export function samplingJson(given: GenerateOptions): string {
-  refuseUnknown('generate', given, ['maxTokens', 'temperature', 'topK', 'topP', 'seed', 'stop', 'signal']);
+  refuseUnknown('generate', given, ['maxTokens', 'temperature', 'topK', 'topP', 'seed', 'stop', 'signal', 'onPrompt']);
   const { maxTokens = DEFAULT_MAX_TOKENS, temperature = 0, topK, topP, seed = 0, stop = [] } = given;
   checkNumber('maxTokens', maxTokens, 'a whole number of at least 1', (n) => whole(n) && n >= 1);
   checkNumber('temperature', temperature, 'a number of at least 0', (n) => n >= 0 && n <= 100);
@@ -64,6 +70,12 @@ export function samplingJson(given: GenerateOptions): string {
     throw new GearError('INVALID_OPTION', `stop is ${describe(stop)}; expected texts that are not empty`);
   }
   return JSON.stringify({ maxTokens, temperature, topK, topP, seed, stop: stops });
+}
+
+/** Checks that an option is a function where it is given. */
+export function checkedListener<Listener>(name: string, listener: Listener | undefined): Listener | undefined {
+  if (listener === undefined || typeof listener === 'function') return listener;
+  throw new GearError('INVALID_OPTION', `${name} is ${describe(listener)}; expected a function`);
 }
 
 function whole(value: number): boolean {

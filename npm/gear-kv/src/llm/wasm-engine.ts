@@ -5,7 +5,7 @@ import { explainTraps } from '../backend/failure.js';
 import type { InitSource } from '../backend/selection.js';
 import { compiled, type InitInput } from '../backend/wasm-input.js';
 import { GearError } from '../errors.js';
-import type { Engine, ModelHandle, SessionHandle } from './binding.js';
+import type { Engine, ModelHandle, ProgressHandle, SessionHandle } from './binding.js';
 import { takeModel } from './model-file.web.js';
 
 let started: Engine | undefined;
@@ -38,7 +38,7 @@ export function startEngine(input?: InitSource): Promise<void> {
 async function start(input: InitSource | undefined): Promise<void> {
   const module = await compiled((await input) ?? packaged());
   const names = new Set(WebAssembly.Module.exports(module).map(({ name }) => name));
-  if (!names.has('prefill')) {
+  if (!names.has('readPrompt')) {
     throw new GearError(
       'BACKEND_UNAVAILABLE',
       "the WebAssembly module given to init() is not the engine's; the file is gear-kv/gearkv-llm.wasm",
@@ -79,7 +79,7 @@ class Cancel implements CancelHandle {
   }
 }
 
-class Progress {
+class Progress implements ProgressHandle {
   #done = 0;
   #total = 0;
 
@@ -100,12 +100,38 @@ class Progress {
 /** Computes after the event loop has turned, so that messages and a cancellation get through between two steps. */
 async function later<Result>(cancel: CancelHandle | undefined, compute: () => Result): Promise<Result> {
   await turn(undefined);
-  if (cancel !== undefined && raised(cancel)) throw new GearError('ABORTED', "stopped at the caller's request");
+  if (cancel !== undefined && raised(cancel)) throw stopped();
   return compute();
 }
 
 function raised(cancel: CancelHandle): boolean {
   return (cancel as Cancel).raised;
+}
+
+/** Short enough that a page's messages, and its wish to stop, are heard at once; long enough to lose nothing by it. */
+const SLICE_MS = 30;
+
+/** Computes in slices of time between which the event loop turns. `slice` gives what is done and all there is. */
+async function sliced(
+  cancel: CancelHandle,
+  progress: ProgressHandle,
+  slice: (milliseconds: number) => ArrayLike<number>,
+  abandon: () => void,
+): Promise<void> {
+  for (;;) {
+    await turn(undefined);
+    if (raised(cancel)) {
+      abandon();
+      throw stopped();
+    }
+    const { 0: done = 0, 1: total = 0 } = slice(SLICE_MS);
+    (progress as Progress).tell(done, total);
+    if (done === total) return;
+  }
+}
+
+function stopped(): GearError {
+  return new GearError('ABORTED', "stopped at the caller's request");
 }
 
 // What the glue's classes are to the facade, and back.
@@ -125,7 +151,16 @@ const engine: Engine = {
     },
     fromBytesTask: (bytes) => later(undefined, () => glue.Model.fromBytes(bytes)),
   },
-  prefillTask: (handle, ids, cancel) => later(cancel, () => glue.prefill(session(handle), ids, () => raised(cancel))),
+  prefillTask: async (handle, ids, cancel, progress) => {
+    const reading = session(handle);
+    await later(cancel, () => glue.beginPrompt(reading, ids));
+    await sliced(
+      cancel,
+      progress,
+      (milliseconds) => glue.readPrompt(reading, milliseconds),
+      () => glue.abandonPrompt(reading),
+    );
+  },
   nextTask: (handle, answer, cancel) => later(cancel, () => glue.next(session(handle), answer as glue.Answer)),
   perplexityTask: (handle, ids, key, value, cancel) =>
     later(cancel, () => glue.perplexity(model(handle), ids, key, value, () => raised(cancel))),

@@ -4,7 +4,9 @@ declare module '*/gearkv_wasm_llm.js' {
   export function lastPanic(): string | undefined;
   export function version(): string;
   export function simdLevel(): string;
-  export function prefill(session: Session, ids: Uint32Array, stopped: () => boolean): void;
+  export function beginPrompt(session: Session, ids: Uint32Array): void;
+  export function readPrompt(session: Session, milliseconds: number): Uint32Array;
+  export function abandonPrompt(session: Session): void;
   export function next(session: Session, answer: Answer): string;
   export function perplexity(
     model: Model,

@@ -7,6 +7,7 @@ import { bytesText } from '../table.js';
 import type { Command } from '../usage.js';
 import { cacheChoice, cacheFlags, samplingFlags, samplingOptions } from './flags.js';
 import { modelFlag, modelPath } from './model-flag.js';
+import { PromptBar } from './prompt-bar.js';
 
 /** `gear-kv chat`. */
 export const chatCommand: Command = {
@@ -43,8 +44,9 @@ export const chatCommand: Command = {
       const { signal } = answering;
       const asked: Message[] = [...messages, { role: 'user', content: line }];
       let content = '';
+      const prompt = new PromptBar();
       try {
-        const generation = session.generate(asked, { ...options, signal });
+        const generation = session.generate(asked, { ...options, signal, onPrompt: prompt.onPrompt });
         for await (const piece of generation) {
           process.stdout.write(piece);
           content += piece;
@@ -52,6 +54,7 @@ export const chatCommand: Command = {
         process.stdout.write('\n');
         if (flags['quiet'] !== true) process.stderr.write(figures(session, generation.result as GenerateResult));
       } catch (error) {
+        prompt.end();
         if (!signal.aborted) throw error;
         process.stdout.write('\n');
       }

@@ -1,7 +1,7 @@
 import type { DownloadProgress } from '../../llm/download.js';
+import { bar, clearStatus, showStatus } from '../status-line.js';
 import { bytesText } from '../table.js';
 
-const BAR_CELLS = 30;
 /** How often a terminal is drawn anew, and how often a log file gets a line. */
 const DRAW_MS = 100;
 const LOG_MS = 5000;
@@ -24,13 +24,11 @@ export class DownloadBar {
       process.stderr.write(`${share === undefined ? '' : `${(100 * share).toFixed(0).padStart(3)} %  `}${text}\n`);
       return;
     }
-    const cells = Math.round(BAR_CELLS * Math.min(1, share ?? 0));
-    const bar = share === undefined ? '' : `${'█'.repeat(cells)}${'░'.repeat(BAR_CELLS - cells)} `;
-    process.stderr.write(`\r\u001b[K${`${bar}${text}`.slice(0, Math.max(20, (process.stderr.columns ?? 80) - 1))}`);
+    showStatus(share === undefined ? text : `${bar(share)} ${text}`);
   };
 
   /** Clears the line. */
   end(): void {
-    if (process.stderr.isTTY && this.#spoke > 0) process.stderr.write('\r\u001b[K');
+    if (process.stderr.isTTY && this.#spoke > 0) clearStatus();
   }
 }

@@ -7,6 +7,7 @@ import type { Command, Flags } from '../usage.js';
 import { cacheChoice, cacheFlags, samplingFlags, samplingOptions } from './flags.js';
 import { peakBytes, resetPeak, residentBytes } from './memory.js';
 import { modelFlag, modelPath } from './model-flag.js';
+import { PromptBar } from './prompt-bar.js';
 
 /** What `gear-kv generate --json` prints. */
 export interface Answer extends GenerateResult {
@@ -35,7 +36,10 @@ export const generateCommand: Command = {
     const session = model.session();
     resetPeak();
     const before = residentBytes();
-    const generation = session.generate(input(prompt, flags), samplingOptions(flags));
+    const generation = session.generate(input(prompt, flags), {
+      ...samplingOptions(flags),
+      onPrompt: new PromptBar().onPrompt,
+    });
     for await (const piece of generation) {
       if (flags['events'] === true) process.stdout.write(`${JSON.stringify({ piece })}\n`);
       else if (flags['json'] !== true) process.stdout.write(piece);
