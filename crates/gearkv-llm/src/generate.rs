@@ -108,6 +108,38 @@ impl Generation {
     /// # Errors
     /// What [`Session::step`] finds wrong; `SHAPE_MISMATCH` when the session is empty.
     pub fn next(&mut self, session: &mut Session, cancel: Cancel) -> Result<Step> {
+        let mut steps = Self::next_all(&mut [self], &mut [session], cancel)?;
+        Ok(steps.remove(0))
+    }
+
+    /// [`Self::next`] of several texts, each with its session. The weights are read once for all of them.
+    ///
+    /// # Errors
+    /// As [`Self::next`], and as [`Session::step_all`].
+    pub fn next_all(generations: &mut [&mut Self], sessions: &mut [&mut Session], cancel: Cancel) -> Result<Vec<Step>> {
+        if generations.len() != sessions.len() {
+            return Err(GearError::new(
+                ErrorCode::ShapeMismatch,
+                format!("{} texts for {} sessions; expected one each", generations.len(), sessions.len()),
+            ));
+        }
+        let chosen = generations.iter_mut().zip(sessions.iter());
+        let steps = chosen.map(|(generation, session)| generation.choose(session)).collect::<Result<Vec<_>>>()?;
+        let (mut going, mut tokens) = (Vec::new(), Vec::new());
+        for (step, session) in steps.iter().zip(sessions.iter_mut()) {
+            if let (Some(token), None) = (step.token, step.reason) {
+                going.push(&mut **session);
+                tokens.push(token);
+            }
+        }
+        if !going.is_empty() {
+            Session::step_all(&mut going, &tokens, cancel)?;
+        }
+        Ok(steps)
+    }
+
+    /// The next token, which the session does not have yet.
+    fn choose(&mut self, session: &Session) -> Result<Step> {
         if let Some(reason) = self.done {
             return Ok(Step { token: None, text: String::new(), reason: Some(reason) });
         }
@@ -115,7 +147,7 @@ impl Generation {
             return Ok(self.finish(None, Reason::Length));
         }
         let token = self.sampler.sample(session.logits())?;
-        let model = session.model().clone();
+        let model = session.model();
         let tokenizer = model.tokenizer();
         if tokenizer.is_end(token) && !self.options.ignore_end {
             return Ok(self.finish(None, Reason::Stop));
@@ -132,8 +164,17 @@ impl Generation {
             last.text.insert_str(0, &text);
             return Ok(last);
         }
-        session.prefill(&[token], cancel)?;
         Ok(Step { token: Some(token), text, reason: None })
+    }
+
+    /// Why it has ended; `None` while it goes on.
+    pub(crate) fn ended(&self) -> Option<Reason> {
+        self.done
+    }
+
+    /// Ends a text that cannot begin, since its prompt fills the context.
+    pub(crate) fn end_for_length(&mut self) {
+        self.done = Some(Reason::Length);
     }
 
     fn finish(&mut self, token: Option<u32>, reason: Reason) -> Step {

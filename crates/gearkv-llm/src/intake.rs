@@ -1,6 +1,6 @@
 //! New tokens of one session, or of several at once: a pass and the sessions that it belongs to.
 
-use std::borrow::BorrowMut;
+use std::borrow::{Borrow, BorrowMut};
 use std::sync::Arc;
 
 use gearkv::{Cancel, ErrorCode, GearCache, GearError, Result};
@@ -18,6 +18,8 @@ pub(crate) struct Intake {
     pass: Pass,
     /// Those of each session.
     tokens: Vec<Vec<u32>>,
+    /// What beginning took; it counts with the first unit.
+    timings: Timings,
 }
 
 impl Intake {
@@ -26,7 +28,7 @@ impl Intake {
     /// # Errors
     /// `SHAPE_MISMATCH` when sessions and lists of tokens differ in number, `INVALID_OPTION` when the sessions are of different
     /// models, `OUT_OF_RANGE` for a token that the model does not know or a context beyond its limit.
-    pub fn begin<S: BorrowMut<Session>>(sessions: &mut [S], tokens: &[&[u32]], exact: bool) -> Result<Self> {
+    pub fn begin<S: Borrow<Session>>(sessions: &[S], tokens: &[&[u32]], exact: bool) -> Result<Self> {
         if sessions.len() != tokens.len() {
             return Err(GearError::new(
                 ErrorCode::ShapeMismatch,
@@ -45,9 +47,7 @@ impl Intake {
         let parts: Vec<Part> = held.zip(tokens).map(|(held, tokens)| Part { held, tokens, exact }).collect();
         let mut timings = Timings::default();
         let pass = Pass::new(&model.0, &parts, &mut timings)?;
-        let intake = Self { model, pass, tokens: tokens.iter().map(|tokens| tokens.to_vec()).collect() };
-        intake.share(sessions, &timings);
-        Ok(intake)
+        Ok(Self { model, pass, tokens: tokens.iter().map(|tokens| tokens.to_vec()).collect(), timings })
     }
 
     /// As [`Pass::progress`].
@@ -63,7 +63,7 @@ impl Intake {
     where
         S: BorrowMut<Session> + Send,
     {
-        let mut timings = Timings::default();
+        let mut timings = std::mem::take(&mut self.timings);
         let Self { model, pass, .. } = self;
         let result = model.on_threads(|| {
             let mut caches: Vec<&mut GearCache> =

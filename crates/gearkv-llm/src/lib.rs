@@ -4,6 +4,7 @@
 //! `float32` are presets like any other, so that a comparison differs in the cache alone.
 
 mod architecture;
+mod batch;
 mod eval;
 mod forward;
 mod generate;
@@ -22,6 +23,7 @@ mod timings;
 mod tokenizer;
 mod weights;
 
+pub use batch::{Batch, BatchStats};
 pub use eval::{Candidate, EvalRow, Evaluation, Windows, eval_windows};
 pub use gearkv;
 pub use generate::{GenerateOptions, Generated, Generation, Reason, Step, generate};

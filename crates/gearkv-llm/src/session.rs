@@ -94,7 +94,7 @@ impl Session {
     fn begin_with(&mut self, tokens: &[u32], exact: bool) -> Result<()> {
         self.abandon();
         if !tokens.is_empty() {
-            self.intake = Some(Intake::begin(&mut [&mut *self], &[tokens], exact)?);
+            self.intake = Some(Intake::begin(&[&*self], &[tokens], exact)?);
         }
         Ok(())
     }

@@ -1,0 +1,223 @@
+//! Several texts at once: every step reads the weights once for all of them, and each keeps a cache of its own length.
+
+use gearkv::{Cancel, ErrorCode, GearConfig, GearError, Result};
+use serde::Serialize;
+
+use crate::generate::{GenerateOptions, Generation, Step};
+use crate::intake::Intake;
+use crate::model::Model;
+use crate::pass::{GoOn, Progress, chunk_rows};
+use crate::session::Session;
+use crate::timings::Timings;
+
+/// Texts in the making.
+pub struct Batch {
+    sequences: Vec<Sequence>,
+    /// Sequences whose prompts share a pass, by number; the last is next.
+    groups: Vec<Vec<usize>>,
+    /// The pass under way, and whose it is.
+    intake: Option<(Vec<usize>, Intake)>,
+    /// Tokens of the prompts that are behind us, and all there are.
+    read: Progress,
+}
+
+struct Sequence {
+    session: Session,
+    generation: Generation,
+    prompt: Vec<u32>,
+    /// Its last step was handed out.
+    ended: bool,
+}
+
+/// Sizes of a batch's caches, all sequences together.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BatchStats {
+    /// Texts, ended ones included.
+    pub sequences: usize,
+    /// Texts that have not ended.
+    pub active: usize,
+    /// Tokens held.
+    pub tokens: usize,
+    /// Bytes of everything that the caches keep.
+    pub byte_length: usize,
+    /// Bytes that the same tokens take in float16.
+    pub float16_byte_length: usize,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+impl Batch {
+    /// One text behind each prompt, on caches of these configurations. Sequence `i` draws with seed `options.seed + i`. A prompt
+    /// that is longer than the model's context ends with [`crate::Reason::Length`], without a token.
+    ///
+    /// # Errors
+    /// `INVALID_OPTION`; `SHAPE_MISMATCH` when there is no prompt, or one without tokens; `OUT_OF_RANGE` for a token that the
+    /// model does not know.
+    pub fn new(
+        model: &Model,
+        key: &GearConfig,
+        value: &GearConfig,
+        prompts: Vec<Vec<u32>>,
+        options: &GenerateOptions,
+    ) -> Result<Self> {
+        if prompts.is_empty() {
+            return Err(GearError::new(ErrorCode::ShapeMismatch, "a batch has no prompts; expected at least one"));
+        }
+        let context = model.info().context_length;
+        let mut sequences = Vec::with_capacity(prompts.len());
+        for (index, prompt) in prompts.into_iter().enumerate() {
+            if prompt.is_empty() {
+                let message = format!("prompt {index} has no tokens; expected at least one");
+                return Err(GearError::new(ErrorCode::ShapeMismatch, message));
+            }
+            model.check_tokens(&prompt)?;
+            let seed = options.seed.wrapping_add(index as u32);
+            let mut generation = Generation::new(GenerateOptions { seed, ..options.clone() })?;
+            if prompt.len() > context {
+                generation.end_for_length();
+            }
+            let session = model.session(key.clone(), value.clone())?;
+            sequences.push(Sequence { session, generation, prompt, ended: false });
+        }
+        let lengths: Vec<(usize, usize)> = sequences
+            .iter()
+            .enumerate()
+            .filter(|(_, sequence)| sequence.generation.ended().is_none())
+            .map(|(index, sequence)| (index, sequence.prompt.len()))
+            .collect();
+        let read = Progress { done: 0, total: lengths.iter().map(|(_, tokens)| tokens).sum() };
+        let groups = groups(lengths, chunk_rows(&model.0));
+        Ok(Self { sequences, groups, intake: None, read })
+    }
+
+    /// Takes the prompts in, as [`Session::read`] does; to be done before [`Self::next`].
+    ///
+    /// # Errors
+    /// `ABORTED` and whatever a cache finds wrong; prompts that were through stay, and the others can be read again.
+    pub fn read(&mut self, cancel: Cancel, go_on: GoOn) -> Result<Progress> {
+        loop {
+            let (members, mut intake) = match self.intake.take() {
+                Some(under_way) => under_way,
+                None => match self.groups.last() {
+                    Some(members) => (members.clone(), self.begin(members)?),
+                    None => return Ok(self.read),
+                },
+            };
+            let (before, mut wanted) = (self.read, true);
+            let mut sessions = sessions(&mut self.sequences, &members);
+            let progress = intake.advance(&mut sessions, cancel, &mut |progress| {
+                wanted = go_on(Progress { done: before.done + progress.done, ..before });
+                wanted
+            })?;
+            if progress.finished() {
+                intake.finish(&mut sessions);
+                self.groups.pop();
+                self.read.done += progress.total;
+            } else {
+                self.intake = Some((members, intake));
+            }
+            if !wanted {
+                return Ok(Progress { done: before.done + progress.done, ..before });
+            }
+        }
+    }
+
+    fn begin(&self, members: &[usize]) -> Result<Intake> {
+        let sessions: Vec<&Session> = members.iter().map(|&index| &self.sequences[index].session).collect();
+        let prompts: Vec<&[u32]> = members.iter().map(|&index| &self.sequences[index].prompt[..]).collect();
+        Intake::begin(&sessions, &prompts, true)
+    }
+
+    /// The next token of each text that has not ended, with the text's number. Prompts that were not read yet are read first.
+    /// Empty when all have ended.
+    ///
+    /// # Errors
+    /// As [`Generation::next_all`].
+    pub fn next(&mut self, cancel: Cancel) -> Result<Vec<(usize, Step)>> {
+        self.read(cancel, &mut |_| true)?;
+        let active = |sequence: &Sequence| !sequence.ended;
+        let numbers = self.sequences.iter().enumerate().filter(|(_, sequence)| active(sequence));
+        let numbers: Vec<usize> = numbers.map(|(index, _)| index).collect();
+        let pairs = self.sequences.iter_mut().filter(|sequence| active(sequence));
+        let (mut generations, mut sessions): (Vec<_>, Vec<_>) =
+            pairs.map(|sequence| (&mut sequence.generation, &mut sequence.session)).unzip();
+        let steps = Generation::next_all(&mut generations, &mut sessions, cancel)?;
+        for (&index, step) in numbers.iter().zip(&steps) {
+            self.sequences[index].ended = step.reason.is_some();
+        }
+        Ok(numbers.into_iter().zip(steps).collect())
+    }
+
+    /// Sizes and times.
+    pub fn stats(&self) -> BatchStats {
+        let mut stats = BatchStats {
+            sequences: self.sequences.len(),
+            active: self.sequences.iter().filter(|sequence| !sequence.ended).count(),
+            tokens: 0,
+            byte_length: 0,
+            float16_byte_length: 0,
+            timings: Timings::default(),
+        };
+        for Sequence { session, .. } in &self.sequences {
+            stats.tokens += session.tokens().len();
+            stats.byte_length += session.cache().byte_length();
+            stats.float16_byte_length += session.cache().float16_byte_length();
+            stats.timings.add_share(&session.timings(), 1.0);
+        }
+        stats
+    }
+
+    /// Sequence `index`'s session.
+    pub fn session(&self, index: usize) -> Option<&Session> {
+        self.sequences.get(index).map(|sequence| &sequence.session)
+    }
+}
+
+/// `members` in ascending order.
+fn sessions<'a>(sequences: &'a mut [Sequence], members: &[usize]) -> Vec<&'a mut Session> {
+    let member = |(index, sequence): (usize, &'a mut Sequence)| {
+        members.binary_search(&index).ok().map(|_| &mut sequence.session)
+    };
+    sequences.iter_mut().enumerate().filter_map(member).collect()
+}
+
+/// Which of the prompts, (number, tokens), go through the layers together: the longest first, and beside it what fits the rest
+/// of its last chunk of `rows`. So chunks are full, and a layer never holds more than a chunk beyond the longest prompt
+/// uncompressed.
+fn groups(mut prompts: Vec<(usize, usize)>, rows: usize) -> Vec<Vec<usize>> {
+    prompts.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+    let mut groups: Vec<(usize, Vec<usize>)> = Vec::new();
+    for (index, tokens) in prompts {
+        match groups.iter_mut().find(|(room, _)| *room >= tokens) {
+            Some((room, members)) => {
+                *room -= tokens;
+                members.push(index);
+            }
+            None => groups.push((tokens.next_multiple_of(rows) - tokens, vec![index])),
+        }
+    }
+    let sorted = |(_, mut members): (usize, Vec<usize>)| {
+        members.sort_unstable();
+        members
+    };
+    groups.into_iter().map(sorted).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_prompts_fill_the_chunks_that_long_ones_leave_open() {
+        let prompts = [10, 300, 200, 256, 200, 3].into_iter().enumerate().collect();
+        assert_eq!(
+            groups(prompts, 256),
+            [vec![1, 2, 0], vec![3], vec![4, 5]].map(|mut group| {
+                group.sort_unstable();
+                group
+            })
+        );
+        assert_eq!(groups(vec![(0, 5), (1, 5), (2, 7)], 12), [vec![0, 2], vec![1]]);
+    }
+}
