@@ -6,7 +6,7 @@ use half::f16;
 
 use crate::gguf::RawTensor;
 
-use super::BLOCK;
+use super::{BLOCK, PANEL};
 
 /// How wide a matrix's codes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,15 @@ impl Width {
             _ if !columns.is_multiple_of(BLOCK) => Self::Float,
             GgmlDType::Q4_0 | GgmlDType::Q4_1 | GgmlDType::Q4K => Self::Four,
             _ => Self::Eight,
+        }
+    }
+
+    /// Bytes of codes for 32 columns of a panel.
+    pub fn block_bytes(self) -> usize {
+        match self {
+            Self::Four => PANEL * BLOCK / 2,
+            Self::Eight => PANEL * BLOCK,
+            Self::Float => 0,
         }
     }
 }

@@ -6,7 +6,10 @@ use half::f16;
 use crate::gguf::{RawTensor, corrupt};
 
 use super::blocks::{Block, Width, blocks};
+#[cfg(any(test, target_feature = "simd128"))]
+use super::integer;
 use super::kernels::{self, PanelCodes, STRIP};
+use super::order::{FASTEST, Order};
 use super::{BLOCK, PANEL};
 
 /// Up to this many tokens codes are unpacked again for each of them, which costs less than unpacking to memory.
@@ -19,6 +22,7 @@ pub(crate) struct Matrix {
     rows: usize,
     columns: usize,
     width: Width,
+    order: Order,
     codes: Vec<u8>,
     scales: Vec<f16>,
     floats: Vec<f32>,
@@ -49,6 +53,11 @@ impl MatrixBuilder {
     }
 
     pub fn build(self) -> Result<Matrix> {
+        self.ordered(FASTEST)
+    }
+
+    /// With codes in this order.
+    pub(super) fn ordered(self, order: Order) -> Result<Matrix> {
         let columns = self.columns;
         let rows = self.tensors.iter().map(|tensor| tensor.dims[1]).sum();
         let widths: Vec<Width> = self.tensors.iter().map(|tensor| Width::of(tensor.kind, columns)).collect();
@@ -59,7 +68,7 @@ impl MatrixBuilder {
         } else {
             Width::Four
         };
-        let mut matrix = Matrix::empty(rows, columns, width);
+        let mut matrix = Matrix::empty(rows, columns, width, order);
         let mut row = 0;
         if width == Width::Float {
             for tensor in self.tensors {
@@ -90,7 +99,7 @@ impl MatrixBuilder {
 }
 
 impl Matrix {
-    fn empty(rows: usize, columns: usize, width: Width) -> Self {
+    fn empty(rows: usize, columns: usize, width: Width, order: Order) -> Self {
         let padded = rows.next_multiple_of(PANEL);
         let (codes, scales, floats) = match width {
             Width::Four => (padded * columns / 2, 2 * padded * columns / BLOCK, 0),
@@ -101,6 +110,7 @@ impl Matrix {
             rows,
             columns,
             width,
+            order,
             codes: vec![0; codes],
             scales: vec![f16::ZERO; scales],
             floats: vec![0.0; floats],
@@ -117,19 +127,15 @@ impl Matrix {
 
     fn set_blocks(&mut self, row: usize, line: &[Block]) {
         let (panel, lane) = (row / PANEL, row % PANEL);
+        let (scale, zero) = self.order.scale_and_zero(lane);
         for (b, block) in line.iter().enumerate() {
-            let at = (panel * line.len() + b) * 2 * PANEL + lane;
-            self.scales[at] = f16::from_f32(block.scale / self.gain);
-            self.scales[at + PANEL] = f16::from_f32(block.zero / self.gain);
-            let first = (panel * line.len() + b) * BLOCK;
-            if self.width == Width::Four {
-                for i in 0..BLOCK / 2 {
-                    self.codes[(first / 2 + i) * PANEL + lane] = block.codes[i] | block.codes[i + BLOCK / 2] << 4;
-                }
-            } else {
-                for (i, &code) in block.codes.iter().enumerate() {
-                    self.codes[(first + i) * PANEL + lane] = code;
-                }
+            let b = panel * line.len() + b;
+            self.scales[2 * PANEL * b + scale] = f16::from_f32(block.scale / self.gain);
+            self.scales[2 * PANEL * b + zero] = f16::from_f32(block.zero / self.gain);
+            let codes = &mut self.codes[b * self.width.block_bytes()..];
+            for (i, &code) in block.codes.iter().enumerate() {
+                let (byte, shift) = self.order.code(self.width, i, lane);
+                codes[byte] |= code << shift;
             }
         }
     }
@@ -158,30 +164,39 @@ impl Matrix {
         }
     }
 
+    /// A panel for [`kernels`]. Where [`integer`] multiplies all codes, the compiler is told that only floats are left.
+    fn lanes(&self, panel: usize) -> PanelCodes<'_> {
+        match self.order {
+            #[cfg(any(test, not(target_feature = "simd128")))]
+            Order::Columns => self.panel(panel),
+            #[cfg(any(test, target_feature = "simd128"))]
+            Order::Pairs => {
+                let size = PANEL * self.columns;
+                PanelCodes::Float { weights: &self.floats[panel * size..(panel + 1) * size] }
+            }
+        }
+    }
+
     /// One row's weights: an embedding.
     pub fn row(&self, row: usize, out: &mut [f32]) {
-        let lane = row % PANEL;
-        let code = |value: u8, scales: &[f16], b: usize| {
-            let at = b * 2 * PANEL + lane;
-            f32::from(value) * scales[at].to_f32() + scales[at + PANEL].to_f32()
-        };
-        match self.panel(row / PANEL) {
-            PanelCodes::Four { codes, scales } => {
-                for (i, x) in out.iter_mut().enumerate() {
-                    let (b, i) = (i / BLOCK, i % BLOCK);
-                    let byte = codes[(b * BLOCK / 2 + i % 16) * PANEL + lane];
-                    *x = code(if i < 16 { byte & 15 } else { byte >> 4 }, scales, b) * self.gain;
-                }
+        let (panel, lane) = (row / PANEL, row % PANEL);
+        if let PanelCodes::Float { weights } = self.panel(panel) {
+            for (i, x) in out.iter_mut().enumerate() {
+                *x = weights[i * PANEL + lane];
             }
-            PanelCodes::Eight { codes, scales } => {
-                for (i, x) in out.iter_mut().enumerate() {
-                    *x = code(codes[i * PANEL + lane], scales, i / BLOCK) * self.gain;
-                }
-            }
-            PanelCodes::Float { weights } => {
-                for (i, x) in out.iter_mut().enumerate() {
-                    *x = weights[i * PANEL + lane];
-                }
+            return;
+        }
+        let blocks = self.columns / BLOCK;
+        let (scale, zero) = self.order.scale_and_zero(lane);
+        let mask = if self.width == Width::Four { 15 } else { 255 };
+        for (b, out) in out.chunks_mut(BLOCK).enumerate() {
+            let b = panel * blocks + b;
+            let scales = &self.scales[b * 2 * PANEL..][..2 * PANEL];
+            let codes = &self.codes[b * self.width.block_bytes()..];
+            for (i, x) in out.iter_mut().enumerate() {
+                let (byte, shift) = self.order.code(self.width, i, lane);
+                let code = f32::from(codes[byte] >> shift & mask);
+                *x = (code * scales[scale].to_f32() + scales[zero].to_f32()) * self.gain;
             }
         }
     }
@@ -190,11 +205,16 @@ impl Matrix {
     pub fn multiply(&self, x: &[f32], workers: Workers) -> Vec<f32> {
         let tokens = x.len() / self.columns;
         let mut out = vec![0.0; tokens * self.rows];
+        #[cfg(any(test, target_feature = "simd128"))]
+        if self.order == Order::Pairs && self.width != Width::Float {
+            self.multiply_integers(x, workers, &mut out);
+            return out;
+        }
         if tokens <= FEW {
             for (x, out) in x.chunks_exact(self.columns).zip(out.chunks_exact_mut(self.rows)) {
                 let sums = block_sums(x);
                 for_each_chunk(out, PANEL, 4, workers, |panel, out| {
-                    let product = kernels::multiply_one(self.panel(panel), x, &sums);
+                    let product = kernels::multiply_one(self.lanes(panel), x, &sums);
                     for (out, lane) in out.iter_mut().zip(product) {
                         *out = lane * self.gain;
                     }
@@ -216,12 +236,31 @@ impl Matrix {
         out
     }
 
+    #[cfg(any(test, target_feature = "simd128"))]
+    fn multiply_integers(&self, x: &[f32], workers: Workers, out: &mut [f32]) {
+        let tokens = x.len() / self.columns;
+        let x = integer::Activations::quantize(x, self.columns);
+        // `[panel][token][lane]`: each panel writes its own run.
+        let mut products = vec![0.0; self.rows.div_ceil(PANEL) * tokens * PANEL];
+        for_each_chunk(&mut products, tokens * PANEL, 1, workers, |panel, out| {
+            integer::multiply_panel(self.panel(panel), &x, out.as_chunks_mut().0);
+        });
+        for (t, out) in out.chunks_exact_mut(self.rows).enumerate() {
+            for (panel, out) in out.chunks_mut(PANEL).enumerate() {
+                let lanes = &products[(panel * tokens + t) * PANEL..][..out.len()];
+                for (out, lane) in out.iter_mut().zip(lanes) {
+                    *out = lane * self.gain;
+                }
+            }
+        }
+    }
+
     /// Rows `strip · STRIP` on, for all tokens.
     fn strip(&self, strip: usize, x: &[f32], out: &mut [f32]) {
         let panels = self.rows.div_ceil(PANEL);
         let mut weights = vec![[0.0; STRIP]; self.columns];
         for (i, panel) in (strip * STRIP / PANEL..panels).take(STRIP / PANEL).enumerate() {
-            kernels::unpack(self.panel(panel), &mut weights, i * PANEL);
+            kernels::unpack(self.lanes(panel), &mut weights, i * PANEL);
         }
         for (x, out) in x.chunks(TOKENS * self.columns).zip(out.as_chunks_mut().0.chunks_mut(TOKENS)) {
             kernels::multiply_many(&weights, x, out);

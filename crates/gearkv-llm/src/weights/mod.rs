@@ -2,11 +2,17 @@
 //!
 //! candle's kernels for quantized weights are chosen when they are compiled, so a binary that runs everywhere gets the scalar
 //! ones. Here the file's codes are kept as they are (4 or 8 bits, a scale and a zero for each 32 of them, so nothing is lost for the
-//! usual types), laid out for loops that the compiler vectorizes for each instruction set. Activations stay in float32.
+//! usual types), laid out for loops that the compiler vectorizes for each instruction set. Activations stay in float32; in
+//! WebAssembly they become integers of 16 bits, see `integer`.
 
 mod blocks;
+#[cfg(any(test, target_feature = "simd128"))]
+mod integer;
 mod kernels;
 mod matrix;
+mod order;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use matrix::{Matrix, MatrixBuilder, Workers};
 
