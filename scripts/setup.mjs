@@ -9,7 +9,7 @@ import { installPackages } from './setup/packages.mjs';
 import { checkPrerequisites } from './setup/prerequisites.mjs';
 import { SetupError, say } from './setup/progress.mjs';
 import { buildTypeScript } from './setup/typescript.mjs';
-import { buildWasm, buildWasmEngine } from './setup/wasm.mjs';
+import { buildWasm, buildWasmEngine, removeOldWasmEngine } from './setup/wasm.mjs';
 
 const isFor = (flag) => [flag, '--test'].some((wanted) => process.argv.includes(wanted));
 
@@ -20,6 +20,7 @@ try {
   await buildWasm(rustc);
   if (isFor('--engine')) await buildEngine(rustc);
   if (isFor('--web-engine')) await buildWasmEngine(rustc);
+  else removeOldWasmEngine(rustc);
   await buildTypeScript();
   if (process.argv.includes('--test')) {
     await installBrowser();

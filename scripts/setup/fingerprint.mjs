@@ -32,15 +32,19 @@ function filesIn(path) {
     .flatMap((entry) => (entry.isDirectory() ? filesIn(join(path, entry.name)) : [join(path, entry.name)]));
 }
 
-/** Runs `build` unless its outputs exist and were made from the same inputs. Says whether it ran. */
-export async function unlessUnchanged(name, { inputs, outputs }, build) {
-  const stamp = join(TARGET, 'setup', `${name}.stamp`);
-  const before = inputs();
-  if (outputs.every((file) => existsSync(file)) && existsSync(stamp) && readFileSync(stamp, 'utf8') === before)
-    return false;
+const stampOf = (name) => join(TARGET, 'setup', `${name}.stamp`);
+
+/** Whether the outputs exist and were made from the same inputs. */
+export function isUnchanged(name, { inputs, outputs }) {
+  const stamp = stampOf(name);
+  return outputs.every((file) => existsSync(file)) && existsSync(stamp) && readFileSync(stamp, 'utf8') === inputs();
+}
+
+/** Runs `build` unless {@link isUnchanged}. */
+export async function unlessUnchanged(name, module, build) {
+  if (isUnchanged(name, module)) return;
   await build();
   mkdirSync(join(TARGET, 'setup'), { recursive: true });
   // Taken anew: cargo may have written its lock file.
-  writeFileSync(stamp, inputs());
-  return true;
+  writeFileSync(stampOf(name), module.inputs());
 }

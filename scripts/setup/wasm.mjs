@@ -4,7 +4,7 @@
 import { mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { fingerprint, unlessUnchanged } from './fingerprint.mjs';
+import { fingerprint, isUnchanged, unlessUnchanged } from './fingerprint.mjs';
 import { CORE_SOURCES } from './native.mjs';
 import { lockedVersion } from './packages.mjs';
 import { DIST, ROOT } from './places.mjs';
@@ -56,30 +56,39 @@ export function buildWasmEngine(rustc) {
   return buildModule(ENGINE, rustc);
 }
 
-async function buildModule(module, rustc) {
+/** Removes the engine's module where it is not that of these sources: TypeScript would be built on its old glue. */
+export function removeOldWasmEngine(rustc) {
+  if (!isUnchanged(ENGINE.folder, made(ENGINE, rustc)))
+    rmSync(join(DIST, ENGINE.folder), { recursive: true, force: true });
+}
+
+const fileOf = ({ folder, name }) => join(DIST, folder, `${name}_bg.wasm`);
+
+/** What a module is made from, and which files are made. */
+function made(module, rustc) {
   const { crate, sources, name, folder } = module;
   const place = join(DIST, folder);
-  const file = join(place, `${name}_bg.wasm`);
   const inputs = [...CORE_SOURCES, crate, ...sources, 'scripts/setup/wasm.mjs', 'scripts/wasm-bindgen-stand-in'];
-  const outputs = [file, join(place, `${name}.js`), join(place, `${name}.d.ts`)];
-  await unlessUnchanged(
-    folder,
-    { inputs: () => fingerprint(inputs, [rustc, lockedVersion('binaryen')]), outputs },
-    async () => {
-      const compiler = await wasmCompiler();
-      rmSync(place, { recursive: true, force: true });
-      mkdirSync(place, { recursive: true });
-      const env = {
-        ...process.env,
-        ...compiler.env,
-        RUSTFLAGS: `${process.env.RUSTFLAGS ?? ''} ${module.flags}`.trim(),
-      };
-      await (hasWasmPack() && compiler.args.length === 0
-        ? withWasmPack(module, place, env)
-        : withStandIn(module, place, compiler, env));
-      await step(`optimizing ${name}`, (onLine) => optimize(file, onLine));
-    },
-  );
+  const outputs = [fileOf(module), join(place, `${name}.js`), join(place, `${name}.d.ts`)];
+  return { inputs: () => fingerprint(inputs, [rustc, lockedVersion('binaryen')]), outputs };
+}
+
+async function buildModule(module, rustc) {
+  const place = join(DIST, module.folder);
+  await unlessUnchanged(module.folder, made(module, rustc), async () => {
+    const compiler = await wasmCompiler();
+    rmSync(place, { recursive: true, force: true });
+    mkdirSync(place, { recursive: true });
+    const env = {
+      ...process.env,
+      ...compiler.env,
+      RUSTFLAGS: `${process.env.RUSTFLAGS ?? ''} ${module.flags}`.trim(),
+    };
+    await (hasWasmPack() && compiler.args.length === 0
+      ? withWasmPack(module, place, env)
+      : withStandIn(module, place, compiler, env));
+    await step(`optimizing ${module.name}`, (onLine) => optimize(fileOf(module), onLine));
+  });
 }
 
 function withWasmPack({ title, crate, name }, place, env) {

@@ -189,11 +189,14 @@ impl Model {
         }
     }
 
-    /// Runs `f` where the model's threads are.
+    /// Runs `f` where the model's threads are: an allocator keeps what a thread has freed for that thread, and callers come on
+    /// many.
     pub(crate) fn on_threads<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
         #[cfg(feature = "rayon")]
-        if let Some(pool) = &self.0.pool {
-            return pool.install(f);
+        match &self.0.pool {
+            Some(pool) => return pool.install(f),
+            None if self.0.workers.parallel => return rayon::scope(|_| f()),
+            None => {}
         }
         f()
     }

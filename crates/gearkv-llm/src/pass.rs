@@ -181,6 +181,9 @@ impl Pass {
         }
         let Some(layer) = weights.layers.get(self.layer) else { return Ok(()) };
         let mut clock = Stopwatch::start();
+        if self.chunk == 0 {
+            self.reserve(caches)?;
+        }
         if let Some(chunk) = self.chunks.get(self.chunk) {
             let width = weights.architecture.width;
             let states = &mut self.states[chunk.first_row * width..(chunk.first_row + chunk.rows) * width];
@@ -197,6 +200,17 @@ impl Pass {
             self.chunk = 0;
         }
         Ok(())
+    }
+
+    /// Room for what this layer will hold until it is compressed.
+    fn reserve(&self, caches: &mut [&mut GearCache]) -> Result<()> {
+        let mut rows = vec![0; caches.len()];
+        for piece in self.chunks.iter().flat_map(|chunk| &chunk.pieces) {
+            rows[piece.part] += piece.rows;
+        }
+        // A single token has its place in the buffer.
+        let prompts = caches.iter_mut().zip(rows).filter(|(_, rows)| *rows > 1);
+        prompts.into_iter().try_for_each(|(cache, rows)| cache.reserve(self.layer, rows))
     }
 
     /// Behind the last layer: `[tokens, width]`, part by part.

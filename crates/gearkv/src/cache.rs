@@ -93,6 +93,18 @@ impl GearCache {
         Ok(())
     }
 
+    /// Makes room in one layer's buffers for `tokens` tokens that will be held, at once instead of little by little.
+    ///
+    /// # Errors
+    /// `SHAPE_MISMATCH` when there is no such layer.
+    pub fn reserve(&mut self, layer: usize, tokens: usize) -> Result<()> {
+        let count = self.layers.len();
+        let layer = self.layers.get_mut(layer).ok_or_else(|| no_layer(layer, count))?;
+        layer.key.reserve(tokens);
+        layer.value.reserve(tokens);
+        Ok(())
+    }
+
     /// As [`Self::append`], but every token waits uncompressed until [`Self::settle`]: what attends in between sees it exactly.
     ///
     /// # Errors

@@ -52,18 +52,21 @@ impl RawTokens {
         }
     }
 
+    /// Makes room for `tokens` tokens more, and no more than that.
+    pub fn reserve(&mut self, tokens: usize) {
+        let added = tokens.saturating_mul(self.row);
+        match &mut self.values {
+            Values::F16(x) => x.reserve_exact(added),
+            Values::F32(x) => x.reserve_exact(added),
+        }
+    }
+
     /// Removes the first `tokens` tokens, and gives memory back beyond what `room` tokens need.
     pub fn remove_first(&mut self, tokens: usize, room: usize) {
         let (start, room) = (tokens.saturating_mul(self.row), room.saturating_mul(self.row));
         match &mut self.values {
-            Values::F16(x) => {
-                x.drain(..start.min(x.len()));
-                x.shrink_to(room);
-            }
-            Values::F32(x) => {
-                x.drain(..start.min(x.len()));
-                x.shrink_to(room);
-            }
+            Values::F16(x) => remove_first(x, start, room),
+            Values::F32(x) => remove_first(x, start, room),
         }
     }
 
@@ -72,8 +75,8 @@ impl RawTokens {
         let dim = self.dim;
         let added = range.len() * self.row;
         match &mut self.values {
-            Values::F16(x) => x.reserve(added),
-            Values::F32(x) => x.reserve(added),
+            Values::F16(x) => make_room(x, added),
+            Values::F32(x) => make_room(x, added),
         }
         for t in range {
             for plane in 0..shape.planes() {
@@ -141,6 +144,26 @@ impl RawTokens {
         }
         true
     }
+}
+
+/// Room for `added` values. Grows by an eighth, not to the double: without compression this is the whole cache.
+fn make_room<T>(values: &mut Vec<T>, added: usize) {
+    if values.capacity() - values.len() < added {
+        values.reserve_exact(added.max(values.len() / 8));
+    }
+}
+
+fn remove_first<T: Copy>(values: &mut Vec<T>, start: usize, room: usize) {
+    if values.capacity() <= room {
+        values.drain(..start.min(values.len()));
+        return;
+    }
+    // In a place of its own: shrunk in its old place, what is left of a layer's prompt would break up the room that the next
+    // layer's prompt needs, and the process would keep all of it.
+    let left = &values[start.min(values.len())..];
+    let mut kept = Vec::with_capacity(room.max(left.len()));
+    kept.extend_from_slice(left);
+    *values = kept;
 }
 
 impl Rows for RawTokens {

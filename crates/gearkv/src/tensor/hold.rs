@@ -31,6 +31,11 @@ pub(crate) struct PreparedSettle {
 }
 
 impl GearTensor {
+    /// Makes room for `tokens` tokens more in the buffer, at once instead of little by little. Changes nothing else.
+    pub fn reserve(&mut self, tokens: usize) {
+        self.buffer.reserve(tokens);
+    }
+
     /// As [`Self::append`], but no token leaves the buffer, however full it is, until [`Self::settle`].
     ///
     /// # Errors
