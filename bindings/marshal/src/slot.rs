@@ -34,7 +34,19 @@ impl<T> Slot<T> {
         match &self.state {
             State::Live(value) => Ok(value),
             State::Released => Err(BindingError::disposed(self.what)),
-            State::Broken => Err(self.broken()),
+            State::Broken => Err(broken(self.what)),
+        }
+    }
+
+    /// Takes the value out.
+    ///
+    /// # Errors
+    /// As [`Slot::get`].
+    pub fn into_value(self) -> Result<T> {
+        match self.state {
+            State::Live(value) => Ok(value),
+            State::Released => Err(BindingError::disposed(self.what)),
+            State::Broken => Err(broken(self.what)),
         }
     }
 
@@ -46,7 +58,7 @@ impl<T> Slot<T> {
         self.get()?;
         // Taken out for the time of the change, so that a panic leaves nothing half-changed behind.
         let State::Live(mut value) = std::mem::replace(&mut self.state, State::Broken) else {
-            return Err(self.broken());
+            return Err(broken(self.what));
         };
         let result = change(&mut value);
         self.state = State::Live(value);
@@ -77,10 +89,10 @@ impl<T> Slot<T> {
     pub fn release(&mut self) {
         self.state = State::Released;
     }
+}
 
-    fn broken(&self) -> BindingError {
-        BindingError::internal(format_args!("an earlier defect left this {} unusable", self.what))
-    }
+fn broken(what: &str) -> BindingError {
+    BindingError::internal(format_args!("an earlier defect left this {what} unusable"))
 }
 
 #[cfg(test)]
@@ -128,5 +140,7 @@ mod tests {
         catch_unwind(AssertUnwindSafe(|| slot.change::<()>(|_| panic!("defect")))).unwrap_err();
         assert_eq!(slot.get().unwrap_err().code(), "INTERNAL");
         assert_eq!(slot.change(|_| Ok(())).unwrap_err().code(), "INTERNAL");
+        assert_eq!(slot.into_value().unwrap_err().code(), "INTERNAL");
+        assert_eq!(Slot::new("tensor", 3).into_value(), Ok(3));
     }
 }

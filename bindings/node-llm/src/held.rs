@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
-use gearkv_llm::{Model, Session};
+use gearkv_llm::{Batch, Model, Session};
 use gearkv_marshal::{BindingError, Result, Slot};
 use napi::Env;
 
@@ -29,6 +29,14 @@ impl Holdable for Session {
 
     fn bytes(&self) -> usize {
         self.cache().byte_length()
+    }
+}
+
+impl Holdable for Batch {
+    const WHAT: &'static str = "batch";
+
+    fn bytes(&self) -> usize {
+        self.stats().byte_length
     }
 }
 

@@ -11,6 +11,7 @@ mod cancel;
 #[path = "../../node/src/guard.rs"]
 mod guard;
 
+mod batch;
 mod evaluate;
 mod generate;
 mod held;

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use gearkv_llm::{Message, Model as LoadedModel};
+use gearkv_llm::{Batch as LiveBatch, GenerateOptions, Message, Model as LoadedModel};
 use gearkv_marshal::{info, options};
 use napi::bindgen_prelude::{AsyncTask, ObjectFinalize, Uint32ArraySlice};
 use napi::{Env, Task};
 use napi_derive::napi;
 
+use crate::batch::Batch;
 use crate::guard::guard;
 use crate::held::Held;
 use crate::saved;
@@ -96,6 +97,24 @@ impl Model {
             Ok(model.session(key, value)?)
         })?;
         Ok(Session { held: Held::new(env, session) })
+    }
+
+    /// Answers behind several prompts, JSON of lists of tokens, each on a cache of these options.
+    #[napi]
+    pub fn batch(
+        &self,
+        env: &Env,
+        prompts_json: String,
+        key_options_json: String,
+        value_options_json: String,
+        options_json: String,
+    ) -> napi::Result<Batch> {
+        let batch = self.held.read(|model| {
+            let prompts: Vec<Vec<u32>> = options::read("prompts", &prompts_json)?;
+            let (key, value) = (options::config(&key_options_json)?, options::config(&value_options_json)?);
+            Ok(LiveBatch::new(model, &key, &value, prompts, &GenerateOptions::from_json(&options_json)?)?)
+        })?;
+        Ok(Batch { held: Held::new(env, batch) })
     }
 
     /// The conversation that `Session.toBytes` wrote.

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use gearkv::GearConfig;
 use gearkv_llm::{Session as LiveSession, Timings};
-use gearkv_marshal::{info, whole};
-use napi::Env;
-use napi::bindgen_prelude::{ObjectFinalize, Uint8ArraySlice, Uint32ArraySlice};
+use gearkv_marshal::{info, options, whole};
+use napi::bindgen_prelude::{AsyncTask, ObjectFinalize, Uint8ArraySlice, Uint32ArraySlice};
+use napi::{Env, Task};
 use napi_derive::napi;
 use serde::Serialize;
 
+use crate::cancel::{Cancel, Flag};
+use crate::guard::guard;
 use crate::held::Held;
 use crate::saved;
 
@@ -94,4 +97,38 @@ impl ObjectFinalize for Session {
         self.held.forget(&env);
         Ok(())
     }
+}
+
+/// A conversation on its way to another cache.
+pub struct Recompress {
+    held: Arc<Held<LiveSession>>,
+    key: GearConfig,
+    value: GearConfig,
+    cancel: Flag,
+}
+
+impl Task for Recompress {
+    type Output = LiveSession;
+    type JsValue = Session;
+
+    fn compute(&mut self) -> napi::Result<LiveSession> {
+        let Self { held, key, value, cancel } = self;
+        held.read(|session| Ok(session.recompress(key.clone(), value.clone(), &|| cancel.raised())?))
+    }
+
+    fn resolve(&mut self, env: Env, session: LiveSession) -> napi::Result<Session> {
+        Ok(Session { held: Held::new(&env, session) })
+    }
+}
+
+/// The same tokens on a cache of these options, in the background.
+#[napi(ts_return_type = "Promise<Session>")]
+pub fn recompress_task(
+    session: &Session,
+    key_options_json: String,
+    value_options_json: String,
+    cancel: &Cancel,
+) -> napi::Result<AsyncTask<Recompress>> {
+    let (key, value) = guard(|| Ok((options::config(&key_options_json)?, options::config(&value_options_json)?)))?;
+    Ok(AsyncTask::new(Recompress { held: session.held.clone(), key, value, cancel: cancel.flag() }))
 }

@@ -1,50 +1,81 @@
 //! How well a model predicts texts on a compressed cache.
 
-use gearkv_llm::{Candidate, Windows, eval_windows};
-use gearkv_marshal::{Result, info, options};
-use js_sys::{Function, Uint32Array};
-use wasm_bindgen::JsValue;
+use gearkv_llm::{Candidate, EvalRun, PerplexityRun, Windows};
+use gearkv_marshal::{Result, Slot, info, options};
+use js_sys::Uint32Array;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::arrays::{JsResult, thrown};
 use crate::model::{Model, copy_u32};
-use crate::stopped::Stopped;
+use crate::slice::Slice;
 
-/// Perplexity of tokens, as JSON.
+/// A text on its way to its perplexity.
 #[wasm_bindgen]
-pub fn perplexity(
-    model: &Model,
-    ids: &Uint32Array,
-    key_options_json: &str,
-    value_options_json: &str,
-    stopped: &Function,
-) -> JsResult<String> {
-    let measure = || {
-        let (key, value) = (options::config(key_options_json)?, options::config(value_options_json)?);
-        let (ids, stopped) = (copy_u32(ids)?, Stopped(stopped));
-        info::to_json(&gearkv_llm::perplexity(model.slot.get()?, &ids, key, value, &|| stopped.raised())?)
-    };
-    measure().map_err(thrown)
+pub struct Perplexity {
+    slot: Slot<PerplexityRun>,
 }
 
-/// Compares presets with a float16 cache: JSON of `{float16Perplexity, rows}`. `progress` is told `(done, total)`.
 #[wasm_bindgen]
-pub fn evaluate(
-    model: &Model,
-    windows_json: &str,
-    presets_json: &str,
-    stopped: &Function,
-    progress: &Function,
-) -> JsResult<String> {
-    let compare = || {
-        let presets: Vec<String> = options::read("presets", presets_json)?;
-        let candidates = presets.iter().map(|name| Ok(Candidate::preset(name)?)).collect::<Result<Vec<_>>>()?;
-        let (windows, stopped) = (Windows::from_json(windows_json)?, Stopped(stopped));
-        let mut tell = |done: usize, total: usize| {
-            // Whoever listens may fail; the work does not depend on it.
-            let _ = progress.call2(&JsValue::UNDEFINED, &(done as f64).into(), &(total as f64).into());
+impl Perplexity {
+    /// Before the first token.
+    #[wasm_bindgen(constructor)]
+    pub fn new(
+        model: &Model,
+        ids: &Uint32Array,
+        key_options_json: &str,
+        value_options_json: &str,
+    ) -> JsResult<Perplexity> {
+        let begin = || {
+            let (key, value) = (options::config(key_options_json)?, options::config(value_options_json)?);
+            let run = PerplexityRun::new(model.slot.get()?, &copy_u32(ids)?, key, value)?;
+            Ok(Slot::new("measurement", run))
         };
-        info::to_json(&eval_windows(model.slot.get()?, &windows, &candidates, &|| stopped.raised(), &mut tell)?)
-    };
-    compare().map_err(thrown)
+        Ok(Self { slot: begin().map_err(thrown)? })
+    }
+
+    /// Goes on for about `milliseconds`, at least by one unit of work: tokens that are done, and all.
+    pub fn advance(&mut self, milliseconds: f64) -> JsResult<Vec<u32>> {
+        let slice = Slice::of(milliseconds);
+        let advance = |run: &mut PerplexityRun| Ok(slice.counts(run.advance(gearkv::NEVER, &mut |_| slice.lasts())?));
+        self.slot.change(advance).map_err(thrown)
+    }
+
+    /// What was found, as JSON.
+    pub fn found(&self) -> JsResult<String> {
+        self.slot.get().and_then(|run| info::to_json(&run.found())).map_err(thrown)
+    }
+}
+
+/// Presets that are compared with a float16 cache.
+#[wasm_bindgen]
+pub struct Evaluation {
+    slot: Slot<EvalRun>,
+}
+
+#[wasm_bindgen]
+impl Evaluation {
+    /// Before the first window.
+    #[wasm_bindgen(constructor)]
+    pub fn new(model: &Model, windows_json: &str, presets_json: &str) -> JsResult<Evaluation> {
+        let begin = || {
+            let presets: Vec<String> = options::read("presets", presets_json)?;
+            let candidates = presets.iter().map(|name| Ok(Candidate::preset(name)?)).collect::<Result<Vec<_>>>()?;
+            let run = EvalRun::new(model.slot.get()?, Windows::from_json(windows_json)?, candidates)?;
+            Ok(Slot::new("evaluation", run))
+        };
+        Ok(Self { slot: begin().map_err(thrown)? })
+    }
+
+    /// Goes on for about `milliseconds`, at least by one unit of work: windows that are done, once for each preset and once for
+    /// float16, and all.
+    pub fn advance(&mut self, milliseconds: f64) -> JsResult<Vec<u32>> {
+        let slice = Slice::of(milliseconds);
+        let advance = |run: &mut EvalRun| Ok(slice.counts(run.advance(gearkv::NEVER, &mut |_| slice.lasts())?));
+        self.slot.change(advance).map_err(thrown)
+    }
+
+    /// JSON of `{float16Perplexity, rows}`.
+    pub fn found(&self) -> JsResult<String> {
+        self.slot.get().and_then(|run| info::to_json(&run.found())).map_err(thrown)
+    }
 }

@@ -17,8 +17,9 @@ mod module;
 mod saved;
 
 mod answer;
+mod batch;
 mod evaluate;
 mod model;
+mod recompress;
 mod session;
 mod slice;
-mod stopped;

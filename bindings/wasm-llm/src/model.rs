@@ -1,11 +1,12 @@
 //! A loaded model.
 
-use gearkv_llm::{Message, Model as LoadedModel};
+use gearkv_llm::{Batch as LiveBatch, GenerateOptions, Message, Model as LoadedModel};
 use gearkv_marshal::{Result, Slot, info, options};
 use js_sys::{Uint8Array, Uint32Array};
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::arrays::{JsResult, copy_u8, room_for, thrown, zeros};
+use crate::batch::Batch;
 use crate::saved;
 use crate::session::Session;
 
@@ -59,6 +60,23 @@ impl Model {
         let begin = |model: &LoadedModel| {
             let (key, value) = (options::config(key_options_json)?, options::config(value_options_json)?);
             Ok(Session::new(model.session(key, value)?))
+        };
+        self.slot.get().and_then(begin).map_err(thrown)
+    }
+
+    /// Answers behind several prompts, JSON of lists of tokens, each on a cache of these options.
+    pub fn batch(
+        &self,
+        prompts_json: &str,
+        key_options_json: &str,
+        value_options_json: &str,
+        options_json: &str,
+    ) -> JsResult<Batch> {
+        let begin = |model: &LoadedModel| {
+            let prompts: Vec<Vec<u32>> = options::read("prompts", prompts_json)?;
+            let (key, value) = (options::config(key_options_json)?, options::config(value_options_json)?);
+            let options = GenerateOptions::from_json(options_json)?;
+            Ok(Batch::new(LiveBatch::new(model, &key, &value, prompts, &options)?))
         };
         self.slot.get().and_then(begin).map_err(thrown)
     }

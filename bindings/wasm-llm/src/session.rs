@@ -21,7 +21,7 @@ impl Session {
     }
 
     /// The session, unless a prompt is on its way in: it has only some of that then.
-    fn idle(&self) -> Result<&LiveSession> {
+    pub(crate) fn idle(&self) -> Result<&LiveSession> {
         let session = self.slot.get()?;
         if session.reading().is_some() { Err(BindingError::at_work("session")) } else { Ok(session) }
     }

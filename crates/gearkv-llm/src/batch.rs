@@ -29,6 +29,16 @@ struct Sequence {
     ended: bool,
 }
 
+/// A step of one of the texts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BatchStep {
+    /// The text's number.
+    pub index: usize,
+    /// Its step.
+    #[serde(flatten)]
+    pub step: Step,
+}
+
 /// Sizes of a batch's caches, all sequences together.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -123,18 +133,30 @@ impl Batch {
         }
     }
 
+    /// Whether a prompt is half taken in: caches have some of it then.
+    pub fn reading(&self) -> bool {
+        self.intake.is_some()
+    }
+
+    /// Gives up the prompts that are half taken in: [`Self::read`] begins them anew.
+    pub fn abandon(&mut self) {
+        if let Some((members, _)) = self.intake.take() {
+            Intake::undo(&mut sessions(&mut self.sequences, &members));
+        }
+    }
+
     fn begin(&self, members: &[usize]) -> Result<Intake> {
         let sessions: Vec<&Session> = members.iter().map(|&index| &self.sequences[index].session).collect();
         let prompts: Vec<&[u32]> = members.iter().map(|&index| &self.sequences[index].prompt[..]).collect();
         Intake::begin(&sessions, &prompts, true)
     }
 
-    /// The next token of each text that has not ended, with the text's number. Prompts that were not read yet are read first.
+    /// The next token of each text that has not ended. Prompts that were not read yet are read first.
     /// Empty when all have ended.
     ///
     /// # Errors
     /// As [`Generation::next_all`].
-    pub fn next(&mut self, cancel: Cancel) -> Result<Vec<(usize, Step)>> {
+    pub fn next(&mut self, cancel: Cancel) -> Result<Vec<BatchStep>> {
         self.read(cancel, &mut |_| true)?;
         let active = |sequence: &Sequence| !sequence.ended;
         let numbers = self.sequences.iter().enumerate().filter(|(_, sequence)| active(sequence));
@@ -146,7 +168,7 @@ impl Batch {
         for (&index, step) in numbers.iter().zip(&steps) {
             self.sequences[index].ended = step.reason.is_some();
         }
-        Ok(numbers.into_iter().zip(steps).collect())
+        Ok(numbers.into_iter().zip(steps).map(|(index, step)| BatchStep { index, step }).collect())
     }
 
     /// Sizes and times.

@@ -3,13 +3,12 @@
 //! Protocol: an exact prefill, compressed once; then the continuation is forced, a buffer of tokens at a time, and compressed as
 //! it streams.
 
-use gearkv::{Cancel, ErrorCode, GearCache, GearConfig, GearError, GearOptions, Result, Role};
+use gearkv::{Cancel, ErrorCode, GearConfig, GearError, GearOptions, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::comparison::EvalRun;
 use crate::model::Model;
-use crate::perplexity::{log_sum_exp, stride};
-use crate::sampler::likeliest;
-use crate::session::Session;
+use crate::pass::Progress;
 
 /// Texts as token ids.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,7 +36,7 @@ impl Windows {
         Ok(windows)
     }
 
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         if self.prompt_tokens == 0 || self.continuation_tokens == 0 || self.token_ids.is_empty() {
             return Err(invalid("windows: expected promptTokens, continuationTokens and tokenIds, none of them empty"));
         }
@@ -108,18 +107,6 @@ pub struct Evaluation {
     pub rows: Vec<EvalRow>,
 }
 
-#[derive(Clone, Default)]
-struct Sums {
-    prompt_bits: f64,
-    prompt_elements: f64,
-    decode_bits: f64,
-    decode_elements: f64,
-    kl: f64,
-    same: usize,
-    loss: f64,
-    positions: usize,
-}
-
 /// Compares caches with a float16 cache. `progress` is called with windows and candidates done, and all there are.
 ///
 /// # Errors
@@ -129,131 +116,16 @@ pub fn eval_windows(
     windows: &Windows,
     candidates: &[Candidate],
     cancel: Cancel,
-    progress: &mut dyn FnMut(usize, usize),
+    progress: &mut (dyn FnMut(usize, usize) + Send),
 ) -> Result<Evaluation> {
-    windows.check()?;
-    let float16 = Candidate::preset("float16")?;
-    let mut sums = vec![Sums::default(); candidates.len()];
-    let mut baseline = Sums::default();
-    let total = windows.token_ids.len() * (candidates.len() + 1);
-    let mut done = 0;
-    for ids in &windows.token_ids {
-        let (prompt, rest) = ids.split_at(windows.prompt_tokens);
-        let mut exact = model.session(float16.key.clone(), float16.value.clone())?;
-        exact.prefill(prompt, cancel)?;
-        let reference = Reference::of(&mut exact.fork(), &rest[..=windows.continuation_tokens], cancel)?;
-        baseline.loss += reference.loss;
-        baseline.positions += windows.continuation_tokens;
-        done += 1;
-        progress(done, total);
-        for (candidate, sums) in candidates.iter().zip(&mut sums) {
-            let mut session = exact.recompress(candidate.key.clone(), candidate.value.clone(), cancel)?;
-            let prompt_size = size(session.cache());
-            sums.prompt_bits += prompt_size.0;
-            sums.prompt_elements += prompt_size.1;
-            reference.compare(&mut session, &rest[..=windows.continuation_tokens], sums, cancel)?;
-            let compressed = compressed_size(session.cache());
-            sums.decode_bits += compressed.0 - prompt_size.2.0;
-            sums.decode_elements += compressed.1 - prompt_size.2.1;
-            done += 1;
+    let mut run = EvalRun::new(model, windows.clone(), candidates.to_vec())?;
+    let mut told = 0;
+    run.advance(cancel, &mut |Progress { done, total }| {
+        if done > told {
+            told = done;
             progress(done, total);
         }
-    }
-    let rows = candidates.iter().zip(&sums).map(|(candidate, sums)| sums.row(&candidate.name)).collect();
-    Ok(Evaluation { float16_perplexity: (baseline.loss / baseline.positions as f64).exp(), rows })
-}
-
-impl Sums {
-    fn row(&self, name: &str) -> EvalRow {
-        let positions = self.positions as f64;
-        let decode = self.decode_bits / self.decode_elements;
-        EvalRow {
-            preset: name.to_owned(),
-            bits_per_element: self.prompt_bits / self.prompt_elements,
-            decode_bits_per_element: decode.is_finite().then_some(decode),
-            kl: self.kl / positions,
-            top1: self.same as f64 / positions,
-            perplexity: (self.loss / positions).exp(),
-        }
-    }
-}
-
-/// Bits and elements of everything, and of the segments alone.
-fn size(cache: &GearCache) -> (f64, f64, (f64, f64)) {
-    let mut bits = 0.0;
-    let mut elements = 0.0;
-    for_each_tensor(cache, |tensor| {
-        bits += tensor.parts().without_headers() as f64 * 8.0;
-        elements += tensor.shape().elements() as f64;
-    });
-    (bits, elements, compressed_size(cache))
-}
-
-fn compressed_size(cache: &GearCache) -> (f64, f64) {
-    let (mut bits, mut elements) = (0.0, 0.0);
-    for_each_tensor(cache, |tensor| {
-        let parts = tensor.parts();
-        let raw = parts.sinks + parts.buffer;
-        let wide = if tensor.config().storage == gearkv::Storage::Float32 { 4 } else { 2 };
-        bits += (parts.without_headers() - raw) as f64 * 8.0;
-        elements += (tensor.shape().elements() - raw / wide) as f64;
-    });
-    (bits, elements)
-}
-
-fn for_each_tensor(cache: &GearCache, mut f: impl FnMut(&gearkv::GearTensor)) {
-    for layer in 0..cache.shape().layers {
-        for role in [Role::Key, Role::Value] {
-            if let Ok(tensor) = cache.tensor(layer, role) {
-                f(tensor);
-            }
-        }
-    }
-}
-
-/// Log-probabilities of a continuation on the float16 cache.
-struct Reference {
-    /// `[position][token]`
-    log_probabilities: Vec<Vec<f32>>,
-    loss: f64,
-}
-
-impl Reference {
-    /// `ids` is the continuation and one token more.
-    fn of(session: &mut Session, ids: &[u32], cancel: Cancel) -> Result<Self> {
-        let (mut log_probabilities, mut loss) = (Vec::new(), 0.0);
-        force(session, ids, cancel, |_, logits, next| {
-            let normalizer = log_sum_exp(logits) as f32;
-            let row: Vec<f32> = logits.iter().map(|x| x - normalizer).collect();
-            loss -= f64::from(row[next as usize]);
-            log_probabilities.push(row);
-        })?;
-        Ok(Self { log_probabilities, loss })
-    }
-
-    fn compare(&self, session: &mut Session, ids: &[u32], sums: &mut Sums, cancel: Cancel) -> Result<()> {
-        force(session, ids, cancel, |position, logits, next| {
-            let reference = &self.log_probabilities[position];
-            let normalizer = log_sum_exp(logits);
-            let kl: f64 = reference
-                .iter()
-                .zip(logits)
-                .map(|(p, q)| f64::from(p.exp()) * (f64::from(*p) - (f64::from(*q) - normalizer)))
-                .sum();
-            sums.kl += kl;
-            sums.same += usize::from(likeliest(reference) == likeliest(logits));
-            sums.loss += normalizer - f64::from(logits[next as usize]);
-            sums.positions += 1;
-        })
-    }
-}
-
-/// Forces `ids` but the last; `f` gets a position, the logits behind it and the token that comes next.
-fn force(session: &mut Session, ids: &[u32], cancel: Cancel, mut f: impl FnMut(usize, &[f32], u32)) -> Result<()> {
-    let stride = stride(session);
-    let (given, next) = (&ids[..ids.len() - 1], &ids[1..]);
-    for (chunk, (given, next)) in given.chunks(stride).zip(next.chunks(stride)).enumerate() {
-        session.force(given, cancel, |i, logits| f(chunk * stride + i, logits, next[i]))?;
-    }
-    Ok(())
+        true
+    })?;
+    Ok(run.found())
 }

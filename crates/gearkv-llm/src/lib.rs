@@ -5,7 +5,9 @@
 
 mod architecture;
 mod batch;
+mod comparison;
 mod eval;
+mod forcing;
 mod forward;
 mod generate;
 mod gguf;
@@ -15,6 +17,7 @@ mod model;
 mod ops;
 mod pass;
 mod perplexity;
+mod recompress;
 mod rope;
 mod sampler;
 mod session;
@@ -23,13 +26,15 @@ mod timings;
 mod tokenizer;
 mod weights;
 
-pub use batch::{Batch, BatchStats};
+pub use batch::{Batch, BatchStats, BatchStep};
+pub use comparison::EvalRun;
 pub use eval::{Candidate, EvalRow, Evaluation, Windows, eval_windows};
 pub use gearkv;
 pub use generate::{GenerateOptions, Generated, Generation, Reason, Step, generate};
 pub use model::{LoadOptions, Model, ModelInfo};
 pub use pass::{GoOn, Progress};
-pub use perplexity::{Perplexity, perplexity};
+pub use perplexity::{Perplexity, PerplexityRun, perplexity};
+pub use recompress::Recompression;
 pub use sampler::{Sampler, SamplerOptions};
 pub use session::Session;
 pub use timings::Timings;

@@ -3,7 +3,9 @@
 use gearkv::{Cancel, ErrorCode, GearConfig, GearError, Result};
 use serde::Serialize;
 
+use crate::forcing::Forcing;
 use crate::model::Model;
+use crate::pass::{GoOn, Progress};
 use crate::session::Session;
 
 /// What [`perplexity`] finds.
@@ -32,15 +34,58 @@ pub(crate) fn log_sum_exp(logits: &[f32]) -> f64 {
     f64::from(most) + sum.ln()
 }
 
-/// Tokens that are forced at a time so that compression works as in decoding: as many as fill the buffer.
-pub(crate) fn stride(session: &Session) -> usize {
-    let tensor = |role| session.cache().tensor(0, role);
-    let buffer = [gearkv::Role::Key, gearkv::Role::Value]
-        .into_iter()
-        .filter_map(|role| tensor(role).ok())
-        .map(|tensor| tensor.config().buffer_tokens as usize)
-        .min();
-    buffer.unwrap_or(1).max(1)
+/// A text on its way to its [`Perplexity`].
+pub struct PerplexityRun {
+    session: Session,
+    forcing: Forcing,
+    sum: f64,
+}
+
+impl PerplexityRun {
+    /// As [`perplexity`], before the first token.
+    ///
+    /// # Errors
+    /// `SHAPE_MISMATCH` for fewer than two tokens, `OUT_OF_RANGE` for a token that the model does not know, `INVALID_OPTION`.
+    pub fn new(model: &Model, tokens: &[u32], key: GearConfig, value: GearConfig) -> Result<Self> {
+        if tokens.len() < 2 {
+            return Err(GearError::new(
+                ErrorCode::ShapeMismatch,
+                format!("perplexity needs at least two tokens, but the text has {}", tokens.len()),
+            ));
+        }
+        model.check_tokens(tokens)?;
+        let session = model.session(key, value)?;
+        let forcing = Forcing::new(&session, tokens);
+        Ok(Self { session, forcing, sum: 0.0 })
+    }
+
+    /// One unit of work after the other, until none is left or `go_on` says no; it is told of tokens. Not to be called again
+    /// after an error.
+    ///
+    /// # Errors
+    /// `OUT_OF_RANGE` beyond the model's context, `ABORTED`.
+    pub fn advance(&mut self, cancel: Cancel, go_on: GoOn) -> Result<Progress> {
+        let Self { session, forcing, sum } = self;
+        loop {
+            forcing.advance(session, cancel, &mut |_, logits, next| *sum -= log_probability(logits, next))?;
+            let (done, total) = forcing.seen();
+            let progress = Progress { done, total };
+            if !go_on(progress) || progress.finished() {
+                return Ok(progress);
+            }
+        }
+    }
+
+    /// What was found about the tokens so far.
+    pub fn found(&self) -> Perplexity {
+        let (tokens, _) = self.forcing.seen();
+        Perplexity {
+            perplexity: (self.sum / tokens as f64).exp(),
+            tokens,
+            cache_bytes: self.session.cache().byte_length(),
+            float16_bytes: self.session.cache().float16_byte_length(),
+        }
+    }
 }
 
 /// Perplexity of `tokens` on a cache of these configurations, each token being predicted from the compressed cache of those
@@ -55,24 +100,7 @@ pub fn perplexity(
     value: GearConfig,
     cancel: Cancel,
 ) -> Result<Perplexity> {
-    if tokens.len() < 2 {
-        return Err(GearError::new(
-            ErrorCode::ShapeMismatch,
-            format!("perplexity needs at least two tokens, but the text has {}", tokens.len()),
-        ));
-    }
-    model.check_tokens(tokens)?;
-    let mut session = model.session(key, value)?;
-    let mut sum = 0.0;
-    let (given, predicted) = (&tokens[..tokens.len() - 1], &tokens[1..]);
-    let stride = stride(&session);
-    for (given, predicted) in given.chunks(stride).zip(predicted.chunks(stride)) {
-        session.force(given, cancel, |i, logits| sum -= log_probability(logits, predicted[i]))?;
-    }
-    Ok(Perplexity {
-        perplexity: (sum / predicted.len() as f64).exp(),
-        tokens: predicted.len(),
-        cache_bytes: session.cache().byte_length(),
-        float16_bytes: session.cache().float16_byte_length(),
-    })
+    let mut run = PerplexityRun::new(model, tokens, key, value)?;
+    run.advance(cancel, &mut |_| true)?;
+    Ok(run.found())
 }

@@ -2,16 +2,15 @@
 
 use std::borrow::BorrowMut;
 
-use gearkv::{Cancel, ErrorCode, GearCache, GearConfig, GearError, KvSlice, NEVER, Result, Role};
+use gearkv::{Cancel, ErrorCode, GearCache, GearConfig, GearError, NEVER, Result};
 
+use crate::forcing::LOGIT_ROWS;
 use crate::forward::logits;
 use crate::intake::Intake;
 use crate::model::Model;
 use crate::pass::{GoOn, Progress};
+use crate::recompress::Recompression;
 use crate::timings::Timings;
-
-/// Rows of logits that are made at once, so that memory does not grow with the text.
-const LOGIT_ROWS: usize = 64;
 
 /// A model at work on one sequence. Cloning forks it: the model and what is compressed are shared.
 #[derive(Clone)]
@@ -88,13 +87,9 @@ impl Session {
     /// # Errors
     /// As [`Self::prefill`].
     pub fn begin(&mut self, tokens: &[u32]) -> Result<()> {
-        self.begin_with(tokens, self.exact_prefill)
-    }
-
-    fn begin_with(&mut self, tokens: &[u32], exact: bool) -> Result<()> {
         self.abandon();
         if !tokens.is_empty() {
-            self.intake = Some(Intake::begin(&[&*self], &[tokens], exact)?);
+            self.intake = Some(Intake::begin(&[&*self], &[tokens], self.exact_prefill)?);
         }
         Ok(())
     }
@@ -141,8 +136,11 @@ impl Session {
     /// # Errors
     /// As [`Self::prefill`].
     pub fn force(&mut self, tokens: &[u32], cancel: Cancel, mut f: impl FnMut(usize, &[f32])) -> Result<()> {
-        self.begin_with(tokens, true)?;
-        let Some(mut intake) = self.intake.take() else { return Ok(()) };
+        self.abandon();
+        if tokens.is_empty() {
+            return Ok(());
+        }
+        let mut intake = Intake::begin(&[&*self], &[tokens], true)?;
         intake.advance(&mut [&mut *self], cancel, &mut |_| true)?;
         let states = intake.append(&mut [&mut *self]);
         let a = &self.model.0.architecture;
@@ -178,19 +176,14 @@ impl Session {
     /// # Errors
     /// `INVALID_OPTION`, `OUT_OF_RANGE`, `ABORTED`.
     pub fn recompress(&self, key: GearConfig, value: GearConfig, cancel: Cancel) -> Result<Self> {
-        if self.intake.is_some() {
-            let mut whole = self.clone();
-            whole.abandon();
-            return whole.recompress(key, value, cancel);
-        }
-        let mut cache = GearCache::new(self.cache.shape(), key, value)?;
-        for layer in 0..cache.shape().layers {
-            let keys = self.cache.tensor(layer, Role::Key)?.decompress(cancel)?;
-            let values = self.cache.tensor(layer, Role::Value)?.decompress(cancel)?;
-            cache.hold(layer, KvSlice::F32(&keys), KvSlice::F32(&values), self.tokens.len())?;
-            cache.settle(layer, cancel)?;
-        }
-        Ok(Self { cache, timings: Timings::default(), ..self.clone() })
+        let mut recompression = Recompression::new(self, key, value)?;
+        recompression.advance(cancel, &mut |_| true)?;
+        Ok(recompression.finish())
+    }
+
+    /// The same tokens on a cache that holds them.
+    pub(crate) fn with_cache(self, cache: GearCache, timings: Timings) -> Self {
+        Self { cache, timings, ..self }
     }
 
     /// Logits of the next token; empty before the first, and behind [`Self::truncate`].

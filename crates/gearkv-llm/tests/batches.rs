@@ -4,7 +4,9 @@ mod common;
 
 use common::{config, real_model, tiny};
 use gearkv::{ErrorCode, NEVER};
-use gearkv_llm::{Batch, GenerateOptions, Generated, Generation, Message, Model, Progress, Reason, generate};
+use gearkv_llm::{
+    Batch, BatchStep, GenerateOptions, Generated, Generation, Message, Model, Progress, Reason, generate,
+};
 
 fn batch(model: &Model, preset: &str, prompts: &[Vec<u32>], options: &GenerateOptions) -> Batch {
     Batch::new(model, &config(preset), &config(preset), prompts.to_vec(), options).unwrap()
@@ -24,7 +26,7 @@ fn all(batch: &mut Batch, sequences: usize) -> Vec<Generated> {
         if steps.is_empty() {
             break;
         }
-        for (index, step) in steps {
+        for BatchStep { index, step } in steps {
             let (text, ended) = &mut texts[index];
             assert!(!*ended, "sequence {index} has ended");
             text.tokens.extend(step.token);
@@ -96,6 +98,10 @@ fn prompts_are_read_unit_by_unit_and_what_is_cancelled_can_be_read_again() {
         if units == 5 {
             // What is under way begins anew.
             assert_eq!(slowly.read(&|| true, &mut |_| false).unwrap_err().code(), ErrorCode::Aborted);
+            slowly.read(NEVER, &mut |_| false).unwrap();
+            assert!(slowly.reading());
+            slowly.abandon();
+            assert!(!slowly.reading() && slowly.stats().tokens == 0);
             before.done = 0;
         }
     }

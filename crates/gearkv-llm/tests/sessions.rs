@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use common::{config, tiny};
 use gearkv::{ErrorCode, NEVER};
 use gearkv_llm::{
-    Candidate, GenerateOptions, Model, Progress, Reason, Session, Windows, eval_windows, generate, perplexity,
+    Candidate, EvalRun, GenerateOptions, Model, PerplexityRun, Progress, Reason, Recompression, Session, Windows,
+    eval_windows, generate, perplexity,
 };
 
 fn session(model: &Model, preset: &str, tokens: &[u32]) -> Session {
@@ -231,4 +232,48 @@ fn evaluation_finds_nothing_where_there_is_nothing_and_more_with_fewer_bits() {
     let error = eval_windows(&model, &short, &candidates, NEVER, &mut |_, _| {}).unwrap_err();
     assert_eq!(error.code(), ErrorCode::InvalidOption);
     assert_eq!(Windows::from_json("{}").unwrap_err().code(), ErrorCode::InvalidOption);
+}
+
+#[test]
+fn measurements_in_units_find_the_same_and_count_up() {
+    let model = tiny::model("llama");
+    let text = tiny::text(150);
+    let whole = perplexity(&model, &text, config("gear-4"), config("gear-4"), NEVER).unwrap();
+    let mut run = PerplexityRun::new(&model, &text, config("gear-4"), config("gear-4")).unwrap();
+    let mut before = Progress { done: 0, total: 149 };
+    while !before.finished() {
+        let progress = run.advance(NEVER, &mut |_| false).unwrap();
+        assert!(progress.done >= before.done && progress.total == 149);
+        before = progress;
+    }
+    assert_eq!(run.found(), whole);
+    assert_eq!(run.advance(&|| true, &mut |_| true).unwrap(), before);
+    let mut run = PerplexityRun::new(&model, &text, config("gear-4"), config("gear-4")).unwrap();
+    assert_eq!(run.advance(&|| true, &mut |_| true).unwrap_err().code(), ErrorCode::Aborted);
+
+    let token_ids = vec![tiny::text(150), tiny::text(190)[40..].to_vec()];
+    let windows = Windows { prompt_tokens: 80, continuation_tokens: 69, names: Vec::new(), token_ids };
+    let candidates = ["gear-4", "kivi-2"].map(|name| Candidate::preset(name).unwrap());
+    let whole = eval_windows(&model, &windows, &candidates, NEVER, &mut |_, _| {}).unwrap();
+    let mut run = EvalRun::new(&model, windows, candidates.to_vec()).unwrap();
+    let mut units = 0;
+    while !run.advance(NEVER, &mut |_| false).unwrap().finished() {
+        units += 1;
+    }
+    // The prompts alone need two a layer.
+    assert!(units > 2 * 2 * tiny::LAYERS, "{units}");
+    assert_eq!(run.found(), whole);
+    let mut session = session(&model, "float16", &text);
+    session.begin(&[1, 2]).unwrap();
+    let mut recompression = Recompression::new(&session, config("gear-2"), config("gear-2")).unwrap();
+    let mut layers = 0;
+    while !recompression.advance(NEVER, &mut |_| false).unwrap().finished() {
+        layers += 1;
+        assert_eq!(recompression.progress(), Progress { done: layers, total: tiny::LAYERS });
+        assert_eq!(recompression.advance(&|| true, &mut |_| true).unwrap_err().code(), ErrorCode::Aborted);
+    }
+    let mut other = recompression.finish();
+    assert_eq!((other.tokens(), other.reading()), (session.tokens(), None));
+    let mut expected = session.recompress(config("gear-2"), config("gear-2"), NEVER).unwrap();
+    assert_eq!(other.step(9).unwrap(), expected.step(9).unwrap());
 }

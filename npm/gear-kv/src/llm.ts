@@ -1,5 +1,6 @@
 // gear-kv/llm: a model that runs on a compressed cache. Node and Bun.
 export { GearError, type GearErrorCode } from './errors.js';
+export type { BatchGeneration, BatchPiece, BatchStats } from './llm/batch.js';
 export type { DownloadProgress } from './llm/download.js';
 export type { EvalProgress, EvalRow, EvaluateOptions, Evaluation, EvalWindows } from './llm/evaluation.js';
 export type { GenerateResult, Generation } from './llm/generation.js';

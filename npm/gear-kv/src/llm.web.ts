@@ -2,6 +2,7 @@
 
 export type { InitInput } from './backend/wasm-input.js';
 export { GearError, type GearErrorCode } from './errors.js';
+export type { BatchGeneration, BatchPiece, BatchStats } from './llm/batch.js';
 export type { DownloadProgress } from './llm/download.js';
 export type { EvalProgress, EvalRow, EvaluateOptions, Evaluation, EvalWindows } from './llm/evaluation.js';
 export type { GenerateResult, Generation } from './llm/generation.js';

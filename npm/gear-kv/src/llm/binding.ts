@@ -9,6 +9,8 @@ export interface ModelHandle {
   renderChat(messagesJson: string, addGenerationPrompt: boolean): string;
   session(keyOptionsJson: string, valueOptionsJson: string): SessionHandle;
   restore(bytes: Uint8Array): SessionHandle;
+  /** `promptsJson` holds lists of tokens. */
+  batch(promptsJson: string, keyOptionsJson: string, valueOptionsJson: string, optionsJson: string): BatchHandle;
   release(): void;
 }
 
@@ -25,6 +27,12 @@ export interface SessionHandle {
 
 /** An answer in the making: sampler, decoder and stop texts. */
 export type AnswerHandle = object;
+
+/** Several answers in the making, each with its cache. */
+export interface BatchHandle {
+  info(): string;
+  release(): void;
+}
 
 /** How far a task has come. */
 export interface ProgressHandle {
@@ -47,6 +55,17 @@ export interface Engine {
   prefillTask(session: SessionHandle, ids: Uint32Array, cancel: CancelHandle, progress: ProgressHandle): Promise<void>;
   /** JSON of `{token, text, reason}`. */
   nextTask(session: SessionHandle, answer: AnswerHandle, cancel: CancelHandle): Promise<string>;
+  /** The same tokens on another cache. */
+  recompressTask(
+    session: SessionHandle,
+    keyOptionsJson: string,
+    valueOptionsJson: string,
+    cancel: CancelHandle,
+  ): Promise<SessionHandle>;
+  /** As `prefillTask`, of all prompts. */
+  readBatchTask(batch: BatchHandle, cancel: CancelHandle, progress: ProgressHandle): Promise<void>;
+  /** JSON of `[{index, token, text, reason}, …]`, one for each answer that has not ended. */
+  nextBatchTask(batch: BatchHandle, cancel: CancelHandle): Promise<string>;
   perplexityTask(
     model: ModelHandle,
     ids: Uint32Array,

@@ -4,13 +4,21 @@ import type { CancelHandle } from '../backend/binding.js';
 import { guarded } from '../backend/failure.js';
 import { GearError } from '../errors.js';
 import { writeFileAtomically } from '../file.js';
-import { checkedOptions } from '../options.js';
+import { checkedOptions, refuseUnknown } from '../options.js';
 import { checkedCount } from '../shape.js';
 import type { ModelHandle, SessionHandle } from './binding.js';
 import { awaited, engine } from './engine.js';
 import { type Answering, Generation, type Step } from './generation.js';
 import { watched } from './progress.js';
-import { checkedListener, type GenerateOptions, type Message, messagesJson, samplingJson } from './settings.js';
+import {
+  type CacheChoice,
+  cacheJson,
+  checkedListener,
+  type GenerateOptions,
+  type Message,
+  messagesJson,
+  samplingJson,
+} from './settings.js';
 
 /** Sizes of a session's cache. */
 export interface SessionStats {
@@ -128,6 +136,30 @@ export class GearSession {
     );
   }
 
+  /**
+   * The same tokens on another cache, made from what this one holds: nothing is computed again, and what was lost when this
+   * one was compressed stays lost. The new session goes its own way.
+   *
+   * @throws GearError `INVALID_OPTION`, `BUSY` while a step of an answer is computed, `DISPOSED`; the signal's reason.
+   */
+  async recompress(given: { cache: CacheChoice; signal?: AbortSignal }): Promise<GearSession> {
+    const options = checkedOptions<typeof given>('the options of recompress', given);
+    refuseUnknown('recompress', options, ['cache', 'signal']);
+    if (options.cache === undefined) {
+      throw new GearError('INVALID_OPTION', "cache is undefined; expected a preset or options, such as 'gear-2'");
+    }
+    const { key, value } = cacheJson(options.cache);
+    const signal = checkedSignal(options.signal);
+    this.#live();
+    await this.#idle;
+    const handle = await this.#work(
+      (handle, cancel) => engine().recompressTask(handle, key, value, cancel),
+      signal,
+      (late) => late.release(),
+    );
+    return sessionOf(this.#model, handle);
+  }
+
   /** Forgets every token from `tokens` on. @throws GearError `SHAPE_MISMATCH`, `BUSY`. */
   truncate(tokens: number): void {
     const handle = this.#live();
@@ -167,12 +199,15 @@ export class GearSession {
   async #work<Result>(
     work: (handle: SessionHandle, cancel: CancelHandle) => Promise<Result>,
     signal: AbortSignal | undefined,
+    discard?: (late: Result) => void,
   ): Promise<Result> {
-    return awaited((cancel) => {
+    const start = (cancel: CancelHandle): Promise<Result> => {
       const running = work(this.#live(), cancel);
-      this.#idle = running.catch(() => {});
+      // Work that was refused because of other work does not mean that the other one has ended.
+      this.#idle = Promise.allSettled([this.#idle, running]);
       return running;
-    }, signal);
+    };
+    return awaited(start, signal, discard);
   }
 
   #continuation(text: string): Uint32Array {

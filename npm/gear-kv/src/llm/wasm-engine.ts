@@ -5,7 +5,7 @@ import { explainTraps } from '../backend/failure.js';
 import type { InitSource } from '../backend/selection.js';
 import { compiled, type InitInput } from '../backend/wasm-input.js';
 import { GearError } from '../errors.js';
-import type { Engine, ModelHandle, ProgressHandle, SessionHandle } from './binding.js';
+import type { BatchHandle, Engine, ModelHandle, ProgressHandle, SessionHandle } from './binding.js';
 import { takeModel } from './model-file.web.js';
 
 let started: Engine | undefined;
@@ -130,6 +130,26 @@ async function sliced(
   }
 }
 
+/** What a measurement that is done in slices has found. */
+async function measured(
+  cancel: CancelHandle,
+  progress: ProgressHandle,
+  begin: () => glue.Perplexity | glue.Evaluation,
+): Promise<string> {
+  const measurement = await later(cancel, begin);
+  try {
+    await sliced(
+      cancel,
+      progress,
+      (milliseconds) => measurement.advance(milliseconds),
+      () => {},
+    );
+    return measurement.found();
+  } finally {
+    measurement.free();
+  }
+}
+
 function stopped(): GearError {
   return new GearError('ABORTED', "stopped at the caller's request");
 }
@@ -137,6 +157,7 @@ function stopped(): GearError {
 // What the glue's classes are to the facade, and back.
 const model = (handle: ModelHandle) => handle as unknown as glue.Model;
 const session = (handle: SessionHandle) => handle as unknown as glue.Session;
+const batch = (handle: BatchHandle) => handle as unknown as glue.Batch;
 
 const engine: Engine = {
   version: glue.version,
@@ -162,11 +183,26 @@ const engine: Engine = {
     );
   },
   nextTask: (handle, answer, cancel) => later(cancel, () => glue.next(session(handle), answer as glue.Answer)),
+  recompressTask: async (handle, key, value, cancel) => {
+    const recompression = await later(cancel, () => new glue.Recompression(session(handle), key, value));
+    await sliced(
+      cancel,
+      new Progress(),
+      (milliseconds) => recompression.advance(milliseconds),
+      () => recompression.free(),
+    );
+    return recompression.finish() as unknown as SessionHandle;
+  },
+  readBatchTask: (handle, cancel, progress) =>
+    sliced(
+      cancel,
+      progress,
+      (milliseconds) => batch(handle).read(milliseconds),
+      () => batch(handle).abandon(),
+    ),
+  nextBatchTask: (handle, cancel) => later(cancel, () => batch(handle).next()),
   perplexityTask: (handle, ids, key, value, cancel) =>
-    later(cancel, () => glue.perplexity(model(handle), ids, key, value, () => raised(cancel))),
+    measured(cancel, new Progress(), () => new glue.Perplexity(model(handle), ids, key, value)),
   evalTask: (handle, windows, presets, cancel, progress) =>
-    later(cancel, () => {
-      const tell = (done: number, total: number): void => (progress as Progress).tell(done, total);
-      return glue.evaluate(model(handle), windows, presets, () => raised(cancel), tell);
-    }),
+    measured(cancel, progress, () => new glue.Evaluation(model(handle), windows, presets)),
 };

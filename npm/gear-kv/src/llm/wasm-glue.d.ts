@@ -8,25 +8,36 @@ declare module '*/gearkv_wasm_llm.js' {
   export function readPrompt(session: Session, milliseconds: number): Uint32Array;
   export function abandonPrompt(session: Session): void;
   export function next(session: Session, answer: Answer): string;
-  export function perplexity(
-    model: Model,
-    ids: Uint32Array,
-    keyOptionsJson: string,
-    valueOptionsJson: string,
-    stopped: () => boolean,
-  ): string;
-  export function evaluate(
-    model: Model,
-    windowsJson: string,
-    presetsJson: string,
-    stopped: () => boolean,
-    progress: (done: number, total: number) => void,
-  ): string;
+  export class Perplexity {
+    constructor(model: Model, ids: Uint32Array, keyOptionsJson: string, valueOptionsJson: string);
+    advance(milliseconds: number): Uint32Array;
+    found(): string;
+    free(): void;
+  }
+  export class Evaluation {
+    constructor(model: Model, windowsJson: string, presetsJson: string);
+    advance(milliseconds: number): Uint32Array;
+    found(): string;
+    free(): void;
+  }
   export class Answer {
     constructor(optionsJson: string);
     free(): void;
   }
   export class Session {
+    free(): void;
+  }
+  export class Batch {
+    read(milliseconds: number): Uint32Array;
+    abandon(): void;
+    next(): string;
+    info(): string;
+    release(): void;
+  }
+  export class Recompression {
+    constructor(session: Session, keyOptionsJson: string, valueOptionsJson: string);
+    advance(milliseconds: number): Uint32Array;
+    finish(): Session;
     free(): void;
   }
   export class Model {
@@ -37,6 +48,12 @@ declare module '*/gearkv_wasm_llm.js' {
     renderChat(messagesJson: string, addGenerationPrompt: boolean): string;
     session(keyOptionsJson: string, valueOptionsJson: string): import('./binding.js').SessionHandle;
     restore(bytes: Uint8Array): import('./binding.js').SessionHandle;
+    batch(
+      promptsJson: string,
+      keyOptionsJson: string,
+      valueOptionsJson: string,
+      optionsJson: string,
+    ): import('./binding.js').BatchHandle;
     release(): void;
   }
 }

@@ -1,0 +1,257 @@
+//! An evaluation under way: window after window, first on the float16 cache, then on each candidate's.
+
+use gearkv::{Cancel, GearCache, Result, Role};
+
+use crate::eval::{Candidate, EvalRow, Evaluation, Windows};
+use crate::forcing::Forcing;
+use crate::model::Model;
+use crate::pass::{GoOn, Progress};
+use crate::perplexity::log_sum_exp;
+use crate::recompress::Recompression;
+use crate::sampler::likeliest;
+use crate::session::Session;
+
+/// Presets beside a float16 cache, unit by unit.
+pub struct EvalRun {
+    model: Model,
+    windows: Windows,
+    candidates: Vec<Candidate>,
+    baseline: Sums,
+    /// One a candidate.
+    sums: Vec<Sums>,
+    window: usize,
+    /// Windows done, once for each candidate and once for float16.
+    done: usize,
+    stage: Stage,
+}
+
+/// Where a window is.
+enum Stage {
+    /// Not begun.
+    Next,
+    /// The prompt is on its way into the float16 cache.
+    Prompt(Box<Session>),
+    /// The continuation is forced on that cache.
+    Reference(Box<(Prompted, Forced)>),
+    /// The prompt is compressed as a candidate wants it.
+    Recompress(Box<(Prompted, Recompression)>),
+    /// The continuation is forced on the candidate's cache.
+    Compare(Box<(Prompted, Forced)>),
+}
+
+/// What all candidates of a window begin with.
+struct Prompted {
+    /// The prompt on a float16 cache.
+    exact: Session,
+    /// `[position][token]` log-probabilities of the continuation there.
+    reference: Vec<Vec<f32>>,
+    candidate: usize,
+}
+
+/// A continuation on its way.
+struct Forced {
+    session: Session,
+    forcing: Forcing,
+    /// Bits and elements of the prompt that are compressed.
+    prompt: (f64, f64),
+}
+
+#[derive(Clone, Default)]
+struct Sums {
+    prompt_bits: f64,
+    prompt_elements: f64,
+    decode_bits: f64,
+    decode_elements: f64,
+    kl: f64,
+    same: usize,
+    loss: f64,
+    positions: usize,
+}
+
+impl EvalRun {
+    /// As [`crate::eval_windows`], before the first window.
+    ///
+    /// # Errors
+    /// `INVALID_OPTION`.
+    pub fn new(model: &Model, windows: Windows, candidates: Vec<Candidate>) -> Result<Self> {
+        windows.check()?;
+        let sums = vec![Sums::default(); candidates.len()];
+        let (model, baseline) = (model.clone(), Sums::default());
+        Ok(Self { model, windows, candidates, baseline, sums, window: 0, done: 0, stage: Stage::Next })
+    }
+
+    /// Windows that are done, once for each candidate and once for float16, and all there are.
+    pub fn progress(&self) -> Progress {
+        Progress { done: self.done, total: self.windows.token_ids.len() * (self.candidates.len() + 1) }
+    }
+
+    /// One unit of work after the other, until none is left or `go_on` says no. Not to be called again after an error.
+    ///
+    /// # Errors
+    /// `INVALID_OPTION`, `OUT_OF_RANGE` when a window does not suit the model, `ABORTED`.
+    pub fn advance(&mut self, cancel: Cancel, go_on: GoOn) -> Result<Progress> {
+        while !self.progress().finished() {
+            self.stage = match std::mem::replace(&mut self.stage, Stage::Next) {
+                Stage::Next => self.begin()?,
+                Stage::Prompt(session) => self.read(session, cancel)?,
+                Stage::Reference(work) => self.refer(work, cancel)?,
+                Stage::Recompress(work) => self.recompress(work, cancel)?,
+                Stage::Compare(work) => self.compare(work, cancel)?,
+            };
+            if !go_on(self.progress()) {
+                break;
+            }
+        }
+        Ok(self.progress())
+    }
+
+    /// What was found, once all windows are done.
+    pub fn found(&self) -> Evaluation {
+        let rows = self.candidates.iter().zip(&self.sums).map(|(candidate, sums)| sums.row(&candidate.name)).collect();
+        Evaluation { float16_perplexity: (self.baseline.loss / self.baseline.positions as f64).exp(), rows }
+    }
+
+    /// The continuation of the present window, and one token more.
+    fn continuation(&self) -> &[u32] {
+        let Windows { prompt_tokens, continuation_tokens, token_ids, .. } = &self.windows;
+        &token_ids[self.window][*prompt_tokens..=prompt_tokens + continuation_tokens]
+    }
+
+    fn begin(&self) -> Result<Stage> {
+        let float16 = Candidate::preset("float16")?;
+        let mut session = self.model.session(float16.key, float16.value)?;
+        session.begin(&self.windows.token_ids[self.window][..self.windows.prompt_tokens])?;
+        Ok(Stage::Prompt(Box::new(session)))
+    }
+
+    fn read(&self, mut exact: Box<Session>, cancel: Cancel) -> Result<Stage> {
+        if !exact.read(cancel, &mut |_| false)?.finished() {
+            return Ok(Stage::Prompt(exact));
+        }
+        let forced = Forced::new(exact.fork(), self.continuation());
+        Ok(Stage::Reference(Box::new((Prompted { exact: *exact, reference: Vec::new(), candidate: 0 }, forced))))
+    }
+
+    fn refer(&mut self, mut work: Box<(Prompted, Forced)>, cancel: Cancel) -> Result<Stage> {
+        let (prompted, Forced { session, forcing, .. }) = &mut *work;
+        let sums = &mut self.baseline;
+        let finished = forcing.advance(session, cancel, &mut |_, logits, next| {
+            let normalizer = log_sum_exp(logits) as f32;
+            let row: Vec<f32> = logits.iter().map(|x| x - normalizer).collect();
+            sums.loss -= f64::from(row[next as usize]);
+            sums.positions += 1;
+            prompted.reference.push(row);
+        })?;
+        if finished { self.next_candidate(work.0) } else { Ok(Stage::Reference(work)) }
+    }
+
+    fn recompress(&mut self, mut work: Box<(Prompted, Recompression)>, cancel: Cancel) -> Result<Stage> {
+        if !work.1.advance(cancel, &mut |_| false)?.finished() {
+            return Ok(Stage::Recompress(work));
+        }
+        let (prompted, recompression) = *work;
+        let forced = Forced::new(recompression.finish(), self.continuation());
+        let sums = &mut self.sums[prompted.candidate];
+        let (bits, elements) = size(forced.session.cache());
+        sums.prompt_bits += bits;
+        sums.prompt_elements += elements;
+        Ok(Stage::Compare(Box::new((prompted, forced))))
+    }
+
+    fn compare(&mut self, mut work: Box<(Prompted, Forced)>, cancel: Cancel) -> Result<Stage> {
+        let (Prompted { reference, candidate, .. }, Forced { session, forcing, prompt }) = &mut *work;
+        let sums = &mut self.sums[*candidate];
+        let finished = forcing.advance(session, cancel, &mut |position, logits, next| {
+            sums.look(&reference[position], logits, next);
+        })?;
+        if !finished {
+            return Ok(Stage::Compare(work));
+        }
+        let compressed = compressed_size(session.cache());
+        sums.decode_bits += compressed.0 - prompt.0;
+        sums.decode_elements += compressed.1 - prompt.1;
+        work.0.candidate += 1;
+        self.next_candidate(work.0)
+    }
+
+    /// A candidate's or the float16 cache's part of a window is done.
+    fn next_candidate(&mut self, prompted: Prompted) -> Result<Stage> {
+        self.done += 1;
+        let Some(candidate) = self.candidates.get(prompted.candidate) else {
+            self.window += 1;
+            return Ok(Stage::Next);
+        };
+        let work = Recompression::new(&prompted.exact, candidate.key.clone(), candidate.value.clone())?;
+        Ok(Stage::Recompress(Box::new((prompted, work))))
+    }
+}
+
+impl Forced {
+    fn new(session: Session, continuation: &[u32]) -> Self {
+        let (forcing, prompt) = (Forcing::new(&session, continuation), compressed_size(session.cache()));
+        Self { session, forcing, prompt }
+    }
+}
+
+impl Sums {
+    /// One position: log-probabilities on the float16 cache beside logits on the candidate's.
+    fn look(&mut self, reference: &[f32], logits: &[f32], next: u32) {
+        let normalizer = log_sum_exp(logits);
+        let kl: f64 = reference
+            .iter()
+            .zip(logits)
+            .map(|(p, q)| f64::from(p.exp()) * (f64::from(*p) - (f64::from(*q) - normalizer)))
+            .sum();
+        self.kl += kl;
+        self.same += usize::from(likeliest(reference) == likeliest(logits));
+        self.loss += normalizer - f64::from(logits[next as usize]);
+        self.positions += 1;
+    }
+
+    fn row(&self, name: &str) -> EvalRow {
+        let positions = self.positions as f64;
+        let decode = self.decode_bits / self.decode_elements;
+        EvalRow {
+            preset: name.to_owned(),
+            bits_per_element: self.prompt_bits / self.prompt_elements,
+            decode_bits_per_element: decode.is_finite().then_some(decode),
+            kl: self.kl / positions,
+            top1: self.same as f64 / positions,
+            perplexity: (self.loss / positions).exp(),
+        }
+    }
+}
+
+/// Bits and elements of everything.
+fn size(cache: &GearCache) -> (f64, f64) {
+    let mut bits = 0.0;
+    let mut elements = 0.0;
+    for_each_tensor(cache, |tensor| {
+        bits += tensor.parts().without_headers() as f64 * 8.0;
+        elements += tensor.shape().elements() as f64;
+    });
+    (bits, elements)
+}
+
+/// Bits and elements of the segments alone.
+fn compressed_size(cache: &GearCache) -> (f64, f64) {
+    let (mut bits, mut elements) = (0.0, 0.0);
+    for_each_tensor(cache, |tensor| {
+        let parts = tensor.parts();
+        let raw = parts.sinks + parts.buffer;
+        let wide = if tensor.config().storage == gearkv::Storage::Float32 { 4 } else { 2 };
+        bits += (parts.without_headers() - raw) as f64 * 8.0;
+        elements += (tensor.shape().elements() - raw / wide) as f64;
+    });
+    (bits, elements)
+}
+
+fn for_each_tensor(cache: &GearCache, mut f: impl FnMut(&gearkv::GearTensor)) {
+    for layer in 0..cache.shape().layers {
+        for role in [Role::Key, Role::Value] {
+            if let Ok(tensor) = cache.tensor(layer, role) {
+                f(tensor);
+            }
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! A conversation on another cache, without computing it again.
+
+use gearkv::{Cancel, GearCache, GearConfig, KvSlice, Result, Role};
+
+use crate::pass::{GoOn, Progress};
+use crate::session::Session;
+use crate::timings::{Stopwatch, Timings};
+
+/// A session's tokens on their way into a cache of other configurations, layer by layer. What the session does meanwhile
+/// changes nothing here.
+pub struct Recompression {
+    session: Session,
+    cache: GearCache,
+    layer: usize,
+    timings: Timings,
+}
+
+impl Recompression {
+    /// Of what `session` holds now. A prompt that is on its way into it is left out.
+    ///
+    /// # Errors
+    /// `INVALID_OPTION`.
+    pub fn new(session: &Session, key: GearConfig, value: GearConfig) -> Result<Self> {
+        let mut session = session.fork();
+        session.abandon();
+        let cache = GearCache::new(session.cache().shape(), key, value)?;
+        Ok(Self { session, cache, layer: 0, timings: Timings::default() })
+    }
+
+    /// Layers that are done, and all there are.
+    pub fn progress(&self) -> Progress {
+        Progress { done: self.layer, total: self.cache.shape().layers }
+    }
+
+    /// One layer after the other, each compressed as one prompt, until all are done or `go_on` says no.
+    ///
+    /// # Errors
+    /// `OUT_OF_RANGE`, `ABORTED`.
+    pub fn advance(&mut self, cancel: Cancel, go_on: GoOn) -> Result<Progress> {
+        let Self { session, cache, layer, timings } = self;
+        let total = cache.shape().layers;
+        let tokens = session.tokens().len();
+        let mut clock = Stopwatch::start();
+        session.model().on_threads(|| {
+            while *layer < total {
+                let keys = session.cache().tensor(*layer, Role::Key)?.decompress(cancel)?;
+                let values = session.cache().tensor(*layer, Role::Value)?.decompress(cancel)?;
+                // What an interruption left of this layer.
+                if cache.layer_tokens(*layer)? == 0 {
+                    cache.hold(*layer, KvSlice::F32(&keys), KvSlice::F32(&values), tokens)?;
+                }
+                cache.settle(*layer, cancel)?;
+                *layer += 1;
+                if !go_on(Progress { done: *layer, total }) {
+                    break;
+                }
+            }
+            Ok(())
+        })?;
+        clock.lap(&mut timings.compression);
+        Ok(self.progress())
+    }
+
+    /// The session on the new cache; to be called when [`Self::progress`] is at its end.
+    pub fn finish(self) -> Session {
+        self.session.with_cache(self.cache, self.timings)
+    }
+}
