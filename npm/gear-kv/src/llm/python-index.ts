@@ -4,8 +4,8 @@ import { execFile } from 'node:child_process';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { GearError } from '../errors.js';
-import { request } from './download.js';
 import type { KnownModel } from './known-model.js';
+import { request } from './request.js';
 
 type Wheel = KnownModel['wheel'];
 

@@ -4,7 +4,7 @@ import { createReadStream } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { createInflateRaw } from 'node:zlib';
 import { GearError } from '../errors.js';
-import { writeWhole } from './download.js';
+import { writeWhole } from './whole-file.js';
 
 const END = 0x0605_4b50;
 const END_BYTES = 22;
