@@ -3,7 +3,7 @@
 use gearkv::{ErrorCode, GearError, Result};
 
 use crate::gguf::{Gguf, Value, corrupt};
-use crate::rope::{Pairing, RopeConfig};
+use crate::rope::{Pairing, RopeConfig, Yarn};
 
 /// The gate of the feed-forward layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +29,8 @@ pub(crate) struct Architecture {
     /// Gemma 3: layers with a window turn by another base.
     pub local_rope: Option<RopeConfig>,
     pub window: Option<usize>,
-    /// Every so many layers one has no window; 0 for none.
-    pub global_every: usize,
+    /// Which layers have the window.
+    pub windowed: Vec<bool>,
     pub attention_scale: f32,
     pub embedding_scale: f32,
     pub gate: Gate,
@@ -91,6 +91,17 @@ impl Metadata<'_> {
             },
         }
     }
+
+    /// Fails where the file asks for something that is not computed here.
+    fn refuse(&self, keys: &[&str]) -> Result<()> {
+        let asked = |key: &&&str| self.value(key).and_then(Value::number).is_some_and(|x| x != 0.0);
+        match keys.iter().find(asked) {
+            None => Ok(()),
+            Some(key) => {
+                Err(unsupported(format!("the model has {}.{key}, which this build does not compute", self.prefix)))
+            }
+        }
+    }
 }
 
 impl Architecture {
@@ -112,6 +123,7 @@ impl Architecture {
             }
         };
         let metadata = Metadata { gguf, prefix: name.clone() };
+        metadata.refuse(&["attn_logit_softcapping", "final_logit_softcapping", "attention.scale", "logit_scale"])?;
         if metadata.value("expert_count").and_then(Value::integer).is_some_and(|n| n > 0) {
             return Err(unsupported("a mixture of experts is not supported"));
         }
@@ -131,7 +143,10 @@ impl Architecture {
             return Err(corrupt(format!("{heads} heads are no multiple of {kv_heads} KV heads")));
         }
         let rope = rope(&metadata, pairing, head_dim)?;
-        let local_rope = gemma.then(|| RopeConfig { base: 10_000.0, linear: 1.0, ..rope.clone() });
+        let local_base = metadata.number("rope.freq_base_swa")?.unwrap_or(10_000.0);
+        let local_rope =
+            gemma.then(|| RopeConfig { base: local_base, linear: 1.0, yarn: None, stretch: 1.0, ..rope.clone() });
+        let window = window(&metadata)?;
         let vocabulary = gguf
             .value("tokenizer.ggml.tokens")
             .and_then(Value::texts)
@@ -149,9 +164,9 @@ impl Architecture {
             epsilon: metadata.number("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-5) as f32,
             rope,
             local_rope,
-            window: metadata.optional_extent("attention.sliding_window", MAX_CONTEXT)?,
-            global_every: if gemma { 6 } else { 0 },
-            attention_scale: 1.0 / (head_dim as f32).sqrt(),
+            windowed: windowed(&metadata, layers, window.is_some())?,
+            window,
+            attention_scale: 1.0 / (query_scalar(&name, layers, width, heads, head_dim) as f32).sqrt(),
             embedding_scale: if gemma { (width as f32).sqrt() } else { 1.0 },
             gate: if gemma { Gate::Gelu } else { Gate::Silu },
             name,
@@ -160,9 +175,41 @@ impl Architecture {
 
     /// The window of one layer.
     pub fn layer_window(&self, layer: usize) -> Option<usize> {
-        let global = self.global_every > 0 && (layer + 1).is_multiple_of(self.global_every);
-        if global { None } else { self.window }
+        self.window.filter(|_| self.windowed[layer])
     }
+}
+
+/// What attention's logits are divided by the root of. It is the head's length but in Gemma 3 27B, whose files do not say so:
+/// everyone tells that model by its layers.
+fn query_scalar(name: &str, layers: usize, width: usize, heads: usize, head_dim: usize) -> usize {
+    const LAYERS_OF_GEMMA_27B: usize = 62;
+    let is_27b = name == "gemma3" && layers == LAYERS_OF_GEMMA_27B && width >= heads;
+    if is_27b { width / heads } else { head_dim }
+}
+
+fn window(metadata: &Metadata) -> Result<Option<usize>> {
+    // Qwen's configurations name a window, which no published model uses (`use_sliding_window` is false).
+    let is_qwen = metadata.prefix.starts_with("qwen");
+    let key = "attention.sliding_window";
+    if is_qwen || metadata.value(key).and_then(Value::integer) == Some(0) {
+        return Ok(None);
+    }
+    metadata.optional_extent(key, MAX_CONTEXT)
+}
+
+/// Which layers have the window: one flag each, or a number n for all but every n-th (0 for all). Without either, Gemma 3 has 6.
+fn windowed(metadata: &Metadata, layers: usize, any: bool) -> Result<Vec<bool>> {
+    let key = "attention.sliding_window_pattern";
+    let every = match metadata.value(key).filter(|_| any) {
+        None if metadata.prefix == "gemma3" => 6,
+        None => 0,
+        Some(Value::Bools(flags)) if flags.len() == layers => return Ok(flags.clone()),
+        Some(Value::Integer(every)) if (0..=MAX_LAYERS).contains(every) => *every as usize,
+        Some(_) => {
+            return Err(corrupt(format!("{}.{key} is neither {layers} flags nor a number of layers", metadata.prefix)));
+        }
+    };
+    Ok((1..=layers).map(|layer| every == 0 || !layer.is_multiple_of(every)).collect())
 }
 
 fn rope(metadata: &Metadata, pairing: Pairing, head_dim: usize) -> Result<RopeConfig> {
@@ -170,10 +217,43 @@ fn rope(metadata: &Metadata, pairing: Pairing, head_dim: usize) -> Result<RopeCo
     if dim > head_dim || !dim.is_multiple_of(2) {
         return Err(corrupt(format!("rope.dimension_count is {dim}; expected an even number up to {head_dim}")));
     }
-    let linear = match metadata.value("rope.scaling.type").and_then(Value::text) {
-        None | Some("none") => metadata.number("rope.scale_linear")?.unwrap_or(1.0),
-        Some("linear") => metadata.number("rope.scaling.factor")?.unwrap_or(1.0),
-        Some(other) => return Err(unsupported(format!("RoPE scaling {other:?} is not supported"))),
+    let base = metadata.number("rope.freq_base")?.unwrap_or(10_000.0);
+    let plain = RopeConfig { pairing, dim, base, linear: 1.0, yarn: None, stretch: 1.0, factors: None };
+    let factor = match metadata.number("rope.scaling.factor")? {
+        Some(factor) => factor,
+        None => metadata.number("rope.scale_linear")?.unwrap_or(1.0),
     };
-    Ok(RopeConfig { pairing, dim, base: metadata.number("rope.freq_base")?.unwrap_or(10_000.0), linear, factors: None })
+    let stretch = metadata.number("rope.scaling.attn_factor")?.unwrap_or(1.0);
+    match metadata.value("rope.scaling.type").and_then(Value::text) {
+        Some("none") => Ok(plain),
+        // A file that does not say how means this.
+        None | Some("linear") => Ok(RopeConfig { linear: factor, stretch, ..plain }),
+        Some("yarn") => {
+            metadata.refuse(&["rope.scaling.yarn_log_multiplier"])?;
+            yarn(metadata, factor, RopeConfig { linear: factor, stretch, ..plain })
+        }
+        Some(other) => Err(unsupported(format!(
+            "RoPE scaling {other:?} is not supported; this build knows \"none\", \"linear\", \"yarn\" and Llama 3's factors"
+        ))),
+    }
+}
+
+fn yarn(metadata: &Metadata, factor: f64, plain: RopeConfig) -> Result<RopeConfig> {
+    let number = |key: &str, default: f64| Ok(metadata.number(&format!("rope.scaling.{key}"))?.unwrap_or(default));
+    let trained = match metadata.optional_extent("rope.scaling.original_context_length", MAX_CONTEXT)? {
+        Some(positions) => positions,
+        None => metadata.extent("context_length", MAX_CONTEXT)?,
+    };
+    if plain.base <= 1.0 {
+        return Err(corrupt(format!("rope.freq_base is {}; YaRN needs more than 1", plain.base)));
+    }
+    let yarn = Yarn {
+        trained: trained as f64,
+        fast: number("yarn_beta_fast", 32.0)?,
+        slow: number("yarn_beta_slow", 1.0)?,
+        share: number("yarn_ext_factor", 1.0)?.min(1.0),
+    };
+    // The paper's t: attention gets sharper as there is more to attend to.
+    let stretch = plain.stretch * number("yarn_attn_factor", 1.0)? * (1.0 + 0.1 * factor.max(1.0).ln());
+    Ok(RopeConfig { yarn: Some(yarn), stretch, ..plain })
 }

@@ -2,9 +2,8 @@
 
 use gearkv::Result;
 
-use crate::architecture::Architecture;
+use crate::architecture::{Architecture, unsupported};
 use crate::gguf::Gguf;
-use crate::model::refuse_unknown;
 use crate::weights::{Matrix, MatrixBuilder};
 
 /// One layer.
@@ -47,9 +46,25 @@ const KNOWN: &[&str] = &[
     "rope_freqs.weight",
 ];
 
+/// Outside of layers.
+const KNOWN_OUTSIDE: &[&str] = &["token_embd.weight", "output_norm.weight", "output.weight", "rope_freqs.weight"];
+
+/// Tensors that nothing here computes with change what the model means, so they must not be passed over.
+pub(crate) fn refuse_unknown(gguf: &Gguf, layers: usize) -> Result<()> {
+    let known = |name: &str| {
+        let Some((layer, rest)) = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) else {
+            return KNOWN_OUTSIDE.contains(&name);
+        };
+        layer.parse::<usize>().is_ok_and(|layer| layer < layers) && KNOWN.contains(&rest)
+    };
+    match gguf.tensors().map(|(name, _)| name).find(|name| !known(name)) {
+        None => Ok(()),
+        Some(name) => Err(unsupported(format!("the model has a tensor {name:?}, which this build does not know"))),
+    }
+}
+
 impl Layer {
     pub fn read(gguf: &mut Gguf, a: &Architecture, layer: usize) -> Result<Self> {
-        refuse_unknown(gguf, layer, KNOWN)?;
         let name = |rest: &str| format!("blk.{layer}.{rest}");
         let (width, queries, keys) = (a.width, a.heads * a.head_dim, a.kv_heads * a.head_dim);
         let projections = MatrixBuilder::new(width)

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use gearkv::{CacheShape, ErrorCode, GearConfig, GearError, Result};
 use serde::Serialize;
 
-use crate::architecture::{Architecture, unsupported};
+use crate::architecture::Architecture;
 use crate::gguf::{Gguf, Source, Value, corrupt, io_failed};
-use crate::layer::Layer;
+use crate::layer::{self, Layer};
 use crate::session::Session;
 use crate::tokenizer::Tokenizer;
 use crate::weights::{Matrix, MatrixBuilder, Workers};
@@ -119,6 +119,7 @@ impl Model {
         let mut gguf = Gguf::read(source)?;
         let mut architecture = Architecture::read(&gguf)?;
         let tokenizer = Tokenizer::read(&gguf)?;
+        layer::refuse_unknown(&gguf, architecture.layers)?;
         let a = &architecture;
         architecture.rope.factors = gguf.optional_vector("rope_freqs.weight", a.rope.dim / 2)?;
         if architecture.rope.factors.iter().flatten().any(|&x| x <= 0.0) {
@@ -256,17 +257,4 @@ impl Weights {
             out.iter_mut().for_each(|x| *x *= scale);
         }
     }
-}
-
-/// Tensors that change what a layer computes, and that no known architecture has.
-pub(crate) fn refuse_unknown(gguf: &Gguf, layer: usize, known: &[&str]) -> Result<()> {
-    let prefix = format!("blk.{layer}.");
-    for (name, _) in gguf.tensors() {
-        if let Some(rest) = name.strip_prefix(&prefix)
-            && !known.contains(&rest)
-        {
-            return Err(unsupported(format!("the model has a tensor {name:?}, which this build does not know")));
-        }
-    }
-    Ok(())
 }

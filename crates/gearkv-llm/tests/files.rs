@@ -85,8 +85,20 @@ fn what_is_missing_or_wrong_is_named() {
                 file.tensors.push(tensor);
             })
         }),
-        ("rope", ErrorCode::UnsupportedModel, {
-            changed(|file| file.set("llama.rope.scaling.type", Meta::Text("yarn".into())))
+        ("longrope", ErrorCode::UnsupportedModel, {
+            changed(|file| file.set("llama.rope.scaling.type", Meta::Text("longrope".into())))
+        }),
+        ("softcapping", ErrorCode::UnsupportedModel, {
+            changed(|file| file.set("llama.final_logit_softcapping", Meta::F32(30.0)))
+        }),
+        ("output.bias", ErrorCode::UnsupportedModel, {
+            changed(|file| {
+                let bias = common::gguf::TensorData::f32("output.bias", &[4], &[0.0; 4]);
+                file.tensors.push(bias);
+            })
+        }),
+        ("blk.7.attn_norm.weight", ErrorCode::UnsupportedModel, {
+            changed(|file| file.tensor_mut("blk.6.attn_norm.weight").name = "blk.7.attn_norm.weight".into())
         }),
         ("expert", ErrorCode::UnsupportedModel, changed(|file| file.set("llama.expert_count", Meta::U32(8)))),
         ("block_count", ErrorCode::CorruptData, changed(|file| file.set("llama.block_count", Meta::U32(0)))),
@@ -106,6 +118,17 @@ fn what_is_missing_or_wrong_is_named() {
     for (named, expected, (code, message)) in cases {
         assert_eq!(code, expected, "{message}");
         assert!(message.to_lowercase().contains(&named.to_lowercase()), "{named} is not in: {message}");
+    }
+}
+
+#[test]
+fn a_type_of_weights_that_nobody_reads_is_named() {
+    let types =
+        [(9, "Q8_1"), (15, "Q8_K"), (16, "IQ2_XXS"), (20, "IQ4_NL"), (23, "IQ4_XS"), (34, "TQ1_0"), (39, "MXFP4")];
+    for (number, name) in types {
+        let (code, message) = changed(|file| file.tensor_mut("blk.0.ffn_up.weight").kind = number);
+        assert_eq!(code, ErrorCode::UnsupportedModel);
+        assert!(message.contains(&format!("({name})")) && message.contains("blk.0.ffn_up.weight"), "{message}");
     }
 }
 

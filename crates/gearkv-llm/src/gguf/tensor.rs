@@ -32,8 +32,9 @@ impl TensorEntry {
             GearError::new(
                 ErrorCode::UnsupportedModel,
                 format!(
-                    "tensor {name:?} is of GGML type {number}, which is not supported; use a GGUF in F32, F16, BF16, \
-                     Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 or Q2_K to Q6_K"
+                    "tensor {name:?} is of GGML type {number}{}, which is not supported; use a GGUF in F32, F16, BF16, \
+                     Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 or Q2_K to Q6_K",
+                    name_of(number).map_or_else(String::new, |name| format!(" ({name})"))
                 ),
             )
         })?;
@@ -81,6 +82,33 @@ fn kind(number: u32) -> Option<GgmlDType> {
         13 => GgmlDType::Q5K,
         14 => GgmlDType::Q6K,
         30 => GgmlDType::BF16,
+        _ => return None,
+    })
+}
+
+/// Types that ggml has and candle does not read, so that the error can name them.
+fn name_of(number: u32) -> Option<&'static str> {
+    Some(match number {
+        9 => "Q8_1",
+        15 => "Q8_K",
+        16 => "IQ2_XXS",
+        17 => "IQ2_XS",
+        18 => "IQ3_XXS",
+        19 => "IQ1_S",
+        20 => "IQ4_NL",
+        21 => "IQ3_S",
+        22 => "IQ2_S",
+        23 => "IQ4_XS",
+        24 => "I8",
+        25 => "I16",
+        26 => "I32",
+        27 => "I64",
+        28 => "F64",
+        29 => "IQ1_M",
+        34 => "TQ1_0",
+        35 => "TQ2_0",
+        39 => "MXFP4",
+        40 => "NVFP4",
         _ => return None,
     })
 }

@@ -69,6 +69,7 @@ pub(crate) fn blocks(tensor: &RawTensor) -> Result<Vec<Block>> {
             Block { codes, scale, zero: -128.0 * scale }
         }),
         GgmlDType::Q4K => Ok(bytes.chunks_exact(144).flat_map(four_bit_super_block).collect()),
+        GgmlDType::Q5K => Ok(bytes.chunks_exact(176).flat_map(five_bit_super_block).collect()),
         _ => Ok(tensor.to_f32()?.chunks_exact(BLOCK).map(quantized).collect()),
     }
 }
@@ -86,9 +87,9 @@ fn fifth_bits(codes: [u8; BLOCK], bits: &[u8]) -> [u8; BLOCK] {
     std::array::from_fn(|i| codes[i] | (bits[i / 8] >> (i % 8) & 1) << 4)
 }
 
-/// Q4_K: 256 weights, eight scales and zeros of six bits each under two float16 factors.
-fn four_bit_super_block(b: &[u8]) -> [Block; 8] {
-    let (scale, zero, packed, codes) = (half(b, 0), half(b, 2), &b[4..16], &b[16..144]);
+/// Eight scales and zeros of six bits each, of Q4_K and Q5_K, under two float16 factors.
+fn six_bit_scales(b: &[u8]) -> [(f32, f32); 8] {
+    let (scale, zero, packed) = (half(b, 0), half(b, 2), &b[4..16]);
     std::array::from_fn(|i| {
         let (s, z) = if i < 4 {
             (packed[i] & 63, packed[i + 4] & 63)
@@ -96,13 +97,33 @@ fn four_bit_super_block(b: &[u8]) -> [Block; 8] {
             let high = packed[i + 4];
             ((high & 15) | (packed[i - 4] >> 6) << 4, (high >> 4) | (packed[i] >> 6) << 4)
         };
-        let pair = &codes[i / 2 * BLOCK..][..BLOCK];
-        let codes = std::array::from_fn(|j| if i % 2 == 0 { pair[j] & 15 } else { pair[j] >> 4 });
-        Block { codes, scale: scale * f32::from(s), zero: -zero * f32::from(z) }
+        (scale * f32::from(s), -zero * f32::from(z))
     })
 }
 
-/// Types with smaller groups than 32 (Q2_K, Q3_K, Q6_K) and Q5_K: eight bits over the block's own range.
+/// Block `i` of 256 codes of four bits: two blocks share 32 bytes.
+fn nibbles_of_pair(codes: &[u8], i: usize) -> [u8; BLOCK] {
+    let pair = &codes[i / 2 * BLOCK..][..BLOCK];
+    std::array::from_fn(|j| if i.is_multiple_of(2) { pair[j] & 15 } else { pair[j] >> 4 })
+}
+
+/// Q4_K: 256 weights in eight blocks.
+fn four_bit_super_block(b: &[u8]) -> [Block; 8] {
+    let scales = six_bit_scales(b);
+    std::array::from_fn(|i| Block { codes: nibbles_of_pair(&b[16..], i), scale: scales[i].0, zero: scales[i].1 })
+}
+
+/// Q5_K: as Q4_K, and 32 bytes of fifth bits: bit `i` of byte `j` is that of code `j` of block `i`.
+fn five_bit_super_block(b: &[u8]) -> [Block; 8] {
+    let (scales, fifth) = (six_bit_scales(b), &b[16..48]);
+    std::array::from_fn(|i| {
+        let low = nibbles_of_pair(&b[48..], i);
+        let codes = std::array::from_fn(|j| low[j] | (fifth[j] >> i & 1) << 4);
+        Block { codes, scale: scales[i].0, zero: scales[i].1 }
+    })
+}
+
+/// Types with smaller groups than 32 (Q2_K, Q3_K, Q6_K): eight bits over the block's own range.
 fn quantized(values: &[f32]) -> Block {
     let least = values.iter().copied().fold(f32::INFINITY, f32::min);
     let most = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -132,7 +153,7 @@ mod tests {
             (GgmlDType::Q4K, 1e-6),
             (GgmlDType::Q2K, 5e-4),
             (GgmlDType::Q3K, 5e-4),
-            (GgmlDType::Q5K, 5e-4),
+            (GgmlDType::Q5K, 1e-6),
             (GgmlDType::Q6K, 5e-4),
         ] {
             let tensor = Tensor::from_slice(&values, (2, 512), &Device::Cpu).unwrap();

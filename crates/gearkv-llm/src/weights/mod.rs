@@ -12,6 +12,8 @@ mod kernels;
 mod matrix;
 mod order;
 #[cfg(test)]
+mod products;
+#[cfg(test)]
 mod tests;
 
 pub(crate) use matrix::{Matrix, MatrixBuilder, Workers};

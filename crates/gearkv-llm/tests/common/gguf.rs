@@ -1,5 +1,8 @@
 //! Writes GGUF files.
 
+use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::{Device, Tensor};
+
 pub enum Meta {
     U32(u32),
     F32(f32),
@@ -8,6 +11,7 @@ pub enum Meta {
     Texts(Vec<String>),
     I32s(Vec<i32>),
     F32s(Vec<f32>),
+    Bools(Vec<bool>),
 }
 
 pub struct TensorData {
@@ -25,17 +29,37 @@ impl TensorData {
         Self { name: name.into(), dims: dims.iter().map(|&n| n as u64).collect(), kind: 0, bytes }
     }
 
-    /// Q8_0: blocks of 32 signed codes under a float16 scale.
-    pub fn q8_0(name: &str, dims: &[usize], values: &[f32]) -> Self {
-        let mut bytes = Vec::new();
-        for block in values.chunks_exact(32) {
-            let most = block.iter().fold(0.0f32, |most, x| most.max(x.abs()));
-            let scale = half::f16::from_f32(most / 127.0);
-            bytes.extend(scale.to_le_bytes());
-            bytes.extend(block.iter().map(|x| (x / scale.to_f32()).round().clamp(-127.0, 127.0) as i8 as u8));
+    /// As candle quantizes it.
+    pub fn quantized(name: &str, dims: &[usize], values: &[f32], kind: GgmlDType) -> Self {
+        if kind == GgmlDType::F32 {
+            return Self::f32(name, dims, values);
         }
-        Self { name: name.into(), dims: dims.iter().map(|&n| n as u64).collect(), kind: 8, bytes }
+        let shape: Vec<usize> = dims.iter().rev().copied().collect();
+        let tensor = Tensor::from_slice(values, shape, &Device::Cpu).unwrap();
+        let bytes = QTensor::quantize(&tensor, kind).unwrap().data().unwrap().to_vec();
+        Self { name: name.into(), dims: dims.iter().map(|&n| n as u64).collect(), kind: number(kind), bytes }
     }
+}
+
+/// The types that candle reads, and their numbers in a GGUF.
+pub const KINDS: [(GgmlDType, u32); 13] = [
+    (GgmlDType::F32, 0),
+    (GgmlDType::F16, 1),
+    (GgmlDType::Q4_0, 2),
+    (GgmlDType::Q4_1, 3),
+    (GgmlDType::Q5_0, 6),
+    (GgmlDType::Q5_1, 7),
+    (GgmlDType::Q8_0, 8),
+    (GgmlDType::Q2K, 10),
+    (GgmlDType::Q3K, 11),
+    (GgmlDType::Q4K, 12),
+    (GgmlDType::Q5K, 13),
+    (GgmlDType::Q6K, 14),
+    (GgmlDType::BF16, 30),
+];
+
+fn number(kind: GgmlDType) -> u32 {
+    KINDS.iter().find(|(k, _)| *k == kind).unwrap().1
 }
 
 #[derive(Default)]
@@ -120,6 +144,10 @@ impl Meta {
             Self::F32s(all) => {
                 array(out, 6, all.len());
                 all.iter().for_each(|x| out.extend(x.to_le_bytes()));
+            }
+            Self::Bools(all) => {
+                array(out, 7, all.len());
+                out.extend(all.iter().map(|&x| u8::from(x)));
             }
         }
     }
