@@ -55,6 +55,16 @@ async function evaluate(llama, { file, prompt, exact }) {
   return { tokens, closest: Number(closest.toFixed(5)), first, last: kept };
 }
 
+async function tokenize(llama, { name, file }, texts) {
+  const model = await llama.loadModel({ modelPath: join(folder, file), vocabOnly: true });
+  // Qwen's own tokenizer composes characters first; llama.cpp leaves that out.
+  const composed = name === 'qwen2' || name === 'deepseek-r1-qwen' ? texts.map((text) => text.normalize('NFC')) : texts;
+  const tokens = composed.map((text) => [...model.tokenize(text, true)]);
+  const addsBos = model.tokens.shouldPrependBosToken;
+  await model.dispose();
+  return { addsBos, tokens };
+}
+
 try {
   const cargo = ['test', '-p', 'gearkv-llm', '--test', 'llama_cpp', '--', '--ignored', 'write_files'];
   const made = spawnSync('cargo', cargo, { stdio: 'inherit', env: { ...process.env, GEARKV_PARITY_FILES: folder } });
@@ -66,13 +76,16 @@ try {
   const about =
     "By llama-cpp.mjs, with node-llama-cpp 3.22.1 (llama.cpp's release of that version), on the CPU, keys and values in float32. " +
     'tokens: what it chose behind the prompt, the likeliest each time; closest: the least distance of the two largest logits; ' +
-    'first, last: log-probabilities of every fifth token behind the prompt and behind the last of the tokens.';
+    'first, last: log-probabilities of every fifth token behind the prompt and behind the last of the tokens. ' +
+    'tokenizers: what it makes of the texts of common/vocabularies.rs, with names of special tokens in them taken as such.';
   const models = {};
   for (const model of index.models) {
     models[model.name] = await evaluate(llama, model);
     console.log(model.name, models[model.name].closest, new Set(models[model.name].tokens).size);
   }
-  writeFileSync(join(here, 'llama-cpp.json'), `${JSON.stringify({ about, models })}\n`);
+  const tokenizers = {};
+  for (const tokenizer of index.tokenizers) tokenizers[tokenizer.name] = await tokenize(llama, tokenizer, index.texts);
+  writeFileSync(join(here, 'llama-cpp.json'), `${JSON.stringify({ about, models, tokenizers })}\n`);
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }

@@ -59,10 +59,10 @@ impl Tokenizer {
             }
         };
         let flag = |key: &str| metadata(key).and_then(Value::boolean);
+        let scheme = metadata("pre").and_then(Value::text).unwrap_or("default");
         let (definition, pieces, byte_level) = match model {
             "gpt2" => {
                 let merges = metadata("merges").and_then(Value::texts).unwrap_or(&[]);
-                let scheme = metadata("pre").and_then(Value::text).unwrap_or("default");
                 (definition::byte_level(tokens, &kinds, merges, scheme)?, pieces::byte_level(tokens, &kinds), true)
             }
             "llama" => {
@@ -105,7 +105,7 @@ impl Tokenizer {
             encoder,
             pieces,
             bos,
-            adds_bos: flag("add_bos_token").unwrap_or(!byte_level),
+            adds_bos: flag("add_bos_token").unwrap_or(!byte_level || definition::adds_bos(scheme)),
             strips_space: !byte_level && flag("add_space_prefix").unwrap_or(true),
             ends,
             template,

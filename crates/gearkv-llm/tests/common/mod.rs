@@ -5,6 +5,7 @@
 pub mod gguf;
 pub mod naive;
 pub mod tiny;
+pub mod vocabularies;
 
 use std::path::PathBuf;
 

@@ -96,7 +96,7 @@ pub fn shape(architecture: &'static str) -> Shape {
 }
 
 /// GPT-2's name for a byte.
-fn byte_name(byte: u8) -> String {
+pub fn byte_name(byte: u8) -> String {
     let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     if printable(byte) {
         return char::from(byte).to_string();
