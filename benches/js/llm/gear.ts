@@ -1,36 +1,36 @@
 import { GearModel } from 'gear-kv/llm';
-import { type Row, resident, type Task } from './rows.js';
-import { promptOf } from './text.js';
+import { peakBytes, resetPeak, residentBytes } from '../../../npm/gear-kv/src/cli/llm/memory.js';
+import { type Row, rowOf, type Task } from './rows.js';
+import { promptsOf } from './text.js';
 
-/** Takes a prompt in, then decodes greedily, on our engine. */
-export async function runGear({ cache, model: path, context, decode, threads }: Task): Promise<Row> {
+/** Takes prompts in, then decodes greedily, on our engine. */
+export async function runGear(task: Task): Promise<Row> {
+  const { cache, model: path, batch, context, decode, threads } = task;
   using model = await GearModel.load(path, { cache: { preset: cache as 'gear-4', threads } });
-  const prompt = promptOf(
+  const prompts = promptsOf(
+    batch,
     context,
     (text) => model.tokenize(text, { addBos: false }),
     (ids) => model.detokenize(ids),
   );
-  const loaded = resident().now;
-  using session = model.session();
-  const started = performance.now();
-  let first = 0;
-  let held = 0;
-  for await (const _ of session.generate(prompt, { maxTokens: decode, temperature: 0 })) {
-    if (first === 0) {
-      first = performance.now();
-      held = session.tokens.length;
-    }
+  resetPeak();
+  const loadedBytes = residentBytes();
+  const generation = model.generateBatch(prompts, { maxTokens: decode, temperature: 0 });
+  for await (const _ of generation) {
+    // Only the time counts.
   }
-  const ended = performance.now();
-  const { tokens, byteLength } = session.stats();
+  const results = generation.results ?? [];
+  const { byteLength: cacheBytes, timings } = generation.stats();
+  // The first token of each comes with the prompt.
+  const decoded = results.reduce((sum, { tokens }) => sum + tokens.length - 1, 0);
+  const prompt = results.reduce((sum, { promptTokens }) => sum + promptTokens, 0);
   return {
-    engine: 'gear-kv',
-    cache,
-    context,
-    prefillTokensPerSecond: (held / (first - started)) * 1000,
-    decodeTokensPerSecond: ((tokens - held) / (ended - first)) * 1000,
-    cacheBytes: byteLength,
-    peakBytesOverModel: resident().peak - loaded,
-    split: session.timings(),
+    ...rowOf(task),
+    prefillTokensPerSecond: prompt / Math.max(...results.map(({ promptSeconds }) => promptSeconds)),
+    decodeTokensPerSecond: decoded / Math.max(...results.map(({ decodeSeconds }) => decodeSeconds)),
+    cacheBytes,
+    loadedBytes,
+    peakBytesOverModel: peakBytes() - loadedBytes,
+    split: timings,
   };
 }

@@ -1,8 +1,10 @@
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { type Row, resident, type Task } from './rows.js';
-import { promptOf } from './text.js';
+import { GearModel } from 'gear-kv/llm';
+import { peakBytes, resetPeak, residentBytes } from '../../../npm/gear-kv/src/cli/llm/memory.js';
+import { type Row, rowOf, type Task } from './rows.js';
+import { promptsOf } from './text.js';
 
 /** The part of node-llama-cpp that is used here; it is not a dependency of the package. */
 interface LlamaModule {
@@ -10,58 +12,80 @@ interface LlamaModule {
     loadModel(options: object): Promise<{
       tokenize(text: string): number[];
       detokenize(ids: number[]): string;
-      createContext(options: object): Promise<{
-        getSequence(): {
-          evaluateWithoutGeneratingNewTokens(ids: number[]): Promise<void>;
-          evaluate(ids: number[], options: object): AsyncIterable<number>;
-        };
-      }>;
+      createContext(options: object): Promise<{ getSequence(): Sequence }>;
     }>;
   }>;
 }
 
-/** The same on llama.cpp. */
+interface Sequence {
+  evaluateWithoutGeneratingNewTokens(ids: number[]): Promise<void>;
+  evaluate(ids: number[], options: object): AsyncIterable<number>;
+}
+
+/** Bits of an element of K or V there, the blocks' scales counted. */
+const BITS: Record<string, number> = { f16: 16, q8_0: 8.5, q4_0: 4.5 };
+
+/** The same on llama.cpp; sequences go through it in common batches. */
 export async function runLlama(task: Task): Promise<Row> {
-  const { cache, flashAttention, context, decode, threads } = task;
+  const { cache, flashAttention, batch, context, decode, threads } = task;
   const entry = createRequire(join(task.peers, 'package.json')).resolve('node-llama-cpp');
   const { getLlama } = (await import(pathToFileURL(entry).href)) as LlamaModule;
   const llama = await getLlama({ build: 'never', gpu: false, maxThreads: threads, logLevel: 'disabled' });
   const model = await llama.loadModel({ modelPath: task.model, gpuLayers: 0 });
-  const prompt = promptOf(
+  const prompts = promptsOf(
+    batch,
     context,
     (text) => model.tokenize(text),
     (ids) => model.detokenize(ids),
-  );
-  const ids = model.tokenize(prompt);
-  const loaded = resident().now;
+  ).map((prompt) => model.tokenize(prompt));
+  resetPeak();
+  const loadedBytes = residentBytes();
+  const longest = Math.max(...prompts.map(({ length }) => length));
+  // Of each sequence.
+  const contextSize = longest + decode + 8;
   const type = cache.toUpperCase();
   const made = await model.createContext({
-    contextSize: context + decode + 64,
+    contextSize,
+    sequences: batch,
     batchSize: 512,
     threads,
     flashAttention,
     experimentalKvCacheKeyType: type,
     experimentalKvCacheValueType: type,
   });
-  const sequence = made.getSequence();
+  const sequences = prompts.map((ids) => ({ ids, sequence: made.getSequence() }));
   const started = performance.now();
-  await sequence.evaluateWithoutGeneratingNewTokens(ids.slice(0, -1));
+  await Promise.all(
+    sequences.map(({ ids, sequence }) => sequence.evaluateWithoutGeneratingNewTokens(ids.slice(0, -1))),
+  );
   const taken = performance.now();
-  let tokens = 0;
-  let first = 0;
-  for await (const _ of sequence.evaluate(ids.slice(-1), { temperature: 0 })) {
-    if (first === 0) first = performance.now();
-    else tokens += 1;
-    if (tokens + 1 >= decode) break;
-  }
+  const counts = await Promise.all(sequences.map(({ ids, sequence }) => generated(sequence, ids.slice(-1), decode)));
   const ended = performance.now();
+  const peakBytesOverModel = peakBytes() - loadedBytes;
+  const prompt = prompts.reduce((sum, { length }) => sum + length - 1, 0);
   return {
-    engine: 'llama.cpp',
-    cache,
-    flashAttention,
-    context: ids.length,
-    prefillTokensPerSecond: ((ids.length - 1) / (taken - started)) * 1000,
-    decodeTokensPerSecond: (tokens / (ended - first)) * 1000,
-    peakBytesOverModel: resident().peak - loaded,
+    ...rowOf(task),
+    context: longest,
+    prefillTokensPerSecond: (prompt / (taken - started)) * 1000,
+    decodeTokensPerSecond: (counts.reduce((sum, count) => sum + count, 0) / (ended - taken)) * 1000,
+    cacheBytes: (batch * contextSize * (await elementsPerToken(task.model)) * (BITS[cache] ?? Number.NaN)) / 8,
+    loadedBytes,
+    peakBytesOverModel,
   };
+}
+
+async function generated(sequence: Sequence, ids: number[], most: number): Promise<number> {
+  let count = 0;
+  for await (const _ of sequence.evaluate(ids, { temperature: 0 })) {
+    count += 1;
+    if (count >= most) break;
+  }
+  return count;
+}
+
+/** K and V of all layers. */
+async function elementsPerToken(path: string): Promise<number> {
+  using model = await GearModel.load(path);
+  const { layers, kvHeads, headDim } = model.info;
+  return 2 * layers * kvHeads * headDim;
 }

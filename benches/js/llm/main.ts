@@ -1,4 +1,4 @@
-// Decoding and prefill on a compressed cache, beside the same engine with a float16 cache and beside llama.cpp, in one run:
+// A model on compressed caches, beside the same engine with a float16 cache and beside llama.cpp, in one run:
 // `npm run bench:llm` (`-- --quick`, `-- --json`). Each row is measured in a process of its own.
 
 import { execFileSync, spawnSync } from 'node:child_process';
@@ -8,15 +8,19 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { fetchModel } from 'gear-kv/llm';
-import type { Row, Task } from './rows.js';
+import { budgetTasks, full, largestBatch, memoryTasks, quick, speedTasks } from './plan.js';
+import { report } from './report.js';
+import { labelOf, type Row, type Task } from './rows.js';
 
 const PEER = 'node-llama-cpp@3.22.1';
+const MEASURES = ['speed', 'memory', 'budget'];
 const { values } = parseArgs({
   options: {
     json: { type: 'boolean', default: false },
     quick: { type: 'boolean', default: false },
     threads: { type: 'string', default: '1' },
     model: { type: 'string' },
+    only: { type: 'string', multiple: true, default: MEASURES },
   },
 });
 const say = (text: string): boolean => process.stderr.write(text);
@@ -34,62 +38,33 @@ function peers(): string {
   return folder;
 }
 
-const model = values.model ?? (await fetchModel());
-const folder = peers();
-// SmolLM2 was made for 8192 tokens; the longest prompt leaves room for what is decoded.
-const contexts = values.quick ? [256, 1024] : [256, 1024, 4096, 8000];
-const decode = values.quick ? 48 : 128;
-const kinds: Pick<Task, 'engine' | 'cache' | 'flashAttention'>[] = [
-  ...['float16', 'gear-4', 'gear-2', 'kivi-2'].map((cache) => ({
-    engine: 'gear-kv' as const,
-    cache,
-    flashAttention: false,
-  })),
-  { engine: 'llama.cpp', cache: 'f16', flashAttention: false },
-  { engine: 'llama.cpp', cache: 'f16', flashAttention: true },
-  { engine: 'llama.cpp', cache: 'q8_0', flashAttention: true },
-  { engine: 'llama.cpp', cache: 'q4_0', flashAttention: true },
-];
-
-const rows: Row[] = [];
 const worker = fileURLToPath(new URL('./worker.ts', import.meta.url));
-for (const context of contexts) {
-  for (const kind of kinds) {
-    const task: Task = { ...kind, model, peers: folder, context, decode, threads: Number(values.threads) };
-    say(`  ${task.engine} ${task.cache}${task.flashAttention ? ' (flash)' : ''}, ${context} tokens …\n`);
-    const { stdout, stderr, status } = spawnSync(process.execPath, ['--import=tsx', worker, JSON.stringify(task)], {
-      encoding: 'utf8',
-      env: { ...process.env, RAYON_NUM_THREADS: values.threads },
-    });
-    if (status !== 0) throw new Error(`${JSON.stringify(task)} failed with ${status}:\n${stderr}`);
-    rows.push(JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as Row);
-  }
+
+function measured(task: Task): Row {
+  say(`  ${task.measure}: ${task.engine} ${labelOf(task)}, ${task.batch} x ${task.context} tokens …\n`);
+  const { stdout, stderr, status } = spawnSync(process.execPath, ['--import=tsx', worker, JSON.stringify(task)], {
+    encoding: 'utf8',
+    env: { ...process.env, RAYON_NUM_THREADS: String(task.threads) },
+  });
+  if (status !== 0) throw new Error(`${JSON.stringify(task)} failed with ${status}:\n${stderr}`);
+  return JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as Row;
 }
 
-if (values.json) console.log(JSON.stringify(rows, null, 2));
-else print();
-
-function print(): void {
-  const megabytes = (bytes: number | undefined): string => (bytes === undefined ? '–' : (bytes / 1e6).toFixed(1));
-  const line = (...cells: (string | number)[]): void =>
-    console.log(cells.map((cell, i) => (i < 2 ? String(cell).padEnd(16) : String(cell).padStart(12))).join(' '));
-  line('engine', 'cache', 'context', 'prefill t/s', 'decode t/s', 'of float16', 'of llama.cpp', 'cache MB', 'peak MB');
-  for (const row of rows) {
-    const same = rows.filter(({ context }) => Math.abs(context - row.context) < 32);
-    const own = same.find(({ cache }) => cache === 'float16');
-    const theirs = same.find(({ engine, flashAttention }) => engine === 'llama.cpp' && flashAttention === true);
-    const ratio = (base: Row | undefined): string =>
-      base === undefined ? '–' : `${(row.decodeTokensPerSecond / base.decodeTokensPerSecond).toFixed(2)} x`;
-    line(
-      row.engine,
-      `${row.cache}${row.flashAttention === true ? ' flash' : ''}`,
-      row.context,
-      row.prefillTokensPerSecond.toFixed(0),
-      row.decodeTokensPerSecond.toFixed(1),
-      ratio(own),
-      ratio(theirs),
-      megabytes(row.cacheBytes),
-      megabytes(row.peakBytesOverModel),
-    );
+const unknown = values.only.filter((name) => !MEASURES.includes(name));
+if (unknown.length > 0) throw new Error(`--only is ${unknown.join(', ')}; expected ${MEASURES.join(', ')}`);
+const threads = Number(values.threads);
+if (!Number.isInteger(threads) || threads < 1) throw new Error(`--threads is ${values.threads}; expected 1 or more`);
+const sizes = values.quick ? quick : full;
+const given = { model: values.model ?? (await fetchModel()), peers: peers(), threads };
+const rows: Row[] = [];
+if (values.only.includes('speed')) rows.push(...speedTasks(sizes, given).map(measured));
+if (values.only.includes('memory')) rows.push(...memoryTasks(sizes, given).map(measured));
+if (values.only.includes('budget')) {
+  let float16: Row | undefined;
+  for (const task of budgetTasks(sizes, given)) {
+    const one = measured(task);
+    float16 ??= one;
+    rows.push(measured({ ...task, batch: largestBatch(sizes, one, float16) }));
   }
 }
+console.log(values.json ? JSON.stringify(rows, null, 2) : `\n${report(rows)}`);

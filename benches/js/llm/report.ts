@@ -1,0 +1,116 @@
+import { labelOf, type Row } from './rows.js';
+
+const isFloat16 = (row: Row): boolean => row.engine === 'gear-kv' && row.cache === 'float16';
+const isPeer = (row: Row): boolean => row.engine === 'llama.cpp' && row.cache === 'f16' && row.flashAttention;
+const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(1);
+const times = (value: number, base: number | undefined): string =>
+  base === undefined || base === 0 ? '–' : `${(value / base).toFixed(2)} x`;
+
+/** Tables for people: one a measure. Ratios above 1 are better than what they are compared with. */
+export function report(rows: readonly Row[]): string {
+  const tables = [
+    {
+      measure: 'speed',
+      title:
+        'One sequence. Ratios of decoding: to float16 on the same engine, and to llama.cpp with f16 and flash attention.',
+      table: speed,
+    },
+    {
+      measure: 'memory',
+      title:
+        "Peak memory on top of the loaded model, at equal batch and length. Ratio: the peak with a 16-bit cache on the same engine to this row's.",
+      table: memory,
+    },
+    {
+      measure: 'budget',
+      title:
+        'The largest batch whose caches fit where a few sequences do as float16. Ratios of decoding, all sequences together.',
+      table: budget,
+    },
+  ] as const;
+  return tables
+    .map(({ measure, title, table }) => ({ title, table, its: rows.filter((row) => row.measure === measure) }))
+    .filter(({ its }) => its.length > 0)
+    .map(({ title, table, its }) => `${title}\n${table(its)}`)
+    .join('\n\n');
+}
+
+/** Rows with those that they are compared with: of the same length, give or take a few tokens of another tokenizer. */
+function compared(rows: readonly Row[]): { row: Row; own: Row | undefined; peer: Row | undefined }[] {
+  return rows.map((row) => {
+    const same = rows.filter(({ context }) => Math.abs(context - row.context) < 32);
+    return { row, own: same.find(isFloat16), peer: same.find(isPeer) };
+  });
+}
+
+function speed(rows: readonly Row[]): string {
+  const head = ['engine', 'cache', 'context', 'prefill t/s', 'decode t/s', 'of float16', 'of llama.cpp', 'cache MB'];
+  const split = ['attention', 'compression', 'matmul', 'other'] as const;
+  const lines = compared(rows).map(({ row, own, peer }) => {
+    const total = split.reduce((sum, part) => sum + (row.split?.[part] ?? 0), 0);
+    return [
+      row.engine,
+      labelOf(row),
+      row.context,
+      row.prefillTokensPerSecond.toFixed(0),
+      row.decodeTokensPerSecond.toFixed(1),
+      times(row.decodeTokensPerSecond, own?.decodeTokensPerSecond),
+      times(row.decodeTokensPerSecond, peer?.decodeTokensPerSecond),
+      megabytes(row.cacheBytes),
+      ...split.map((part) => (row.split === undefined ? '–' : `${((100 * row.split[part]) / total).toFixed(0)} %`)),
+    ];
+  });
+  return aligned([[...head, ...split], ...lines]);
+}
+
+function memory(rows: readonly Row[]): string {
+  const head = ['engine', 'cache', 'batch', 'context', 'caches MB', 'peak MB', 'times smaller', 'model MB'];
+  const lines = compared(rows).map(({ row, own, peer }) => [
+    row.engine,
+    labelOf(row),
+    row.batch,
+    row.context,
+    megabytes(row.cacheBytes),
+    megabytes(row.peakBytesOverModel),
+    times((row.engine === 'gear-kv' ? own : peer)?.peakBytesOverModel ?? 0, row.peakBytesOverModel),
+    megabytes(row.loadedBytes),
+  ]);
+  return aligned([head, ...lines]);
+}
+
+function budget(rows: readonly Row[]): string {
+  const head = [
+    'engine',
+    'cache',
+    'batch',
+    'context',
+    'caches MB',
+    'peak MB',
+    'decode t/s',
+    'of float16',
+    'of llama.cpp',
+  ];
+  const lines = compared(rows).map(({ row, own, peer }) => [
+    row.engine,
+    labelOf(row),
+    row.batch,
+    row.context,
+    megabytes(row.cacheBytes),
+    megabytes(row.peakBytesOverModel),
+    row.decodeTokensPerSecond.toFixed(1),
+    times(row.decodeTokensPerSecond, own?.decodeTokensPerSecond),
+    times(row.decodeTokensPerSecond, peer?.decodeTokensPerSecond),
+  ]);
+  return aligned([head, ...lines]);
+}
+
+function aligned(lines: readonly (readonly (string | number)[])[]): string {
+  const widths = (lines[0] ?? []).map((_, i) => Math.max(...lines.map((line) => String(line[i]).length)));
+  return lines
+    .map((line) =>
+      line
+        .map((cell, i) => (i < 2 ? String(cell).padEnd(widths[i] ?? 0) : String(cell).padStart(widths[i] ?? 0)))
+        .join('  '),
+    )
+    .join('\n');
+}
