@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::architecture::unsupported;
 
+use super::python;
+
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,9 +44,10 @@ impl ChatTemplate {
         // As Hugging Face's library renders them.
         environment.set_trim_blocks(true);
         environment.set_lstrip_blocks(true);
-        environment.set_keep_trailing_newline(true);
         environment.set_fuel(Some(FUEL.saturating_mul(messages.len() as u64 + 1)));
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_filter("tojson", python::to_json);
+        environment.add_function("strftime_now", python::strftime_now);
         environment.add_function(
             "raise_exception",
             |message: String| -> std::result::Result<String, minijinja::Error> {

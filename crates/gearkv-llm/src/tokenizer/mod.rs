@@ -3,6 +3,7 @@
 mod chat;
 mod definition;
 mod pieces;
+mod python;
 mod stream;
 
 use gearkv::{ErrorCode, GearError, Result};
