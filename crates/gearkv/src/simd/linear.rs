@@ -6,36 +6,51 @@ use multiversion::multiversion;
 
 use super::LANES;
 
+/// Sum over all lanes by a fixed tree, so that every instruction set adds in the same order.
 #[inline(always)]
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; LANES];
-    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
-    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
-    for (a, b) in a_chunks.iter().zip(b_chunks) {
-        for i in 0..LANES {
-            lanes[i] += a[i] * b[i];
+fn sum_of_lanes(lanes: [f32; LANES]) -> f32 {
+    let eight: [f32; LANES / 2] = std::array::from_fn(|i| lanes[i] + lanes[i + LANES / 2]);
+    let four: [f32; LANES / 4] = std::array::from_fn(|i| eight[i] + eight[i + LANES / 4]);
+    (four[0] + four[2]) + (four[1] + four[3])
+}
+
+/// [`dot_rows`] of `N` vectors: each piece of a row is loaded once for all of them, and their sums wait for nothing but themselves.
+#[inline(always)]
+fn dot_rows_of<const N: usize>(rows: &[f32], dim: usize, vectors: &[f32], out: &mut [f32], stride: usize) {
+    for (t, row) in rows.chunks_exact(dim).enumerate() {
+        let mut lanes = [[0.0f32; LANES]; N];
+        let (chunks, rest) = row.as_chunks::<LANES>();
+        for (c, chunk) in chunks.iter().enumerate() {
+            for v in 0..N {
+                let vector = &vectors[v * dim + c * LANES..][..LANES];
+                for i in 0..LANES {
+                    lanes[v][i] += chunk[i] * vector[i];
+                }
+            }
+        }
+        for (i, x) in rest.iter().enumerate() {
+            for v in 0..N {
+                lanes[v][i] += x * vectors[v * dim + chunks.len() * LANES + i];
+            }
+        }
+        for v in 0..N {
+            out[v * stride + t] = sum_of_lanes(lanes[v]);
         }
     }
-    for (i, (a, b)) in a_rest.iter().zip(b_rest).enumerate() {
-        lanes[i] += a * b;
-    }
-    // A fixed tree, so that every instruction set adds in the same order.
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            lanes[i] += lanes[i + width];
-        }
-        width /= 2;
-    }
-    lanes[0]
 }
 
 /// `out[v][row] = Σ_d vectors[v][d] · rows[row][d]`. `out` is `[count, stride]`, of which the first `rows` of each line are written.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(crate) fn dot_rows(rows: &[f32], dim: usize, vectors: &[f32], out: &mut [f32], stride: usize) {
-    for (t, row) in rows.chunks_exact(dim).enumerate() {
-        for (v, vector) in vectors.chunks_exact(dim).enumerate() {
-            out[v * stride + t] = dot(row, vector);
+    /// Vectors whose sums fit the registers of AVX2.
+    const MOST: usize = 4;
+    for (vectors, out) in vectors.chunks(MOST * dim).zip(out.chunks_mut(MOST * stride)) {
+        match vectors.len() / dim {
+            4 => dot_rows_of::<4>(rows, dim, vectors, out, stride),
+            3 => dot_rows_of::<3>(rows, dim, vectors, out, stride),
+            2 => dot_rows_of::<2>(rows, dim, vectors, out, stride),
+            1 => dot_rows_of::<1>(rows, dim, vectors, out, stride),
+            _ => {}
         }
     }
 }
