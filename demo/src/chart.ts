@@ -35,6 +35,7 @@ export class Chart {
   }
 
   add({ cacheBytes, float16Bytes, tokensPerSecond }: Point): void {
+    this.#element.classList.remove('empty');
     this.#x.push(this.#x.length);
     this.#cache.push(cacheBytes / 1e6);
     this.#float16.push(float16Bytes / 1e6);
@@ -45,6 +46,13 @@ export class Chart {
       this.#frame = 0;
       this.#plot?.setData(this.#data());
     });
+  }
+
+  /** Forgets all points. */
+  clear(): void {
+    this.#element.classList.add('empty');
+    for (const values of [this.#x, this.#cache, this.#float16, this.#speed]) values.length = 0;
+    this.#plot?.setData(this.#data());
   }
 
   #data(): uPlot.AlignedData {
@@ -77,7 +85,7 @@ export class Chart {
         axes: [
           { ...axis, label: 'tokens generated', labelSize: 20, size: 36 },
           { ...axis, scale: 'bytes', label: 'MB', labelSize: 20, size: 44 },
-          { ...axis, scale: 'speed', side: 1, grid: { show: false }, label: 'tokens/s', labelSize: 20, size: 40 },
+          { ...axis, scale: 'speed', side: 1, grid: { show: false }, label: 'tokens/s', labelSize: 20, size: 48 },
         ],
         series: [
           {},

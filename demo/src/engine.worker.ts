@@ -1,7 +1,7 @@
 // The model and its sessions live here, so that the page stays responsive whatever they compute.
 import init, { GearModel, type GearSession, type SessionStats } from 'gear-kv/llm';
 import { read, write } from './disk.js';
-import type { Chat, ChatPreset, Reply, Request, SavedChat } from './messages.js';
+import type { Chat, Reply, Request, SavedChat } from './messages.js';
 
 const MODEL = 'model.gguf';
 const MODEL_NAME = 'model.txt';
@@ -16,7 +16,6 @@ interface Loaded {
 
 let loaded: Loaded | undefined;
 let session: GearSession | undefined;
-let preset: ChatPreset | undefined;
 let stopping: AbortController | undefined;
 
 function reply(message: Reply): void {
@@ -28,14 +27,14 @@ function required(): Loaded {
   return loaded;
 }
 
-/** The session of a chat. Another preset needs a cache of its own. */
 function sessionOf(chat: Chat): GearSession {
-  if (session === undefined || preset !== chat.preset) {
-    session?.dispose();
-    session = required().model.session({ cache: chat.preset });
-    preset = chat.preset;
-  }
+  session ??= required().model.session({ cache: chat.preset });
   return session;
+}
+
+function forget(): void {
+  session?.dispose();
+  session = undefined;
 }
 
 async function look(): Promise<void> {
@@ -48,8 +47,7 @@ async function load(file: File, name: string, isKept: boolean): Promise<void> {
   const since = performance.now();
   await init();
   const model = await GearModel.load(await file.arrayBuffer());
-  session?.dispose();
-  session = undefined;
+  forget();
   loaded?.model.dispose();
   loaded = { file: name, model };
   const loadSeconds = (performance.now() - since) / 1000;
@@ -78,10 +76,11 @@ async function ask(chat: Chat): Promise<void> {
   const answering = sessionOf(chat);
   stopping = new AbortController();
   const { signal } = stopping;
-  const generation = answering.generate(chat.messages, { maxTokens: MAX_TOKENS, signal });
-  reply({ kind: 'doing', what: 'Reading …' });
+  const onPrompt = ({ done, total }: { done: number; total: number }): void => reply({ kind: 'read', done, total });
+  const generation = answering.generate(chat.messages, { maxTokens: MAX_TOKENS, signal, onPrompt });
   let pieces = 0;
   let since = 0;
+  // Of the last piece: a session that was stopped in the middle of a step is busy for another moment.
   let stats: SessionStats | undefined;
   try {
     for await (const text of generation) {
@@ -101,18 +100,17 @@ async function ask(chat: Chat): Promise<void> {
   reply({ kind: 'answered', stopped: signal.aborted, promptTokens, promptSeconds, stats });
 }
 
-/** Reads a conversation into a cache of another preset. */
+/** Keeps the conversation in a cache of another preset, made from the one there is. */
 async function change(chat: Chat): Promise<void> {
-  if (loaded === undefined || chat.messages.length === 0) {
-    session?.dispose();
-    session = undefined;
+  if (session === undefined || chat.messages.length === 0) {
+    forget();
     reply({ kind: 'switched', stats: undefined });
     return;
   }
-  reply({ kind: 'doing', what: `Reading the conversation into a ${chat.preset} cache …` });
-  const target = sessionOf(chat);
-  for await (const _ of target.generate(chat.messages, { maxTokens: 1 })) break;
-  reply({ kind: 'switched', stats: target.stats() });
+  const changed = await session.recompress({ cache: chat.preset });
+  forget();
+  session = changed;
+  reply({ kind: 'switched', stats: changed.stats() });
 }
 
 async function save(chat: Chat): Promise<void> {
@@ -131,9 +129,8 @@ async function restore(): Promise<void> {
   if (cache === undefined || chat === undefined) throw new Error('no chat is saved in this browser');
   const saved = JSON.parse(await chat.text()) as SavedChat;
   const restored = model.restore(await cache.arrayBuffer());
-  session?.dispose();
+  forget();
   session = restored;
-  preset = saved.preset;
   reply({ kind: 'restored', chat: saved, stats: restored.stats() });
 }
 

@@ -1,9 +1,11 @@
 // The page: what is typed and chosen goes to the worker, what comes back is shown. Nothing is computed here.
 import './style.css';
-import type { Message } from 'gear-kv/llm';
+import type { Message, SessionStats } from 'gear-kv/llm';
 import { Chart } from './chart.js';
 import { type Chat, type ChatPreset, PRESETS, type Reply, type Request, type SavedChat } from './messages.js';
-import { addTurn, follow, megabytes, page, showStats } from './page.js';
+import { addTurn, follow, megabytes, page, showStats, showWork } from './page.js';
+
+const ANSWERING = 'Answering …';
 
 const worker = new Worker(new URL('./engine.worker.ts', import.meta.url), { type: 'module' });
 const chart = new Chart(page.plot);
@@ -12,7 +14,11 @@ let messages: Message[] = [];
 let answer: { text: string; body: HTMLElement } | undefined;
 let saved: SavedChat | undefined;
 let model: string | undefined;
+/** What the worker keeps the conversation as. */
+let kept: ChatPreset = 'gear-4';
 let busy = true;
+/** What had the keyboard when the work began: a field that is disabled meanwhile loses it. */
+let focused: Element | null = null;
 
 function send(request: Request): void {
   worker.postMessage(request);
@@ -21,15 +27,22 @@ function send(request: Request): void {
 /** Hands work to the worker; until its reply comes the page takes no other. */
 function begin(request: Request, what: string): void {
   busy = true;
+  focused = document.activeElement;
+  page.status.classList.remove('error');
   page.status.textContent = what;
+  if (what !== '') showWork();
   send(request);
   refresh();
 }
 
-function end(what: string): void {
+function end(what: string, isError = false): void {
   busy = false;
+  page.status.classList.toggle('error', isError);
   page.status.textContent = what;
+  page.work.hidden = true;
   refresh();
+  if (document.activeElement === document.body && focused instanceof HTMLElement) focused.focus();
+  focused = null;
 }
 
 function preset(): ChatPreset {
@@ -82,7 +95,21 @@ function ask(): void {
   messages = [...messages, { role: 'user', content: text }];
   addTurn('user', text);
   answer = { text: '', body: addTurn('assistant', '') };
+  const isByButton = document.activeElement === page.send;
   begin({ kind: 'ask', chat: chat() }, 'Reading …');
+  if (isByButton) page.stop.focus();
+}
+
+/** Takes a question back that was not answered, for its author to change. */
+function withdraw(): void {
+  const text = messages.at(-1)?.content ?? '';
+  answer = undefined;
+  show(messages.slice(0, -1));
+  if (page.question.value === '') page.question.value = text;
+}
+
+function mark({ byteLength, float16ByteLength }: SessionStats): void {
+  chart.add({ cacheBytes: byteLength, float16Bytes: float16ByteLength, tokensPerSecond: undefined });
 }
 
 function show(all: readonly Message[]): void {
@@ -101,11 +128,16 @@ function receive(reply: Reply): void {
     case 'doing':
       page.status.textContent = reply.what;
       break;
+    case 'read':
+      showWork(reply.done, reply.total);
+      break;
     case 'loaded': {
       const { layers, kvHeads, headDim, contextLength, name } = reply.info;
       model = reply.file;
       show([]);
       showStats(undefined);
+      chart.clear();
+      kept = preset();
       page.model.textContent =
         `${name ?? reply.file}: ${layers} layers, ${kvHeads} KV heads of ${headDim}, context ${contextLength}` +
         (reply.kept ? '' : '; too large to be kept for the next visit');
@@ -120,13 +152,22 @@ function receive(reply: Reply): void {
         answer.body.textContent = answer.text;
         follow();
       }
-      page.status.textContent = 'Answering …';
+      // Once: what is said aloud is what changes.
+      if (page.status.textContent !== ANSWERING) page.status.textContent = ANSWERING;
+      page.work.hidden = true;
       showStats(stats);
       if (tokensPerSecond !== undefined) page.speed.textContent = `${tokensPerSecond.toFixed(1)} tokens/s`;
       chart.add({ cacheBytes: stats.byteLength, float16Bytes: stats.float16ByteLength, tokensPerSecond });
       break;
     }
     case 'answered': {
+      if (reply.stats !== undefined) showStats(reply.stats);
+      if (reply.stopped && (answer?.text ?? '') === '') {
+        withdraw();
+        end('Stopped; your message is back in its field');
+        page.question.focus();
+        break;
+      }
       messages = [...messages, { role: 'assistant', content: answer?.text ?? '' }];
       answer = undefined;
       const read = `${reply.promptTokens} tokens read in ${reply.promptSeconds.toFixed(1)} s`;
@@ -135,8 +176,11 @@ function receive(reply: Reply): void {
       break;
     }
     case 'switched':
+      kept = preset();
       showStats(reply.stats);
-      end(`New tokens are kept as ${preset()}`);
+      if (reply.stats === undefined) chart.clear();
+      else mark(reply.stats);
+      end(reply.stats === undefined ? `The next chat is kept as ${kept}` : `The conversation is kept as ${kept} now`);
       break;
     case 'saved':
       saved = reply.chat;
@@ -144,20 +188,22 @@ function receive(reply: Reply): void {
       break;
     case 'restored':
       choose(reply.chat.preset);
+      kept = reply.chat.preset;
+      chart.clear();
       show(reply.chat.messages);
       showStats(reply.stats);
       end(`Brought back ${reply.stats.tokens} tokens, none of them computed again`);
       break;
     case 'failed':
-      answer?.body.parentElement?.remove();
-      answer = undefined;
-      end(`That did not work: ${reply.message}`);
+      if (answer !== undefined) withdraw();
+      if (reply.request === 'switch') choose(kept);
+      end(`That did not work: ${reply.message}`, true);
       break;
   }
 }
 
 worker.addEventListener('message', ({ data }: MessageEvent<Reply>) => receive(data));
-worker.addEventListener('error', () => end('The engine could not be started in this browser'));
+worker.addEventListener('error', () => end('The engine could not be started in this browser', true));
 
 page.file.addEventListener('change', () => load(page.file.files?.[0]));
 page.composer.addEventListener('submit', (event) => {

@@ -31,6 +31,7 @@ export type Request =
 export type Reply =
   | { kind: 'found'; model: string | undefined; chat: SavedChat | undefined }
   | { kind: 'doing'; what: string }
+  | { kind: 'read'; done: number; total: number }
   | { kind: 'loaded'; file: string; info: ModelInfo; loadSeconds: number; kept: boolean }
   | { kind: 'piece'; text: string; stats: SessionStats; tokensPerSecond: number | undefined }
   | { kind: 'answered'; stopped: boolean; promptTokens: number; promptSeconds: number; stats: SessionStats | undefined }

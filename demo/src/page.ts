@@ -10,6 +10,9 @@ export const page = {
   file: element<HTMLInputElement>('file'),
   log: element('log'),
   status: element('status'),
+  work: element('work'),
+  progress: element<HTMLProgressElement>('progress'),
+  count: element('count'),
   composer: element<HTMLFormElement>('composer'),
   question: element<HTMLTextAreaElement>('question'),
   send: element<HTMLButtonElement>('send'),
@@ -44,6 +47,19 @@ export function showStats(stats: SessionStats | undefined): void {
   bytes.textContent = `${megabytes(stats.byteLength)} (${share.toFixed(0)} %)`;
   float16Bytes.textContent = megabytes(stats.float16ByteLength);
   tokens.textContent = String(stats.tokens);
+}
+
+/** Shows that something is being done; how much of it, where that is known. */
+export function showWork(done?: number, total?: number): void {
+  page.work.hidden = false;
+  if (done === undefined || total === undefined) {
+    page.progress.removeAttribute('value');
+    page.count.textContent = '';
+    return;
+  }
+  page.progress.max = total;
+  page.progress.value = done;
+  page.count.textContent = `${done} of ${total} tokens`;
 }
 
 let atEnd = true;

@@ -58,6 +58,22 @@ export const tests = [
     },
   ],
   [
+    'Escape stops a long message while it is read, and gives it back',
+    async ({ page }) => {
+      const message = 'The keeper climbed the steps and wrote down the weather. '.repeat(130);
+      await page.fill('#question', message);
+      await page.keyboard.press('Enter');
+      await page.waitForFunction(() => /^\d+ of 1\d{3} tokens$/.test(document.querySelector('#count').textContent));
+      assert.ok(await page.isVisible('#progress'));
+      await page.keyboard.press('Escape');
+      await says(page, /^Stopped; your message is back/);
+      assert.equal(await page.inputValue('#question'), message.trim());
+      assert.equal(await turns(page), 0);
+      assert.equal(await page.evaluate(() => document.activeElement.id), 'question');
+      await page.fill('#question', '');
+    },
+  ],
+  [
     'a question by keyboard is answered in pieces, with the cache in figures and in a plot',
     async ({ page, picture }) => {
       assert.equal(await page.evaluate(() => document.activeElement.id), 'question');
@@ -89,14 +105,19 @@ export const tests = [
     'other presets hold the same conversation in more and in fewer bytes',
     async ({ page }) => {
       const bytes = {};
+      const tokens = new Set();
       for (const preset of ['float16', 'gear-4', 'gear-2']) {
         const radio = page.locator(`input[value="${preset}"]`);
         if (!(await radio.isChecked())) {
           await radio.check();
-          await says(page, new RegExp(`^New tokens are kept as ${preset}$`));
+          await says(page, new RegExp(`^The conversation is kept as ${preset} now$`));
         }
+        // By keyboard one goes on from where one is.
+        assert.equal(await page.evaluate(() => document.activeElement.name), 'preset');
+        tokens.add(await page.textContent('#tokens'));
         bytes[preset] = await megabytes(page, '#bytes');
       }
+      assert.equal(tokens.size, 1, [...tokens].join());
       assert.ok(bytes['gear-4'] < 0.6 * bytes.float16 && bytes['gear-2'] < bytes['gear-4'], JSON.stringify(bytes));
     },
   ],
@@ -143,7 +164,7 @@ export const tests = [
     'a new chat on a phone begins with an empty cache',
     async ({ page, picture }) => {
       await page.click('#clear');
-      await says(page, /^New tokens/);
+      await says(page, /^The next chat is kept as gear-2$/);
       assert.equal(await turns(page), 0);
       assert.equal(await page.textContent('#bytes'), '–');
       await readsWithoutScrollingSideways(page);
