@@ -40,6 +40,8 @@ pub(crate) struct Architecture {
 const MAX_LAYERS: i64 = 1024;
 const MAX_EXTENT: i64 = 1 << 20;
 const MAX_CONTEXT: i64 = 1 << 26;
+/// Far beyond the largest in use (10⁹), and far from what turns into infinity.
+const MAX_BASE: f64 = 1e15;
 
 pub(crate) fn unsupported(message: impl Into<String>) -> GearError {
     GearError::new(ErrorCode::UnsupportedModel, message)
@@ -139,6 +141,9 @@ impl Architecture {
         if metadata.optional_extent("attention.value_length", MAX_EXTENT)?.is_some_and(|n| n != head_dim) {
             return Err(unsupported("keys and values of different lengths are not supported"));
         }
+        if heads.checked_mul(head_dim).is_none_or(|n| n > MAX_EXTENT as usize * 16) {
+            return Err(corrupt(format!("{heads} heads of {head_dim} channels are more than any model has")));
+        }
         if !heads.is_multiple_of(kv_heads) {
             return Err(corrupt(format!("{heads} heads are no multiple of {kv_heads} KV heads")));
         }
@@ -218,6 +223,9 @@ fn rope(metadata: &Metadata, pairing: Pairing, head_dim: usize) -> Result<RopeCo
         return Err(corrupt(format!("rope.dimension_count is {dim}; expected an even number up to {head_dim}")));
     }
     let base = metadata.number("rope.freq_base")?.unwrap_or(10_000.0);
+    if !(1.0..=MAX_BASE).contains(&base) {
+        return Err(corrupt(format!("rope.freq_base is {base}; expected 1 to {MAX_BASE:e}")));
+    }
     let plain = RopeConfig { pairing, dim, base, linear: 1.0, yarn: None, stretch: 1.0, factors: None };
     let factor = match metadata.number("rope.scaling.factor")? {
         Some(factor) => factor,
@@ -244,7 +252,7 @@ fn yarn(metadata: &Metadata, factor: f64, plain: RopeConfig) -> Result<RopeConfi
         Some(positions) => positions,
         None => metadata.extent("context_length", MAX_CONTEXT)?,
     };
-    if plain.base <= 1.0 {
+    if plain.base == 1.0 {
         return Err(corrupt(format!("rope.freq_base is {}; YaRN needs more than 1", plain.base)));
     }
     let yarn = Yarn {

@@ -64,11 +64,17 @@ impl Gguf {
         for _ in 0..metadata_count {
             let key = input.string()?;
             let value = Value::read(&mut input)?;
+            if metadata.contains_key(&key) {
+                return Err(corrupt(format!("the metadata has {key:?} twice")));
+            }
             metadata.insert(key, value);
         }
         let mut tensors = HashMap::new();
         for _ in 0..tensor_count {
             let (name, entry) = TensorEntry::read(&mut input)?;
+            if tensors.contains_key(&name) {
+                return Err(corrupt(format!("there are two tensors {name:?}")));
+            }
             tensors.insert(name, entry);
         }
         let alignment = match metadata.get("general.alignment").and_then(Value::integer) {
@@ -77,9 +83,16 @@ impl Gguf {
             None => DEFAULT_ALIGNMENT,
         };
         let data_start = input.position().next_multiple_of(alignment);
+        if let Some(parts) = metadata.get("split.count").and_then(Value::integer).filter(|&parts| parts > 1) {
+            return Err(GearError::new(
+                ErrorCode::UnsupportedModel,
+                format!("this is one of {parts} files of a model; join them first (llama-gguf-split --merge)"),
+            ));
+        }
         for (name, entry) in &tensors {
             entry.check(name, data_start, length)?;
         }
+        check_apart(&tensors)?;
         Ok(Self { source, metadata, tensors, data_start, length })
     }
 
@@ -128,6 +141,17 @@ impl Gguf {
     /// A vector of `n` values, where the model has it.
     pub fn optional_vector(&mut self, name: &str, n: usize) -> Result<Option<Vec<f32>>> {
         if self.has(name) { self.vector(name, n).map(Some) } else { Ok(None) }
+    }
+}
+
+/// Tensors that share bytes would take more memory than the file has.
+fn check_apart(tensors: &HashMap<String, TensorEntry>) -> Result<()> {
+    let mut runs: Vec<(u64, u64, &str)> =
+        tensors.iter().map(|(name, entry)| (entry.offset, entry.bytes as u64, name.as_str())).collect();
+    runs.sort_unstable();
+    match runs.windows(2).find(|pair| pair[0].0 + pair[0].1 > pair[1].0) {
+        None => Ok(()),
+        Some(pair) => Err(corrupt(format!("tensors {:?} and {:?} overlap", pair[0].2, pair[1].2))),
     }
 }
 

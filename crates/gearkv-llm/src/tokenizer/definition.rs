@@ -6,6 +6,7 @@ use gearkv::Result;
 use serde_json::{Map, Value, json};
 
 use crate::architecture::unsupported;
+use crate::gguf::corrupt;
 
 use super::TokenKind;
 
@@ -93,13 +94,22 @@ pub(super) fn byte_level(tokens: &[String], kinds: &[TokenKind], merges: &[Strin
     }))
 }
 
+/// Bytes of the longest piece that is ever made by joining others; splitting it in all ways takes time by the square of this.
+const LONGEST_PIECE: usize = 256;
+/// Ways to make a token of two, on average; real vocabularies have two or three.
+const MERGES_PER_TOKEN: usize = 32;
+
 /// SentencePiece's BPE: merges are not listed, but follow from the scores of what they make.
 pub(super) fn sentence_piece(tokens: &[String], kinds: &[TokenKind], scores: &[f32], prefix: bool) -> Result<Value> {
     let ids: HashMap<&str, usize> = tokens.iter().enumerate().map(|(id, token)| (token.as_str(), id)).collect();
     let mut merges: Vec<(usize, &str, &str)> = Vec::new();
+    let most_merges = MERGES_PER_TOKEN * tokens.len() + MERGES_PER_TOKEN * LONGEST_PIECE;
     for (id, token) in tokens.iter().enumerate() {
-        if kinds[id] != TokenKind::Normal {
+        if kinds[id] != TokenKind::Normal || token.len() > LONGEST_PIECE {
             continue;
+        }
+        if merges.len() > most_merges {
+            return Err(corrupt("the vocabulary's pieces can be joined in more ways than any real one's"));
         }
         for (at, _) in token.char_indices().skip(1) {
             let (a, b) = token.split_at(at);

@@ -12,6 +12,8 @@ pub enum Meta {
     I32s(Vec<i32>),
     F32s(Vec<f32>),
     Bools(Vec<bool>),
+    /// A type's number and what stands behind it.
+    Raw(u32, Vec<u8>),
 }
 
 pub struct TensorData {
@@ -144,6 +146,10 @@ impl Meta {
             Self::F32s(all) => {
                 array(out, 6, all.len());
                 all.iter().for_each(|x| out.extend(x.to_le_bytes()));
+            }
+            Self::Raw(kind, bytes) => {
+                out.extend(kind.to_le_bytes());
+                out.extend(bytes);
             }
             Self::Bools(all) => {
                 array(out, 7, all.len());
