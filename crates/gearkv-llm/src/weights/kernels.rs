@@ -8,7 +8,7 @@ use multiversion::{multiversion, target::match_target};
 
 use super::{BLOCK, PANEL};
 
-type Lanes = [f32; PANEL];
+pub(super) type Lanes = [f32; PANEL];
 
 /// A panel's codes; scales are `[block][scale, zero][row]`.
 #[derive(Clone, Copy)]
@@ -22,14 +22,14 @@ pub(super) enum PanelCodes<'a> {
 }
 
 #[inline(always)]
-fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+pub(super) fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     // Where there is no such instruction, `mul_add` is a slow library call.
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
 /// Finite float16, without a branch, so that it vectorizes everywhere.
 #[inline(always)]
-fn widen(x: f16) -> f32 {
+pub(super) fn widen(x: f16) -> f32 {
     const EXPONENT_GAP: f32 = f32::from_bits((127 + 112) << 23);
     let bits = u32::from(x.to_bits());
     let magnitude = f32::from_bits((bits & 0x7FFF) << 13) * EXPONENT_GAP;

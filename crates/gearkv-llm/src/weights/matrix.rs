@@ -6,14 +6,15 @@ use half::f16;
 use crate::gguf::{RawTensor, corrupt};
 
 use super::blocks::{Block, Width, blocks};
+use super::few;
 #[cfg(any(test, target_feature = "simd128"))]
 use super::integer;
 use super::kernels::{self, PanelCodes, STRIP};
 use super::order::{FASTEST, Order};
 use super::{BLOCK, PANEL};
 
-/// Up to this many tokens codes are unpacked again for each of them, which costs less than unpacking to memory.
-const FEW: usize = 2;
+/// Up to this many tokens codes become floats in registers, several times over, which costs less than unpacking to memory.
+const FEW: usize = 32;
 /// Tokens whose sums of a strip fit the first-level cache.
 const TOKENS: usize = 32;
 
@@ -210,30 +211,44 @@ impl Matrix {
             self.multiply_integers(x, workers, &mut out);
             return out;
         }
+        if tokens == 1 {
+            let sums = block_sums(x);
+            for_each_chunk(&mut out, PANEL, 4, workers, |panel, out| {
+                let product = kernels::multiply_one(self.lanes(panel), x, &sums);
+                for (out, lane) in out.iter_mut().zip(product) {
+                    *out = lane * self.gain;
+                }
+            });
+            return out;
+        }
         if tokens <= FEW {
-            for (x, out) in x.chunks_exact(self.columns).zip(out.chunks_exact_mut(self.rows)) {
-                let sums = block_sums(x);
-                for_each_chunk(out, PANEL, 4, workers, |panel, out| {
-                    let product = kernels::multiply_one(self.lanes(panel), x, &sums);
-                    for (out, lane) in out.iter_mut().zip(product) {
-                        *out = lane * self.gain;
-                    }
-                });
-            }
+            let sums = block_sums(x);
+            // `[panel][token][lane]`: each panel writes its own run.
+            let mut products = vec![0.0; self.rows.div_ceil(PANEL) * tokens * PANEL];
+            for_each_chunk(&mut products, tokens * PANEL, 1, workers, |panel, out| {
+                few::multiply_few(self.lanes(panel), x, &sums, out.as_chunks_mut().0);
+            });
+            self.in_order(&products, PANEL, &mut out);
             return out;
         }
         // `[strip][token][lane]`: each strip writes its own run.
         let mut products = vec![0.0; self.rows.div_ceil(STRIP) * tokens * STRIP];
         for_each_chunk(&mut products, tokens * STRIP, 1, workers, |strip, out| self.strip(strip, x, out));
+        self.in_order(&products, STRIP, &mut out);
+        out
+    }
+
+    /// Products of `lanes` rows at a time, `[rows / lanes, tokens, lanes]`, as `[tokens, rows]`.
+    fn in_order(&self, products: &[f32], lanes: usize, out: &mut [f32]) {
+        let tokens = out.len() / self.rows;
         for (t, out) in out.chunks_exact_mut(self.rows).enumerate() {
-            for (strip, out) in out.chunks_mut(STRIP).enumerate() {
-                let lanes = &products[(strip * tokens + t) * STRIP..][..out.len()];
-                for (out, lane) in out.iter_mut().zip(lanes) {
-                    *out = lane * self.gain;
+            for (run, out) in out.chunks_mut(lanes).enumerate() {
+                let products = &products[(run * tokens + t) * lanes..][..out.len()];
+                for (out, product) in out.iter_mut().zip(products) {
+                    *out = product * self.gain;
                 }
             }
         }
-        out
     }
 
     #[cfg(any(test, target_feature = "simd128"))]
@@ -245,14 +260,7 @@ impl Matrix {
         for_each_chunk(&mut products, tokens * PANEL, 1, workers, |panel, out| {
             integer::multiply_panel(self.panel(panel), &x, out.as_chunks_mut().0);
         });
-        for (t, out) in out.chunks_exact_mut(self.rows).enumerate() {
-            for (panel, out) in out.chunks_mut(PANEL).enumerate() {
-                let lanes = &products[(panel * tokens + t) * PANEL..][..out.len()];
-                for (out, lane) in out.iter_mut().zip(lanes) {
-                    *out = lane * self.gain;
-                }
-            }
-        }
+        self.in_order(&products, PANEL, out);
     }
 
     /// Rows `strip · STRIP` on, for all tokens.

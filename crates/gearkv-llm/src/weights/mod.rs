@@ -6,6 +6,7 @@
 //! WebAssembly they become integers of 16 bits, see `integer`.
 
 mod blocks;
+mod few;
 #[cfg(any(test, target_feature = "simd128"))]
 mod integer;
 mod kernels;

@@ -114,3 +114,16 @@ fn no_two_codes_share_bits() {
         }
     }
 }
+
+#[test]
+fn a_few_tokens_get_what_each_gets_alone() {
+    for kind in [GgmlDType::Q4_1, GgmlDType::Q8_0, GgmlDType::F32] {
+        let (rows, columns) = (150, 512);
+        let matrix = built(kind, rows, columns, Order::Columns);
+        for tokens in [2, 4, 7, 32] {
+            let x = noise(tokens * columns, 2.0);
+            let alone = x.chunks_exact(columns).flat_map(|x| matrix.multiply(x, ALONE));
+            assert_eq!(matrix.multiply(&x, ALONE), alone.collect::<Vec<f32>>(), "{kind:?}, {tokens} tokens");
+        }
+    }
+}
