@@ -92,6 +92,17 @@ fn windows_and_stretched_positions_are_those_of_the_formulas() {
 }
 
 #[test]
+fn a_factor_without_a_type_is_linear() {
+    let shape = Shape { scaling: Some(Scaling::Linear(4.0)), ..tiny::shape("qwen3") };
+    let mut file = shape.file();
+    file.metadata.retain(|(key, _)| key != "qwen3.rope.scaling.type");
+    let tokens = tiny::text(30);
+    let model = Model::from_bytes(file.bytes()).unwrap();
+    let off_by = furthest(&all_logits(&model, "float32", &tokens), &naive::logits(&shape, &file, &tokens));
+    assert!(off_by < 2e-4, "off by {off_by}");
+}
+
+#[test]
 fn a_window_changes_what_is_said() {
     // Or else the test above could pass with a window that nobody reads.
     let tokens = tiny::text(60);
