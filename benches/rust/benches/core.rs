@@ -17,9 +17,9 @@ const SHAPE: CacheShape = CacheShape { layers: 1, batch: 1, kv_heads: 8, head_di
 const QUERY_HEADS: usize = 32;
 const TOKENS: usize = 2048;
 
-fn config(preset: &str) -> GearConfig {
+fn config(preset: &str, role: Role) -> GearConfig {
     let options = GearOptions { preset: Some(preset.into()), threads: Some(1), ..Default::default() };
-    options.resolve().expect("a preset of this crate")
+    options.resolve(role).expect("a preset of this crate")
 }
 
 fn shape(tokens: usize) -> KvShape {
@@ -39,7 +39,7 @@ fn values(tokens: usize) -> Vec<f16> {
 }
 
 fn compress(x: &[f16], role: Role, preset: &str) -> GearTensor {
-    GearTensor::compress(KvSlice::F16(x), shape(TOKENS), role, config(preset), NEVER).expect("finite values")
+    GearTensor::compress(KvSlice::F16(x), shape(TOKENS), role, config(preset, role), NEVER).expect("finite values")
 }
 
 fn bench(c: &mut Criterion) {
@@ -82,8 +82,9 @@ fn bench(c: &mut Criterion) {
     for preset in PRESETS {
         group.bench_function(preset, |b| {
             b.iter(|| {
-                let mut tensor = GearTensor::new(1, SHAPE.kv_heads, SHAPE.head_dim, Role::Key, config(preset))
-                    .expect("a small shape");
+                let mut tensor =
+                    GearTensor::new(1, SHAPE.kv_heads, SHAPE.head_dim, Role::Key, config(preset, Role::Key))
+                        .expect("a small shape");
                 for _ in 0..256 {
                     tensor.append(KvSlice::F16(black_box(&token)), 1, NEVER).expect("finite values");
                 }

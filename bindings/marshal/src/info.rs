@@ -155,7 +155,7 @@ mod tests {
     fn sample() -> GearTensor {
         let shape = KvShape::new(1, 2, 100, 16).unwrap();
         let values: Vec<f32> = (0..shape.elements()).map(|i| (i as f32 * 0.7).sin()).collect();
-        let config = options::config("{}").unwrap();
+        let config = options::config("{}", Role::Key).unwrap();
         GearTensor::compress(KvSlice::F32(&values), shape, Role::Key, config, NEVER).unwrap()
     }
 
@@ -179,7 +179,10 @@ mod tests {
     #[test]
     fn a_caches_layers_are_listed_one_by_one() {
         let shape = CacheShape { layers: 3, batch: 1, kv_heads: 2, head_dim: 16 };
-        let (key, value) = (options::config("{}").unwrap(), options::config(r#"{"preset":"kivi-2"}"#).unwrap());
+        let (key, value) = (
+            options::config("{}", Role::Key).unwrap(),
+            options::config(r#"{"preset":"kivi-2"}"#, Role::Value).unwrap(),
+        );
         let mut original = GearCache::new(shape, key, value).unwrap();
         let tokens = vec![0.25; 2 * 5 * 16];
         original.append(1, KvSlice::F32(&tokens), KvSlice::F32(&tokens), 5, NEVER).unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gearkv::{AttendOptions, ErrorCode, GearConfig, GearError, GearOptions};
+use gearkv::{AttendOptions, ErrorCode, GearConfig, GearError, GearOptions, Role};
 use gearkv_format::Metadata;
 use gearkv_format::safetensors::TensorSpan;
 use serde::Deserialize;
@@ -11,20 +11,20 @@ use serde::de::DeserializeOwned;
 use crate::Result;
 use crate::info::to_json;
 
-/// The complete configuration that options resolve to.
+/// The complete configuration that options resolve to for keys or for values.
 ///
 /// # Errors
 /// `INVALID_OPTION` naming the field.
-pub fn config(options_json: &str) -> Result<GearConfig> {
-    Ok(GearOptions::from_json(options_json)?.resolve()?)
+pub fn config(options_json: &str, role: Role) -> Result<GearConfig> {
+    Ok(GearOptions::from_json(options_json)?.resolve(role)?)
 }
 
 /// The same, as JSON.
 ///
 /// # Errors
 /// `INVALID_OPTION` naming the field.
-pub fn resolve(options_json: &str) -> Result<String> {
-    to_json(&config(options_json)?)
+pub fn resolve(options_json: &str, role: &str) -> Result<String> {
+    to_json(&config(options_json, Role::parse(role)?)?)
 }
 
 /// Options of `attend`.
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn options_resolve_to_a_complete_configuration() {
-        let resolved = resolve(r#"{"preset":"kivi-2","groupSize":32}"#).unwrap();
+        let resolved = resolve(r#"{"preset":"kivi-2","groupSize":32}"#, "key").unwrap();
         let config: GearConfig = serde_json::from_str(&resolved).unwrap();
         assert_eq!((config.bits, config.group_size), (2, 32));
         assert_eq!(config.preset, "kivi-2");
@@ -101,7 +101,7 @@ mod tests {
             ("7", "options"),
             ("{", "options"),
         ] {
-            let error = resolve(json).unwrap_err();
+            let error = resolve(json, "value").unwrap_err();
             assert_eq!(error.code(), "INVALID_OPTION");
             assert!(error.to_string().contains(named), "{json}: {error}");
         }

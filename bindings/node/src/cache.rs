@@ -63,7 +63,8 @@ impl Cache {
                 kv_heads: whole("kvHeads", kv_heads)?,
                 head_dim: whole("headDim", head_dim)?,
             };
-            let (key, value) = (options::config(&key_options_json)?, options::config(&value_options_json)?);
+            let (key, value) =
+                (options::config(&key_options_json, Role::Key)?, options::config(&value_options_json, Role::Value)?);
             Ok(GearCache::new(shape, key, value)?)
         })?;
         Ok(Self::new(env, cache))

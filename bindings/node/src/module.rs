@@ -23,8 +23,8 @@ pub fn preset_names() -> Vec<&'static str> {
     gearkv::preset_names().to_vec()
 }
 
-/// The complete configuration that options resolve to, as JSON.
+/// The complete configuration that options resolve to for keys or for values, as JSON.
 #[napi]
-pub fn resolve_options(options_json: String) -> napi::Result<String> {
-    guard(|| options::resolve(&options_json))
+pub fn resolve_options(options_json: String, role: String) -> napi::Result<String> {
+    guard(|| options::resolve(&options_json, &role))
 }

@@ -38,8 +38,9 @@ impl Tensor {
     ) -> napi::Result<Self> {
         let tensor = guard(|| {
             let shape = extents(batch, heads, tokens, head_dim)?;
-            let config = options::config(options_json)?;
-            Ok(GearTensor::compress(input, shape, Role::parse(role)?, config, NEVER)?)
+            let role = Role::parse(role)?;
+            let config = options::config(options_json, role)?;
+            Ok(GearTensor::compress(input, shape, role, config, NEVER)?)
         })?;
         Ok(Self::new(env, tensor))
     }

@@ -58,7 +58,10 @@ impl Model {
     /// A conversation without tokens, on a cache of these options.
     pub fn session(&self, key_options_json: &str, value_options_json: &str) -> JsResult<Session> {
         let begin = |model: &LoadedModel| {
-            let (key, value) = (options::config(key_options_json)?, options::config(value_options_json)?);
+            let (key, value) = (
+                options::config(key_options_json, gearkv::Role::Key)?,
+                options::config(value_options_json, gearkv::Role::Value)?,
+            );
             Ok(Session::new(model.session(key, value)?))
         };
         self.slot.get().and_then(begin).map_err(thrown)
@@ -74,7 +77,10 @@ impl Model {
     ) -> JsResult<Batch> {
         let begin = |model: &LoadedModel| {
             let prompts: Vec<Vec<u32>> = options::read("prompts", prompts_json)?;
-            let (key, value) = (options::config(key_options_json)?, options::config(value_options_json)?);
+            let (key, value) = (
+                options::config(key_options_json, gearkv::Role::Key)?,
+                options::config(value_options_json, gearkv::Role::Value)?,
+            );
             let options = GenerateOptions::from_json(options_json)?;
             Ok(Batch::new(LiveBatch::new(model, &key, &value, prompts, &options)?))
         };

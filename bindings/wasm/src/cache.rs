@@ -56,7 +56,8 @@ impl Cache {
                 kv_heads: whole("kvHeads", kv_heads)?,
                 head_dim: whole("headDim", head_dim)?,
             };
-            let (key, value) = (options::config(key_options_json)?, options::config(value_options_json)?);
+            let (key, value) =
+                (options::config(key_options_json, Role::Key)?, options::config(value_options_json, Role::Value)?);
             Ok(Self::new(GearCache::new(shape, key, value)?))
         };
         create().map_err(thrown)

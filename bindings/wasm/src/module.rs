@@ -43,8 +43,8 @@ pub fn preset_names() -> Vec<String> {
     gearkv::preset_names().iter().map(|&name| name.to_owned()).collect()
 }
 
-/// The complete configuration that options resolve to, as JSON.
+/// The complete configuration that options resolve to for keys or for values, as JSON.
 #[wasm_bindgen(js_name = resolveOptions)]
-pub fn resolve_options(options_json: &str) -> JsResult<String> {
-    options::resolve(options_json).map_err(thrown)
+pub fn resolve_options(options_json: &str, role: &str) -> JsResult<String> {
+    options::resolve(options_json, role).map_err(thrown)
 }

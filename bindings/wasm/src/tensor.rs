@@ -26,9 +26,10 @@ impl Tensor {
     fn compress(input: KvSlice, extents_given: [f64; 4], role: &str, options_json: &str) -> Result<Self> {
         let [batch, heads, tokens, head_dim] = extents_given;
         let shape = extents(batch, heads, tokens, head_dim)?;
-        let config = options::config(options_json)?;
+        let role = Role::parse(role)?;
+        let config = options::config(options_json, role)?;
         room_to_compress(input.len())?;
-        Ok(Self::new(GearTensor::compress(input, shape, Role::parse(role)?, config, NEVER)?))
+        Ok(Self::new(GearTensor::compress(input, shape, role, config, NEVER)?))
     }
 
     fn append(&mut self, input: KvSlice, tokens: f64) -> Result<()> {

@@ -8,8 +8,8 @@ use crate::header::Header;
 /// The first eight bytes. The high bit and the line feed show transfers that mangle text, as PNG's do.
 pub const MAGIC: [u8; 8] = *b"\x89GEARKV\n";
 
-/// The version that this build writes, and the only one that it reads.
-pub const VERSION: u32 = 1;
+/// The newest version. This build reads it and all before it, and writes the oldest that can hold what is written.
+pub const VERSION: u32 = 2;
 
 /// Sections and the payload start at multiples of this, so that a mapped file can be read in place by any SIMD width.
 pub const ALIGNMENT: usize = 64;
@@ -50,7 +50,7 @@ pub(crate) fn encode(header: &Header) -> Result<Vec<u8>> {
     let padded = aligned(FIXED_BYTES + json.len()).ok_or_else(|| too_large("the container's header"))?;
     let mut bytes = Vec::with_capacity(padded);
     bytes.extend_from_slice(&MAGIC);
-    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&header.version().to_le_bytes());
     bytes.extend_from_slice(&length.to_le_bytes());
     bytes.extend_from_slice(&xxh3_64(&json).to_le_bytes());
     bytes.extend_from_slice(&json);
@@ -68,11 +68,11 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(Header, usize)> {
     }
     let (version, rest) = word::<4>(rest)?;
     let version = u32::from_le_bytes(version);
-    if version != VERSION {
+    if version == 0 || version > VERSION {
         return Err(GearError::new(
             ErrorCode::UnsupportedVersion,
             format!(
-                "this .gear container has format version {version}; this build reads version {VERSION}; \
+                "this .gear container has format version {version}; this build reads versions 1 to {VERSION}; \
                  use the gear-kv that wrote it, or check that the file is intact"
             ),
         ));
@@ -90,6 +90,9 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(Header, usize)> {
         return Err(corrupt("the header's checksum does not match: the container is damaged"));
     }
     let header: Header = serde_json::from_slice(json).map_err(|e| corrupt(format!("the header is malformed: {e}")))?;
+    if header.version() > version {
+        return Err(corrupt(format!("the header describes what format version {version} cannot hold")));
+    }
     let payload_start = aligned(FIXED_BYTES + length).ok_or_else(|| too_large("the container"))?;
     match bytes.get(FIXED_BYTES + length..payload_start) {
         None => Err(corrupt("the container ends before its payload")),

@@ -6,6 +6,8 @@ use gearkv::{GearConfig, KvShape, Role};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::config::{self, ConfigFields};
+
 /// A JSON object that belongs to whoever wrote the container.
 pub type Metadata = serde_json::Map<String, serde_json::Value>;
 
@@ -71,6 +73,7 @@ pub struct TensorEntry {
     /// `[batch, heads, tokens, headDim]`.
     pub shape: KvShape,
     /// How it is compressed.
+    #[serde(with = "ConfigFields")]
     pub config: GearConfig,
     /// Leading tokens held uncompressed.
     pub sink_tokens: usize,
@@ -188,6 +191,17 @@ impl<'de> Deserialize<'de> for Checksum {
             return Err(D::Error::custom("a checksum is 16 lower-case hexadecimal digits"));
         }
         u64::from_str_radix(&digits, 16).map(Self).map_err(D::Error::custom)
+    }
+}
+
+impl Header {
+    /// The least format version that can hold what this header describes.
+    pub(crate) fn version(&self) -> u32 {
+        let versions = self.entries.iter().map(|entry| match entry {
+            Entry::Tensor(tensor) => config::version(&tensor.config),
+            Entry::Raw(_) => 1,
+        });
+        versions.max().unwrap_or(1)
     }
 }
 

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod cache;
+mod config;
 mod container;
 mod frame;
 mod header;

@@ -9,6 +9,11 @@ use gearkv_format::{Container, Entry, Section, SegmentEntry, TensorEntry, tensor
 /// Both sides add the same few terms, in another order.
 const TOLERANCE: f32 = 1e-4;
 
+const LEVELS_2: [f32; 4] = [-127.0, -38.0, 38.0, 127.0];
+const LEVELS_3: [f32; 8] = [-127.0, -79.0, -45.0, -14.0, 14.0, 45.0, 79.0, 127.0];
+const LEVELS_4: [f32; 16] =
+    [-127.0, -96.0, -75.0, -58.0, -44.0, -31.0, -18.0, -6.0, 6.0, 18.0, 31.0, 44.0, 58.0, 75.0, 96.0, 127.0];
+
 struct Decoder<'a> {
     entry: &'a TensorEntry,
     payload: &'a [u8],
@@ -18,6 +23,22 @@ struct Decoder<'a> {
 
 fn halves(bytes: &[u8]) -> Vec<f32> {
     bytes.chunks(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
+}
+
+/// A row times the Hadamard matrices of the powers of two that it is cut into.
+fn turned(row: &[f32]) -> Vec<f32> {
+    let mut out = Vec::new();
+    let mut rest = row;
+    while !rest.is_empty() {
+        let n = 1usize << rest.len().ilog2();
+        let (block, after) = rest.split_at(n);
+        out.extend((0..n).map(|k| {
+            let signed = |(j, x): (usize, &f32)| if (j & k).count_ones() % 2 == 0 { *x } else { -x };
+            block.iter().enumerate().map(signed).sum::<f32>() / (n as f32).sqrt()
+        }));
+        rest = after;
+    }
+    out
 }
 
 impl Decoder<'_> {
@@ -48,15 +69,14 @@ impl Decoder<'_> {
         let (tokens, rank, bits, group) =
             (segment.tokens, segment.rank, config.bits as usize, config.group_size as usize);
         let codes = self.section(segment.sections.codes).to_vec();
-        let scales = halves(self.section(segment.sections.scales));
-        let (scales, zeros) = scales.split_at(scales.len() / 2);
-        let factors = halves(self.section(segment.sections.factors));
-        let (a, b) = factors.split_at(batch * heads * rank * tokens);
+        let (scales, zeros, means) = self.scales(segment);
+        let (a, b) = self.factors(segment);
         let row_bytes = (dim * bits).div_ceil(8);
         for i in 0..batch {
             for h in 0..heads {
                 let plane = i * heads + h;
                 for t in 0..segment.visible {
+                    let mut backbone = vec![0.0; dim];
                     let row = &codes[(plane * tokens + t) * row_bytes..][..row_bytes];
                     for d in 0..dim {
                         let code = (0..bits).fold(0, |code, bit| {
@@ -69,16 +89,90 @@ impl Decoder<'_> {
                             (Backbone::Kcvt, Role::Value) => i * tokens + t,
                             _ => (plane * tokens + t) * dim.div_ceil(group) + d / group,
                         };
+                        backbone[d] = match (config.backbone, bits) {
+                            (Backbone::Rotated, 2) => LEVELS_2[code as usize] / 128.0 * scales[scale],
+                            (Backbone::Rotated, 3) => LEVELS_3[code as usize] / 128.0 * scales[scale],
+                            (Backbone::Rotated, 8) => (2.0 * code as f32 - 255.0) / 256.0 * scales[scale],
+                            (Backbone::Rotated, _) => LEVELS_4[code as usize] / 128.0 * scales[scale],
+                            _ => code as f32 * scales[scale] + zeros[scale],
+                        };
+                    }
+                    if config.backbone == Backbone::Rotated {
+                        backbone = turned(&backbone);
+                        backbone.iter_mut().zip(&means[plane * dim..]).for_each(|(x, mean)| *x += mean);
+                    }
+                    for d in 0..dim {
                         let low_rank: f32 =
                             (plane * rank..(plane + 1) * rank).map(|r| a[r * tokens + t] * b[r * dim + d]).sum();
                         let at = self.at(i, h, t, d);
-                        self.out[at] = code as f32 * scales[scale] + zeros[scale] + low_rank;
+                        self.out[at] = backbone[d] + low_rank;
                     }
                 }
             }
         }
         self.outliers(segment);
         self.first += segment.visible;
+    }
+
+    /// Every scale, zero and mean, in the order of the table.
+    fn scales(&self, segment: &SegmentEntry) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+        let bytes = self.section(segment.sections.scales);
+        let (config, shape) = (&self.entry.config, self.entry.shape);
+        let planes = shape.batch * shape.heads;
+        let rotated = config.backbone == Backbone::Rotated;
+        if config.scale_bits == 16 {
+            let all = halves(bytes);
+            let (rest, means) = all.split_at(all.len() - if rotated { planes * shape.head_dim } else { 0 });
+            let (scales, zeros) = rest.split_at(if rotated { rest.len() } else { rest.len() / 2 });
+            return (scales.to_vec(), zeros.to_vec(), means.to_vec());
+        }
+        let (bytes, means) = bytes.split_at(bytes.len() - if rotated { planes * (2 + shape.head_dim) } else { 0 });
+        let (steps, multiples) = means.split_at(if rotated { 2 * planes } else { 0 });
+        let steps = halves(steps);
+        let means =
+            multiples.iter().enumerate().map(|(n, &m)| f32::from(m as i8) * steps[n / shape.head_dim]).collect();
+        let shared = config.backbone == Backbone::Kcvt && self.entry.role == Role::Value;
+        let sets = if shared { shape.batch } else { shape.batch * shape.heads };
+        let supers = halves(&bytes[..2 * sets]);
+        let rest = &bytes[2 * sets..];
+        let (scales, zeros) = rest.split_at(if rotated { rest.len() } else { rest.len() / 2 });
+        let per_set = scales.len() / sets;
+        let scales: Vec<f32> = scales
+            .iter()
+            .enumerate()
+            .map(|(n, &s)| supers[n / per_set] * f32::from(16 + s % 16) * 2f32.powi(i32::from(s / 16) - 20))
+            .collect();
+        let levels = ((1u32 << config.bits) - 1) as f32;
+        let zeros = zeros.iter().zip(&scales).map(|(&z, scale)| f32::from(z as i8) * levels / 32.0 * scale).collect();
+        (scales, zeros, means)
+    }
+
+    /// A `[B, H, r, T]` and B `[B, H, r, D]`.
+    fn factors(&self, segment: &SegmentEntry) -> (Vec<f32>, Vec<f32>) {
+        let bytes = self.section(segment.sections.factors);
+        let (shape, tokens) = (self.entry.shape, segment.tokens);
+        let rows = shape.batch * shape.heads * segment.rank;
+        let bits = self.entry.config.factor_bits as usize;
+        if bits == 16 {
+            let all = halves(bytes);
+            return (all[..rows * tokens].to_vec(), all[rows * tokens..].to_vec());
+        }
+        let (group, row_bytes) = if bits == 4 { (32, tokens.div_ceil(2)) } else { (tokens, tokens) };
+        let (a_codes, rest) = bytes.split_at(rows * row_bytes);
+        let (b_codes, scales) = rest.split_at(rows * shape.head_dim);
+        let scales = halves(scales);
+        let (a_scales, b_scales) = scales.split_at(rows * tokens.div_ceil(group));
+        let a = (0..rows * tokens).map(|n| {
+            let (row, t) = (n / tokens, n % tokens);
+            let code = if bits == 4 {
+                f32::from(a_codes[row * row_bytes + t / 2] >> (t % 2 * 4) & 15) - 8.0
+            } else {
+                f32::from(a_codes[n] as i8)
+            };
+            code * a_scales[row * tokens.div_ceil(group) + t / group]
+        });
+        let b = b_codes.iter().enumerate().map(|(n, &code)| f32::from(code as i8) * b_scales[n / shape.head_dim]);
+        (a.collect(), b.collect())
     }
 
     fn outliers(&mut self, segment: &SegmentEntry) {
@@ -132,20 +226,25 @@ fn check(tensor: &GearTensor, what: &str) {
 
 #[test]
 fn every_combination_decodes_as_the_page_says() {
-    for backbone in [Backbone::Uniform, Backbone::Kcvt, Backbone::Kivi] {
+    for backbone in [Backbone::Uniform, Backbone::Kcvt, Backbone::Kivi, Backbone::Rotated] {
         for role in [Role::Key, Role::Value] {
             for bits in [2, 3, 4, 8] {
-                let options = GearOptions { backbone: Some(backbone), bits: Some(bits), ..Default::default() };
-                let options = GearOptions { group_size: Some(8), buffer_tokens: Some(16), ..options };
-                let config = GearOptions { sparsity: Some(0.06), sinks: Some(3), ..options }.resolve().unwrap();
-                let mut tensor = tensor(KvShape::new(2, 3, 70, 21).unwrap(), role, config, 37);
-                let what = format!("{backbone:?} {role:?} {bits} bits");
-                check(&tensor, &what);
-                // Ends inside a segment, then goes on.
-                tensor.truncate(61).unwrap();
-                let more = values(2 * 3 * 21 * 5, 8);
-                tensor.append(KvSlice::F32(&more), 5, NEVER).unwrap();
-                check(&tensor, &format!("{what}, truncated"));
+                for (scale_bits, factor_bits) in [(16, 16), (8, 8), (8, 4)] {
+                    let options = GearOptions { backbone: Some(backbone), bits: Some(bits), ..Default::default() };
+                    let options = GearOptions { group_size: Some(8), buffer_tokens: Some(16), ..options };
+                    let options = GearOptions { sparsity: Some(0.06), sinks: Some(3), rank: Some(4), ..options };
+                    let options =
+                        GearOptions { scale_bits: Some(scale_bits), factor_bits: Some(factor_bits), ..options };
+                    let config = GearOptions { decode_rank: Some(2), ..options }.resolve(role).unwrap();
+                    let mut tensor = tensor(KvShape::new(2, 3, 70, 21).unwrap(), role, config, 37);
+                    let what = format!("{backbone:?} {role:?} {bits} bits, scales {scale_bits}, factors {factor_bits}");
+                    check(&tensor, &what);
+                    // Ends inside a segment, then goes on.
+                    tensor.truncate(61).unwrap();
+                    let more = values(2 * 3 * 21 * 5, 8);
+                    tensor.append(KvSlice::F32(&more), 5, NEVER).unwrap();
+                    check(&tensor, &format!("{what}, truncated"));
+                }
             }
         }
     }
@@ -153,7 +252,7 @@ fn every_combination_decodes_as_the_page_says() {
 
 #[test]
 fn long_lines_have_wider_indices() {
-    let config = GearOptions { sparsity: Some(0.02), ..Default::default() }.resolve().unwrap();
+    let config = GearOptions { sparsity: Some(0.02), ..Default::default() }.resolve(Role::Key).unwrap();
     check(&tensor(KvShape::new(1, 1, 300, 8).unwrap(), Role::Key, config.clone(), 0), "300 tokens");
     check(&tensor(KvShape::new(1, 2, 4, 160).unwrap(), Role::Value, config, 9), "320 channels");
 }

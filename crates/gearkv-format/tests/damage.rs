@@ -62,12 +62,20 @@ fn trailing_bytes_are_noticed() {
 #[test]
 fn another_version_is_told_apart_from_damage() {
     let mut bytes = small_container();
-    for version in [0_u32, 2, u32::MAX] {
+    for version in [0_u32, 3, u32::MAX] {
         bytes[8..12].copy_from_slice(&version.to_le_bytes());
         let error = Container::parse(bytes.as_slice()).unwrap_err();
         assert_eq!(error.code(), ErrorCode::UnsupportedVersion);
         assert!(error.to_string().contains(&format!("version {version};")), "{error}");
     }
+}
+
+#[test]
+fn the_first_version_has_none_of_what_the_second_added() {
+    let (header, payload) = split(&small_container());
+    assert!(header.contains(r#""scaleBits":8"#));
+    assert!(Container::parse(forge_version(2, &header, &payload)).is_ok());
+    assert_refused(&forge_version(1, &header, &payload), "a header of version 2 in a file of version 1");
 }
 
 #[test]

@@ -74,8 +74,8 @@ impl Candidate {
     /// # Errors
     /// `INVALID_OPTION` when there is no such preset.
     pub fn preset(name: &str) -> Result<Self> {
-        let config = GearOptions { preset: Some(name.to_owned()), ..Default::default() }.resolve()?;
-        Ok(Self { name: name.to_owned(), key: config.clone(), value: config })
+        let options = GearOptions { preset: Some(name.to_owned()), ..Default::default() };
+        Ok(Self { name: name.to_owned(), key: options.resolve(Role::Key)?, value: options.resolve(Role::Value)? })
     }
 }
 

@@ -3,9 +3,15 @@
 //! Tokens are visited once, in blocks of at most [`BLOCK`], with an online softmax, so that memory does not grow with
 //! the context. For each block and KV head, all query rows that share the head are done together. Logits are
 //! `q·D̂ᵀ` (codes unpacked once a block) `+ (Bᵀq)·A + q·S`; the output gathers `p·D̂ + (pᵀA)Bᵀ + p·S` the same way.
+//!
+//! Under the backbone `rotated`, queries are turned once instead of the keys, and what the values' codes add up to is turned
+//! back once, at the end.
 
-use serde::{Deserialize, Serialize};
+mod options;
 
+pub use options::AttendOptions;
+
+use crate::config::Backbone;
 use crate::error::{Cancel, ErrorCode, GearError, Result, check};
 use crate::parallel;
 use crate::segment::{BlockScratch, KeyCursor};
@@ -18,69 +24,6 @@ const BLOCK: usize = 64;
 
 /// From so many query rows on, transposing a block of keys pays.
 const MANY_QUERIES: usize = 8;
-
-/// How queries attend.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct AttendOptions {
-    /// Query heads; a multiple of the KV heads. Query head `h` reads KV head `h / (query_heads / kv_heads)`.
-    pub query_heads: usize,
-    /// Factor on the logits; `1/√head_dim` when left out.
-    #[serde(default)]
-    pub scale: Option<f32>,
-    /// Query `i` of `n` sees tokens up to position `tokens − n + i` (default); otherwise all.
-    #[serde(default = "yes")]
-    pub causal: bool,
-    /// See only the last `window` of the tokens that are in sight otherwise, the query's own included. Needs `causal`.
-    #[serde(default)]
-    pub window: Option<usize>,
-    /// Logits become `softcap · tanh(logit / softcap)`.
-    #[serde(default)]
-    pub softcap: Option<f32>,
-}
-
-fn yes() -> bool {
-    true
-}
-
-impl AttendOptions {
-    /// Causal attention of this many query heads with the usual scale.
-    pub fn new(query_heads: usize) -> Self {
-        Self { query_heads, scale: None, causal: true, window: None, softcap: None }
-    }
-
-    /// Reads options from JSON.
-    ///
-    /// # Errors
-    /// `INVALID_OPTION` for a field that does not exist or has the wrong type.
-    pub fn from_json(json: &str) -> Result<Self> {
-        serde_json::from_str(json).map_err(|e| GearError::new(ErrorCode::InvalidOption, format!("attend options: {e}")))
-    }
-
-    fn check(&self, kv_heads: usize) -> Result<()> {
-        if self.query_heads == 0 || !self.query_heads.is_multiple_of(kv_heads) {
-            return Err(GearError::shape(format!(
-                "queryHeads is {}; expected a multiple of the {kv_heads} KV heads",
-                self.query_heads
-            )));
-        }
-        if self.scale.is_some_and(|x| !x.is_finite()) {
-            return Err(GearError::option("scale is not finite; leave it out for 1/√headDim"));
-        }
-        if self.softcap.is_some_and(|x| !(x.is_finite() && x > 0.0)) {
-            return Err(GearError::option("softcap must be a positive, finite number; leave it out for none"));
-        }
-        if self.window == Some(0) {
-            return Err(GearError::option("window is 0; expected at least 1, or leave it out"));
-        }
-        if self.window.is_some() && !self.causal {
-            return Err(GearError::option(
-                "window is given with causal: false; a window counts back from the query's own token",
-            ));
-        }
-        Ok(())
-    }
-}
 
 /// Which tokens one query row may see.
 #[derive(Clone, Copy)]
@@ -213,6 +156,14 @@ impl Job<'_> {
         let dim = self.key.shape().head_dim;
         let rows = q.len() / dim;
         let scaled: Vec<f32> = q.iter().map(|x| x * self.scale).collect();
+        let mut turned = Vec::new();
+        if self.key.config().backbone == Backbone::Rotated {
+            turned.extend_from_slice(&scaled);
+            simd::rotate_rows(&mut turned, dim);
+        }
+        let queries = Queries { plain: &scaled, turned: &turned };
+        let turns_values = self.value.config().backbone == Backbone::Rotated;
+        let mut turned_out = vec![0.0; if turns_values { out.len() } else { 0 }];
         let mut softmax = Softmax { largest: vec![f32::NEG_INFINITY; rows], sum: vec![0.0; rows] };
         let mut block = vec![0.0; BLOCK * dim];
         let mut logits = vec![0.0; rows * BLOCK];
@@ -239,10 +190,15 @@ impl Job<'_> {
             }
             let block = &mut block[..tokens * dim];
             let logits = &mut logits[..rows * tokens];
-            key_logits(key, plane, key_first, &scaled, dim, block, logits, &mut scratch, &mut cursor);
+            key_logits(key, plane, key_first, queries, dim, block, logits, &mut scratch, &mut cursor);
             self.mask(logits, tokens, first);
-            softmax.take_block(logits, tokens, out, dim);
+            softmax.take_block(logits, tokens, [&mut *out, &mut turned_out], dim);
+            let out = Outputs { plain: out, turned: &mut turned_out };
             add_values(value, plane, value_first, logits, tokens, dim, block, out, &mut scratch);
+        }
+        if turns_values {
+            simd::rotate_rows(&mut turned_out, dim);
+            out.iter_mut().zip(&turned_out).for_each(|(out, turned)| *out += turned);
         }
         for (out, sum) in out.chunks_exact_mut(dim).zip(&softmax.sum) {
             let inverse = 1.0 / sum;
@@ -266,7 +222,8 @@ impl Job<'_> {
 
 impl Softmax {
     /// Turns a block's logits into weights relative to the largest logit so far, and rescales what was gathered before.
-    fn take_block(&mut self, logits: &mut [f32], tokens: usize, out: &mut [f32], dim: usize) {
+    /// `gathered` may have an empty part.
+    fn take_block(&mut self, logits: &mut [f32], tokens: usize, mut gathered: [&mut [f32]; 2], dim: usize) {
         for (row, logits) in logits.chunks_exact_mut(tokens).enumerate() {
             let before = self.largest[row];
             let now = logits.iter().fold(before, |most, &x| if x > most { x } else { most });
@@ -278,12 +235,27 @@ impl Softmax {
                 // exp(−∞) = 0 at the first block.
                 let shrink = (before - now).exp();
                 self.sum[row] *= shrink;
-                out[row * dim..(row + 1) * dim].iter_mut().for_each(|x| *x *= shrink);
+                for part in gathered.iter_mut().filter(|part| !part.is_empty()) {
+                    part[row * dim..(row + 1) * dim].iter_mut().for_each(|x| *x *= shrink);
+                }
                 self.largest[row] = now;
             }
             self.sum[row] += simd::exp_in_place(logits, now);
         }
     }
+}
+
+/// Queries, and the same turned where keys are.
+#[derive(Clone, Copy)]
+struct Queries<'a> {
+    plain: &'a [f32],
+    turned: &'a [f32],
+}
+
+/// What is gathered of values, and of values that are turned.
+struct Outputs<'a> {
+    plain: &'a mut [f32],
+    turned: &'a mut [f32],
 }
 
 /// `q·K̂ᵀ` of a block of rows.
@@ -304,7 +276,7 @@ fn key_logits(
     piece: Piece,
     plane: usize,
     first: usize,
-    q: &[f32],
+    queries: Queries,
     dim: usize,
     block: &mut [f32],
     logits: &mut [f32],
@@ -312,6 +284,7 @@ fn key_logits(
     cursor: &mut KeyCursor,
 ) {
     let tokens = block.len() / dim;
+    let q = queries.plain;
     let segment = match piece {
         Piece::Raw(raw) => {
             raw.rows(plane, first, block);
@@ -321,7 +294,17 @@ fn key_logits(
         Piece::Segment(view) => &view.segment,
     };
     segment.backbone_rows(plane, first, block);
-    dot_queries(block, dim, q, logits, scratch);
+    if segment.layout.rotated {
+        dot_queries(block, dim, queries.turned, logits, scratch);
+        segment.load_mean(plane, scratch);
+        for (q, logits) in q.chunks_exact(dim).zip(logits.chunks_exact_mut(tokens)) {
+            let mut along = [0.0];
+            simd::dot_rows(q, dim, &scratch.mean, &mut along, 1);
+            logits.iter_mut().for_each(|x| *x += along[0]);
+        }
+    } else {
+        dot_queries(block, dim, q, logits, scratch);
+    }
     let rank = segment.layout.rank;
     if rank > 0 {
         segment.load_factors(plane, first, tokens, scratch);
@@ -348,9 +331,10 @@ fn add_values(
     tokens: usize,
     dim: usize,
     block: &mut [f32],
-    out: &mut [f32],
+    out: Outputs,
     scratch: &mut BlockScratch,
 ) {
+    let Outputs { plain: out, turned } = out;
     let segment = match piece {
         Piece::Raw(raw) => {
             raw.rows(plane, first, block);
@@ -360,7 +344,15 @@ fn add_values(
         Piece::Segment(view) => &view.segment,
     };
     segment.backbone_rows(plane, first, block);
-    simd::weigh_rows(block, dim, weights, tokens, out);
+    if segment.layout.rotated {
+        simd::weigh_rows(block, dim, weights, tokens, turned);
+        segment.load_mean(plane, scratch);
+        for (weights, out) in weights.chunks_exact(tokens).zip(out.chunks_exact_mut(dim)) {
+            simd::accumulate_rows(&[weights.iter().sum()], &scratch.mean, out);
+        }
+    } else {
+        simd::weigh_rows(block, dim, weights, tokens, out);
+    }
     let rank = segment.layout.rank;
     if rank > 0 {
         segment.load_factors(plane, first, tokens, scratch);

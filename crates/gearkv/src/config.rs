@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{GearError, Result};
 use crate::preset::Preset;
+use crate::shape::Role;
 
 /// How values are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -27,6 +28,19 @@ pub enum Backbone {
     Kcvt,
     /// K: groups of tokens of one channel. V: groups of channels of one token.
     Kivi,
+    /// K and V: channels' means removed, tokens turned by a Hadamard matrix, groups of channels of one token, Lloyd-Max levels.
+    Rotated,
+}
+
+/// How a group's scale and zero are found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Range {
+    /// From the smallest to the largest value (paper, section 3).
+    #[default]
+    Minmax,
+    /// The scale and zero of least squared error, by shrinking the range and least squares.
+    Mse,
 }
 
 /// What to do with NaN and infinities in the input.
@@ -51,6 +65,12 @@ pub struct GearOptions {
     pub backbone: Option<Backbone>,
     /// Values that share one scale (not used by `kcvt`).
     pub group_size: Option<u32>,
+    /// How a group's scale and zero are found.
+    pub range: Option<Range>,
+    /// Bits of a scale and of a zero: 16, or 8 under a float16 super-scale a head.
+    pub scale_bits: Option<u32>,
+    /// Bits of the low-rank factors: 16; 8; or 4, which leaves 8 to B.
+    pub factor_bits: Option<u32>,
     /// Rank of the low-rank part of a prompt's segment; 0 leaves it out.
     pub rank: Option<u32>,
     /// Rank of the low-rank part of segments that come from the buffer.
@@ -84,19 +104,19 @@ impl GearOptions {
         serde_json::from_str(json).map_err(|e| GearError::option(format!("options: {e}")))
     }
 
-    /// The preset with these fields on top of it, checked.
+    /// The preset with these fields on top of it, checked. A preset may mean one thing for keys and another for values.
     ///
     /// # Errors
     /// `INVALID_OPTION` when the preset is unknown, a value is out of range, or a field has no effect on the preset.
-    pub fn resolve(&self) -> Result<GearConfig> {
-        let mut config = Preset::find(self.preset.as_deref().unwrap_or(Preset::DEFAULT))?.config();
+    pub fn resolve(&self, role: Role) -> Result<GearConfig> {
+        let mut config = Preset::find(self.preset.as_deref().unwrap_or(Preset::DEFAULT))?.config(role);
         if config.storage != Storage::Gear {
             self.refuse_compression_fields(&config.preset)?;
         }
         macro_rules! take {
             ($($field:ident),*) => { $(if let Some(value) = self.$field { config.$field = value; })* };
         }
-        take!(bits, backbone, group_size, rank, power_iterations, sparsity, sinks);
+        take!(bits, backbone, group_size, range, scale_bits, factor_bits, rank, power_iterations, sparsity, sinks);
         take!(buffer_tokens, seed, threads, non_finite);
         // A smaller rank for the prompt bounds the later ones too, unless they are given by themselves.
         config.decode_rank = match (self.decode_rank, self.rank) {
@@ -113,6 +133,9 @@ impl GearOptions {
             ("bits", self.bits.is_some()),
             ("backbone", self.backbone.is_some()),
             ("groupSize", self.group_size.is_some()),
+            ("range", self.range.is_some()),
+            ("scaleBits", self.scale_bits.is_some()),
+            ("factorBits", self.factor_bits.is_some()),
             ("rank", self.rank.is_some()),
             ("decodeRank", self.decode_rank.is_some()),
             ("powerIterations", self.power_iterations.is_some()),
@@ -143,6 +166,15 @@ pub struct GearConfig {
     pub backbone: Backbone,
     /// See [`GearOptions::group_size`].
     pub group_size: u32,
+    /// See [`GearOptions::range`].
+    #[serde(default)]
+    pub range: Range,
+    /// See [`GearOptions::scale_bits`].
+    #[serde(default = "sixteen")]
+    pub scale_bits: u32,
+    /// See [`GearOptions::factor_bits`].
+    #[serde(default = "sixteen")]
+    pub factor_bits: u32,
     /// See [`GearOptions::rank`].
     pub rank: u32,
     /// See [`GearOptions::decode_rank`].
@@ -163,6 +195,11 @@ pub struct GearConfig {
     pub non_finite: NonFinite,
 }
 
+/// What a configuration of before these fields were there means.
+fn sixteen() -> u32 {
+    16
+}
+
 /// The longest segment; longer prompts become several. Bounds scratch memory and index widths.
 pub const MAX_SEGMENT_TOKENS: usize = 65_536;
 
@@ -181,6 +218,12 @@ impl GearConfig {
     pub fn validate(&self) -> Result<()> {
         if !matches!(self.bits, 2 | 3 | 4 | 8) {
             return Err(GearError::option(format!("bits is {}; expected 2, 3, 4 or 8", self.bits)));
+        }
+        if !matches!(self.scale_bits, 8 | 16) {
+            return Err(GearError::option(format!("scaleBits is {}; expected 8 or 16", self.scale_bits)));
+        }
+        if !matches!(self.factor_bits, 4 | 8 | 16) {
+            return Err(GearError::option(format!("factorBits is {}; expected 4, 8 or 16", self.factor_bits)));
         }
         let ranges = [
             ("groupSize", self.group_size, 1, MAX_SEGMENT_TOKENS as u32),

@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use half::f16;
-
+use crate::backbone::Scales;
+use crate::backbone::rotated::Means;
 use crate::config::{GearConfig, MAX_SEGMENT_TOKENS, Storage};
 use crate::error::{GearError, Result};
-use crate::raw::{RawTokens, f16_bytes, f16_from_bytes};
+use crate::factors::Factors;
+use crate::raw::{RawTokens, f16_bytes, finite_f16};
 use crate::segment::{Segment, SegmentLayout};
 use crate::shape::{KvShape, Role};
 use crate::tensor::{GearTensor, SegmentView};
@@ -42,20 +43,14 @@ pub struct SegmentImage<'a> {
     pub rank: usize,
     /// Packed codes.
     pub codes: Cow<'a, [u8]>,
-    /// All scales, then all zeros, float16.
+    /// Super-scales where there are any, all scales, all zeros, then means where there are any.
     pub scales: Cow<'a, [u8]>,
-    /// All factors A, then all factors B, float16.
+    /// All factors A, all factors B, then the scales of both where there are any.
     pub factors: Cow<'a, [u8]>,
     /// Indices of outliers.
     pub outlier_indices: Cow<'a, [u8]>,
     /// Values of outliers, float16.
     pub outlier_values: Cow<'a, [u8]>,
-}
-
-fn joined<'a>(first: &'a [f16], second: &'a [f16]) -> Cow<'a, [u8]> {
-    let mut bytes = f16_bytes(first).into_owned();
-    bytes.extend_from_slice(&f16_bytes(second));
-    Cow::Owned(bytes)
 }
 
 impl GearTensor {
@@ -66,8 +61,8 @@ impl GearTensor {
             visible: *visible,
             rank: segment.layout.rank,
             codes: Cow::Borrowed(&segment.codes),
-            scales: joined(&segment.scales, &segment.zeros),
-            factors: joined(&segment.factor_a, &segment.factor_b),
+            scales: Cow::Owned([segment.scales.bytes(), segment.means.bytes()].concat()),
+            factors: Cow::Owned(segment.factors.bytes()),
             outlier_indices: Cow::Borrowed(&segment.outlier_indices),
             outlier_values: f16_bytes(&segment.outlier_values),
         });
@@ -121,6 +116,20 @@ fn load_raw(raw: &mut RawTokens, bytes: &[u8], tokens: usize, what: &str) -> Res
     }
 }
 
+/// Scales and zeros, then means where there are any.
+fn load_scales(layout: &SegmentLayout, bytes: &[u8]) -> Option<(Scales, Means)> {
+    let (small, planes, dim) = (layout.scales.small, layout.planes(), layout.dim);
+    let mean_bytes = match (layout.rotated, small) {
+        (false, _) => 0,
+        (true, false) => 2 * planes * dim,
+        (true, true) => planes * (2 + dim),
+    };
+    let (scales, means) = bytes.split_at_checked(bytes.len().checked_sub(mean_bytes)?)?;
+    let means = if layout.rotated { Means::from_bytes(small, planes, dim, means)? } else { Means::none() };
+    let (sets, count, zero_count) = (layout.scale_sets(), layout.scale_count(), layout.zero_count());
+    Some((Scales::from_bytes(small, sets, count, zero_count, scales)?, means))
+}
+
 fn load_segment(tensor: &GearTensor, image: &SegmentImage<'_>) -> Result<SegmentView> {
     let KvShape { batch, heads, head_dim, .. } = tensor.shape();
     let SegmentImage { tokens, visible, rank, .. } = *image;
@@ -140,9 +149,9 @@ fn load_segment(tensor: &GearTensor, image: &SegmentImage<'_>) -> Result<Segment
     if image.codes.len() != layout.code_bytes() {
         return Err(wrong("codes"));
     }
-    let scales = finite(&image.scales, 2 * layout.scales()).ok_or_else(|| wrong("scales"))?;
-    let factors = finite(&image.factors, layout.factor_a() + layout.factor_b()).ok_or_else(|| wrong("factors"))?;
-    let values = finite(&image.outlier_values, layout.outliers()).ok_or_else(|| wrong("outlier values"))?;
+    let (scales, means) = load_scales(&layout, &image.scales).ok_or_else(|| wrong("scales"))?;
+    let factors = Factors::from_bytes(&layout.factors(), &image.factors).ok_or_else(|| wrong("factors"))?;
+    let values = finite_f16(&image.outlier_values, layout.outliers()).ok_or_else(|| wrong("outlier values"))?;
     let width = layout.index_width();
     if image.outlier_indices.len() != layout.outliers() * width.bytes() {
         return Err(wrong("outlier indices"));
@@ -157,21 +166,14 @@ fn load_segment(tensor: &GearTensor, image: &SegmentImage<'_>) -> Result<Segment
             least = index + 1;
         }
     }
-    let (scales, zeros) = scales.split_at(layout.scales());
-    let (factor_a, factor_b) = factors.split_at(layout.factor_a());
     let segment = Segment {
         layout,
         codes: image.codes.as_ref().into(),
-        scales: scales.into(),
-        zeros: zeros.into(),
-        factor_a: factor_a.into(),
-        factor_b: factor_b.into(),
+        scales,
+        means,
+        factors,
         outlier_indices: image.outlier_indices.as_ref().into(),
         outlier_values: values.into(),
     };
     Ok(SegmentView { segment: Arc::new(segment), visible })
-}
-
-fn finite(bytes: &[u8], count: usize) -> Option<Vec<f16>> {
-    f16_from_bytes(bytes, count).filter(|values| values.iter().all(|x| x.is_finite()))
 }

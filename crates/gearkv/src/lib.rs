@@ -4,11 +4,12 @@
 //! outliers, behind a buffer of the newest tokens. No I/O, no FFI.
 //!
 //! ```
-//! use gearkv::{AttendOptions, CacheShape, GearCache, GearOptions, KvSlice, NEVER};
+//! use gearkv::{AttendOptions, CacheShape, GearCache, GearOptions, KvSlice, NEVER, Role};
 //!
-//! let config = GearOptions { preset: Some("gear-4".into()), ..Default::default() }.resolve()?;
+//! let options = GearOptions { preset: Some("gear-4".into()), ..Default::default() };
+//! let (key, value) = (options.resolve(Role::Key)?, options.resolve(Role::Value)?);
 //! let shape = CacheShape { layers: 1, batch: 1, kv_heads: 2, head_dim: 64 };
-//! let mut cache = GearCache::new(shape, config.clone(), config)?;
+//! let mut cache = GearCache::new(shape, key, value)?;
 //! let tokens = vec![0.5; 2 * 100 * 64];
 //! cache.append(0, KvSlice::F32(&tokens), KvSlice::F32(&tokens), 100, NEVER)?;
 //! let query = vec![0.1; 4 * 64];
@@ -23,6 +24,7 @@ mod backbone;
 mod cache;
 mod config;
 mod error;
+mod factors;
 mod image;
 mod input;
 mod lowrank;
@@ -37,7 +39,7 @@ mod tensor;
 
 pub use attention::AttendOptions;
 pub use cache::{CacheShape, GearCache};
-pub use config::{Backbone, GearConfig, GearOptions, MAX_SEGMENT_TOKENS, NonFinite, Storage};
+pub use config::{Backbone, GearConfig, GearOptions, MAX_SEGMENT_TOKENS, NonFinite, Range, Storage};
 pub use error::{Cancel, ErrorCode, GearError, NEVER, Result};
 pub use half::f16;
 pub use image::{SegmentImage, TensorImage};

@@ -3,15 +3,15 @@
 //! Per head and batch item, by power iteration on the residual `R`, `[tokens, head_dim]`:
 //! `A = R B`, `B = Rᵀ A`, a few passes, with orthonormal columns. `R` is zero at outliers.
 //!
-//! Factors are stored one row a rank (`A: [rank, tokens]`, `B: [rank, head_dim]`), in float16. The norm of each pair is
+//! Factors have one row a rank (`A: [rank, tokens]`, `B: [rank, head_dim]`). The norm of each pair is
 //! shared evenly between the two, so that neither underflows nor overflows.
 
 use rand_mt::Mt;
 
 use crate::simd;
 
-/// Factors in float32 that are already rounded to float16.
-pub(crate) struct Factors {
+/// Both factors of one head.
+pub(crate) struct Pair {
     /// `[rank, tokens]`
     pub a: Vec<f32>,
     /// `[rank, head_dim]`
@@ -39,7 +39,7 @@ pub(crate) fn starts(heads: usize, dim: usize, rank: usize, seed: u32) -> Vec<f3
 }
 
 /// Power iteration from `start`, `[rank, dim]`.
-pub(crate) fn power_iteration(residual: &[f32], dim: usize, start: &[f32], passes: usize) -> Factors {
+pub(crate) fn power_iteration(residual: &[f32], dim: usize, start: &[f32], passes: usize) -> Pair {
     let tokens = residual.len() / dim;
     let rank = start.len() / dim;
     let mut b = start.to_vec();
@@ -58,9 +58,7 @@ pub(crate) fn power_iteration(residual: &[f32], dim: usize, start: &[f32], passe
         simd::weigh_rows(residual, dim, &a, tokens, &mut b);
     }
     balance(&mut a, tokens, &mut b, dim);
-    simd::round_to_f16(&mut a);
-    simd::round_to_f16(&mut b);
-    Factors { a, b }
+    Pair { a, b }
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f32 {

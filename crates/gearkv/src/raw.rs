@@ -186,3 +186,8 @@ pub(crate) fn f16_from_bytes(bytes: &[u8], count: usize) -> Option<Vec<f16>> {
     let (pairs, rest) = bytes.as_chunks::<2>();
     (rest.is_empty() && pairs.len() == count).then(|| pairs.iter().map(|b| f16::from_le_bytes(*b)).collect())
 }
+
+/// As [`f16_from_bytes`], and `None` when a value is not finite.
+pub(crate) fn finite_f16(bytes: &[u8], count: usize) -> Option<Vec<f16>> {
+    f16_from_bytes(bytes, count).filter(|values| values.iter().all(|x| x.is_finite()))
+}

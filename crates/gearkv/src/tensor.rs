@@ -45,7 +45,7 @@ const _: () = assert!(size_of::<GearTensor>() <= TENSOR_HEADER_BYTES);
 pub struct Parts {
     /// Packed codes of the backbone.
     pub codes: usize,
-    /// Scales and zeros of the backbone.
+    /// Scales, zeros and means of the backbone.
     pub scales: usize,
     /// Both low-rank factors.
     pub low_rank: usize,
@@ -277,8 +277,8 @@ impl GearTensor {
         };
         for SegmentView { segment, .. } in &self.segments {
             parts.codes += segment.codes.len();
-            parts.scales += size_of_val(&*segment.scales) + size_of_val(&*segment.zeros);
-            parts.low_rank += size_of_val(&*segment.factor_a) + size_of_val(&*segment.factor_b);
+            parts.scales += segment.scales.byte_length() + segment.means.byte_length();
+            parts.low_rank += segment.factors.byte_length();
             parts.sparse += segment.outlier_indices.len() + size_of_val(&*segment.outlier_values);
         }
         parts

@@ -4,12 +4,12 @@ mod common;
 
 use common::{preset, values};
 use gearkv::{
-    AttendOptions, CacheShape, ErrorCode, GearCache, GearError, GearOptions, GearTensor, KvShape, KvSlice, NEVER, Role,
-    f16,
+    AttendOptions, Backbone, CacheShape, ErrorCode, GearCache, GearError, GearOptions, GearTensor, KvShape, KvSlice,
+    NEVER, Role, f16,
 };
 
 fn options(json: &str) -> Result<gearkv::GearConfig, GearError> {
-    GearOptions::from_json(json).and_then(|o| o.resolve())
+    GearOptions::from_json(json).and_then(|o| o.resolve(Role::Key))
 }
 
 #[track_caller]
@@ -202,15 +202,17 @@ fn a_fork_goes_its_own_way() {
 fn damaged_images_are_refused() {
     let shape = KvShape::new(1, 2, 130, 64).unwrap();
     let x = values(shape, 4);
-    let mut tensor = GearTensor::new(1, 2, 64, Role::Value, preset("gear-2")).unwrap();
-    tensor.append(KvSlice::F32(&x), 130, NEVER).unwrap();
-    tensor.append(KvSlice::F32(&x[..2 * 30 * 64]), 30, NEVER).unwrap();
     type Damage = fn(&mut gearkv::TensorImage<'_>);
     let damages: &[Damage] = &[
         |i| i.shape.tokens += 1,
         |i| i.shape.heads = 0,
         |i| i.shape.batch = usize::MAX,
         |i| i.config.bits = 7,
+        |i| i.config.scale_bits = 24 - i.config.scale_bits,
+        |i| i.config.scale_bits = 4,
+        |i| i.config.factor_bits = if i.config.factor_bits == 4 { 16 } else { 4 },
+        |i| i.config.factor_bits = 2,
+        |i| i.config.backbone = Backbone::Kcvt,
         |i| i.config.sinks = 100,
         |i| i.sink_tokens = usize::MAX,
         |i| i.buffer_tokens += 1,
@@ -221,19 +223,38 @@ fn damaged_images_are_refused() {
         |i| i.segments[0].tokens = usize::MAX,
         |i| i.segments[0].rank += 100,
         |i| i.segments[0].codes.to_mut().push(0),
+        |i| i.segments[0].scales.to_mut().push(0),
+        |i| i.segments[0].scales.to_mut().clear(),
         |i| i.segments[0].scales.to_mut()[..2].copy_from_slice(&[0x00, 0x7C]),
         |i| i.segments[0].factors.to_mut().clear(),
+        |i| {
+            let end = i.segments[0].factors.len();
+            i.segments[0].factors.to_mut()[end - 2..].copy_from_slice(&[0x00, 0xFC]);
+        },
         |i| i.segments[0].outlier_values.to_mut().clear(),
         |i| i.segments[0].outlier_indices.to_mut().iter_mut().for_each(|b| *b = 255),
         |i| i.segments.clear(),
     ];
-    for (n, damage) in damages.iter().enumerate() {
-        let mut image = tensor.image();
-        damage(&mut image);
-        match GearTensor::from_image(image) {
-            Err(error) => assert_eq!(error.code(), ErrorCode::CorruptData, "damage {n}: {error}"),
-            Ok(_) => panic!("damage {n} was not noticed"),
+    for (options, role) in [
+        (r#"{"preset":"paper-gear-2","sinks":4}"#, Role::Value),
+        (r#"{"preset":"gear-2","sparsity":0.02}"#, Role::Key),
+        (r#"{"preset":"gear-2","sparsity":0.02}"#, Role::Value),
+        (r#"{"preset":"gear-2","sparsity":0.02,"scaleBits":16}"#, Role::Value),
+    ] {
+        let config = GearOptions::from_json(options).unwrap().resolve(role).unwrap();
+        let mut tensor = GearTensor::new(1, 2, 64, role, config).unwrap();
+        tensor.append(KvSlice::F32(&x), 130, NEVER).unwrap();
+        tensor.append(KvSlice::F32(&x[..2 * 30 * 64]), 30, NEVER).unwrap();
+        for (n, damage) in damages.iter().enumerate() {
+            let mut image = tensor.image();
+            damage(&mut image);
+            match GearTensor::from_image(image) {
+                Err(error) => {
+                    assert_eq!(error.code(), ErrorCode::CorruptData, "{options} {role:?}, damage {n}: {error}")
+                }
+                Ok(_) => panic!("{options} {role:?}: damage {n} was not noticed"),
+            }
         }
+        GearTensor::from_image(tensor.image()).unwrap();
     }
-    GearTensor::from_image(tensor.image()).unwrap();
 }

@@ -11,7 +11,7 @@ const HEADS: usize = 2;
 const DIM: usize = 16;
 
 fn config(preset: &str) -> GearConfig {
-    GearOptions { preset: Some(preset.into()), ..Default::default() }.resolve().unwrap()
+    GearOptions { preset: Some(preset.into()), ..Default::default() }.resolve(Role::Key).unwrap()
 }
 
 fn values(tokens: usize) -> Vec<f32> {

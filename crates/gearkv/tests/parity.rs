@@ -56,7 +56,7 @@ fn compress(values: &[f16], role: Role, config: &GearConfig) -> GearTensor {
 }
 
 fn uncompressed() -> GearConfig {
-    GearOptions { preset: Some("float32".into()), ..Default::default() }.resolve().unwrap()
+    GearOptions { preset: Some("float32".into()), ..Default::default() }.resolve(Role::Key).unwrap()
 }
 
 fn layers() -> Vec<Layer> {
@@ -117,7 +117,7 @@ fn configuration(method: &str) -> Option<(GearConfig, bool)> {
         sparsity: Some(if prefix == "gear" || prefix == "gear-s" { 0.02 } else { 0.0 }),
         ..Default::default()
     };
-    Some((options.resolve().unwrap(), rank > 0))
+    Some((options.resolve(Role::Key).unwrap(), rank > 0))
 }
 
 struct Measured {

@@ -4,8 +4,8 @@ mod common;
 
 use common::{attention, largest_difference, preset, values};
 use gearkv::{
-    AttendOptions, Backbone, CacheShape, GearCache, GearConfig, GearOptions, GearTensor, KvShape, KvSlice, NEVER, Role,
-    f16,
+    AttendOptions, Backbone, CacheShape, GearCache, GearConfig, GearOptions, GearTensor, KvShape, KvSlice, NEVER,
+    Range, Role, f16,
 };
 use proptest::prelude::*;
 
@@ -30,7 +30,7 @@ prop_compose! {
 prop_compose! {
     fn configs()(
         bits in prop_oneof![Just(2u32), Just(3), Just(4), Just(8)],
-        backbone in prop_oneof![Just(Backbone::Uniform), Just(Backbone::Kcvt), Just(Backbone::Kivi)],
+        backbone in prop_oneof![Just(Backbone::Uniform), Just(Backbone::Kcvt), Just(Backbone::Kivi), Just(Backbone::Rotated)],
         group_size in prop_oneof![Just(64u32), Just(32), 1u32..100],
         rank in 0u32..6,
         decode_rank in 0u32..4,
@@ -39,13 +39,17 @@ prop_compose! {
         buffer_tokens in prop_oneof![Just(64u32), Just(20), 1u32..80],
         seed in any::<u32>(),
         threads in 0u32..3,
+        range in prop_oneof![Just(Range::Minmax), Just(Range::Mse)],
+        scale_bits in prop_oneof![Just(8u32), Just(16)],
+        factor_bits in prop_oneof![Just(4u32), Just(8), Just(16)],
     ) -> GearConfig {
         GearOptions {
             preset: Some("paper-gear-4".into()),
             bits: Some(bits), backbone: Some(backbone), group_size: Some(group_size), rank: Some(rank),
             decode_rank: Some(decode_rank), sparsity: Some(sparsity), sinks: Some(sinks),
-            buffer_tokens: Some(buffer_tokens), seed: Some(seed), threads: Some(threads), ..Default::default()
-        }.resolve().unwrap()
+            buffer_tokens: Some(buffer_tokens), seed: Some(seed), threads: Some(threads), range: Some(range), scale_bits: Some(scale_bits),
+            factor_bits: Some(factor_bits), ..Default::default()
+        }.resolve(Role::Key).unwrap()
     }
 }
 
@@ -79,10 +83,19 @@ proptest! {
         shape in shapes(), role in roles(), config in configs(), seed in any::<u32>()
     ) {
         let options = GearOptions { rank: Some(0), sparsity: Some(0.0), sinks: Some(0), bits: Some(config.bits),
-            backbone: Some(config.backbone), group_size: Some(config.group_size), preset: Some("paper-gear-4".into()), ..Default::default() };
+            backbone: Some(config.backbone), group_size: Some(config.group_size), scale_bits: Some(config.scale_bits), preset: Some("paper-gear-4".into()), ..Default::default() };
+        prop_assume!(config.backbone != Backbone::Rotated);
         let x = values(shape, seed);
-        let tensor = compress(&x, shape, role, &options.resolve().unwrap());
+        let tensor = compress(&x, shape, role, &options.resolve(Role::Key).unwrap());
         let step = spread(&x) / ((1u32 << config.bits) - 1) as f32;
+        // A small zero may lie 1/32 of the range too low, a small scale be 1/16 too large, and what lies far out takes a scale that
+        // reaches it: 127/32 of the range.
+        let step = if config.scale_bits == 8 {
+            let largest = x.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+            (step * 32.0 / 31.0).max(largest * 32.0 / 127.0 / ((1u32 << config.bits) - 1) as f32) * 17.0 / 16.0
+        } else {
+            step
+        };
         let largest = x.iter().fold(0.0f32, |most, v| most.max(v.abs()));
         // Scale and zero are rounded to float16: half an ulp (2⁻¹¹) of each, over all levels.
         let epsilon = (spread(&x) + largest) / 2048.0 + 1e-6;

@@ -3,7 +3,8 @@ import { describe, GearError } from './errors.js';
 /**
  * Names of ready-made settings.
  *
- * - `gear-*`: the best that this package knows at that number of bits; `gear-l-*` the same without outliers.
+ * - `gear-*`: the best that this package knows at about that size; keys and values differ (see {@link GearOptions.bits}).
+ * - `gear-l-*`: the same without outliers, which `gear-*` have none of at present.
  * - `paper-gear-*`, `paper-gear-l-*`: the paper's settings, exactly (KIVI backbone, 2 % outliers, rank 4; GEAR-L has none).
  * - `kivi-*`, `kcvt-*`, `uniform-*`: the backbone alone, for comparison (paper, section 3).
  * - `float16`, `float32`: the same cache, not compressed.
@@ -41,19 +42,33 @@ export type Role = 'key' | 'value';
  * - `uniform`: groups of channels of one token, for keys and values (FlexGen).
  * - `kcvt`: keys one group a channel over the whole segment, values one group a token over all heads.
  * - `kivi`: keys in groups of tokens of one channel, values in groups of channels of one token.
+ * - `rotated`: channels' means removed, each token turned by a Hadamard matrix (which spreads what is large over all
+ *   channels), groups of channels of one token, the levels of a Lloyd-Max quantizer.
  */
-export type Backbone = 'uniform' | 'kcvt' | 'kivi';
+export type Backbone = 'uniform' | 'kcvt' | 'kivi' | 'rotated';
 
 /** How a tensor is compressed: a preset, then any field on top of it. */
 export interface GearOptions {
   /** Where the other fields start from. Default `gear-4`. */
   preset?: Preset;
-  /** Bits of one code of the backbone. */
+  /**
+   * Bits of one code of the backbone, for keys and values unless they are configured apart. Presets `gear-*` spend more on keys:
+   * `gear-3` has 4 and 3 bits, `gear-2` 3 and 2.
+   */
   bits?: 2 | 3 | 4 | 8;
   /** The quantization scheme. */
   backbone?: Backbone;
   /** Elements that share one scale and zero; 64 by default. `kcvt` has its own groups. */
   groupSize?: number;
+  /**
+   * How a group's scale and zero are found: `minmax` covers its range (paper), `mse` makes the squared error least. Give it sinks,
+   * or what attention rests on may be clipped. Without effect on `rotated`, whose scales are always of least squared error.
+   */
+  range?: 'minmax' | 'mse';
+  /** Bits of a scale and of a zero: 16, or 8 under one float16 super-scale a head. */
+  scaleBits?: 16 | 8;
+  /** Bits of the low-rank factors: 16, 8, or 4 for the factor along tokens and 8 for the one along channels. */
+  factorBits?: 16 | 8 | 4;
   /** Rank `r` of the low-rank part of a prompt's segment, per head; 0 turns it off (paper: 4). */
   rank?: number;
   /** Rank of the segments that `append` makes later (paper: 2). */
@@ -88,6 +103,12 @@ export interface ResolvedGearOptions {
   readonly backbone: Backbone;
   /** Elements that share one scale. */
   readonly groupSize: number;
+  /** How scales and zeros are found. */
+  readonly range: 'minmax' | 'mse';
+  /** Bits of a scale and of a zero. */
+  readonly scaleBits: number;
+  /** Bits of the low-rank factors. */
+  readonly factorBits: number;
   /** Rank of a prompt's segment. */
   readonly rank: number;
   /** Rank of later segments. */

@@ -49,8 +49,9 @@ impl Arguments {
         guard(|| {
             let [batch, heads, tokens, head_dim] = extents_given;
             let shape = extents(batch, heads, tokens, head_dim)?;
-            let config = options::config(options_json)?;
-            Ok(Self { shape, role: Role::parse(role)?, config, cancel: cancel.flag() })
+            let role = Role::parse(role)?;
+            let config = options::config(options_json, role)?;
+            Ok(Self { shape, role, config, cancel: cancel.flag() })
         })
     }
 

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses what it needs")]
 
 use gearkv::{CacheShape, GearCache, GearConfig, GearOptions, GearTensor, KvShape, KvSlice, NEVER, Role};
+use gearkv_format::VERSION;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Values without a pattern, the same in every run.
@@ -18,7 +19,7 @@ pub fn values(count: usize, seed: u32) -> Vec<f32> {
 }
 
 pub fn config(preset: &str) -> GearConfig {
-    GearOptions { preset: Some(preset.to_owned()), threads: Some(1), ..Default::default() }.resolve().unwrap()
+    GearOptions { preset: Some(preset.to_owned()), threads: Some(1), ..Default::default() }.resolve(Role::Key).unwrap()
 }
 
 /// Compresses some tokens, then appends as many one by one.
@@ -35,7 +36,8 @@ pub fn tensor(shape: KvShape, role: Role, config: GearConfig, appended: usize) -
 /// With sinks, two segments, outliers, low-rank parts, a buffer, and a file of a few kilobytes.
 pub fn small_tensor() -> GearTensor {
     let options = GearOptions { sinks: Some(1), buffer_tokens: Some(4), rank: Some(1), ..Default::default() };
-    let config = GearOptions { group_size: Some(4), sparsity: Some(0.1), seed: Some(5), ..options }.resolve().unwrap();
+    let config =
+        GearOptions { group_size: Some(4), sparsity: Some(0.1), seed: Some(5), ..options }.resolve(Role::Key).unwrap();
     tensor(KvShape::new(1, 2, 13, 8).unwrap(), Role::Key, config, 6)
 }
 
@@ -63,7 +65,13 @@ pub fn split(container: &[u8]) -> (String, Vec<u8>) {
 
 /// A container with this header and payload and a checksum to match, as someone might forge it.
 pub fn forge(header: &str, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = b"\x89GEARKV\n\x01\0\0\0".to_vec();
+    forge_version(VERSION, header, payload)
+}
+
+/// As [`forge`], of an older version.
+pub fn forge_version(version: u32, header: &str, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = b"\x89GEARKV\n".to_vec();
+    bytes.extend(version.to_le_bytes());
     bytes.extend((header.len() as u32).to_le_bytes());
     bytes.extend(xxh3_64(header.as_bytes()).to_le_bytes());
     bytes.extend(header.as_bytes());

@@ -9,11 +9,11 @@ pub mod vocabularies;
 
 use std::path::PathBuf;
 
-use gearkv::{GearConfig, GearOptions};
+use gearkv::{GearConfig, GearOptions, Role};
 use gearkv_llm::{LoadOptions, Model};
 
 pub fn config(preset: &str) -> GearConfig {
-    GearOptions { preset: Some(preset.into()), ..Default::default() }.resolve().unwrap()
+    GearOptions { preset: Some(preset.into()), ..Default::default() }.resolve(Role::Key).unwrap()
 }
 
 const FILE: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";

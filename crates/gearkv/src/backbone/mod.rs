@@ -1,15 +1,19 @@
 //! `D̂ = dequant(quant_b(X − S))`: asymmetric min/max codes in groups (paper, section 3, "quantization backbone").
 //!
-//! For one group, `scale = (max − min) / (2^b − 1)` and `zero = min`, both rounded to float16 *before* the codes are taken,
+//! With range `minmax`, for one group, `scale = (max − min) / (2^b − 1)` and `zero = min`, both rounded *before* the codes are taken,
 //! so that the decoder uses exactly what the encoder used: `code = clamp(round((x − zero) / scale))`,
 //! `x̂ = code · scale + zero`. The schemes differ only in which values form a group.
 
+mod fit;
 mod groups;
 mod kcvt;
 mod kivi;
+pub(crate) mod rotated;
+mod scales;
 mod uniform;
 
-pub(crate) use groups::{HeadScales, dequantize, exclude_from_range, head_scales, item_scales, quantize_head};
+pub(crate) use groups::{dequantize, exclude_from_range, head_scales, item_scales, quantize_head};
+pub(crate) use scales::{ScaleRecipe, Scales};
 
 use crate::config::Backbone;
 use crate::shape::Role;
@@ -31,6 +35,7 @@ impl Grouping {
             Backbone::Uniform => uniform::grouping(group_size),
             Backbone::Kcvt => kcvt::grouping(role, segment_tokens),
             Backbone::Kivi => kivi::grouping(role, group_size),
+            Backbone::Rotated => Self::Token { channels: group_size },
         }
     }
 

@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use crate::backbone;
+use crate::backbone::{self, Grouping, rotated};
 use crate::shape::Role;
 use crate::simd;
 
@@ -15,6 +15,8 @@ pub(crate) struct BlockScratch {
     pub a: Vec<f32>,
     /// `[rank, head_dim]`
     pub b: Vec<f32>,
+    /// `[head_dim]`
+    pub mean: Vec<f32>,
     /// A block of keys, transposed, where many queries read it.
     pub transposed: Vec<f32>,
 }
@@ -35,32 +37,31 @@ impl Segment {
         (plane / self.layout.heads, plane % self.layout.heads)
     }
 
-    /// `D̂` of the tokens from `first` on, as many as `out` (`[tokens, head_dim]`) holds.
+    /// What the codes of the tokens from `first` on stand for, as many as `out` (`[tokens, head_dim]`) holds: `D̂`, or, under the
+    /// backbone `rotated`, `D̂` without its mean and turned.
     pub fn backbone_rows(&self, plane: usize, first: usize, out: &mut [f32]) {
         let layout = &self.layout;
         let (item, head) = self.item_head(plane);
         let range = layout.head_scale_range(head);
         let base = item * layout.scales_per_item();
-        let range = base + range.start..base + range.end;
+        let set = if layout.grouping == Grouping::TokenAllHeads { item } else { plane };
+        let scales = self.scales.view(layout.scales.bits, set, base + range.start..base + range.end);
         let bytes = layout.row_bytes();
         let start = plane * layout.head_code_bytes() + first * bytes;
         let packed = &self.codes[start..start + out.len() / layout.dim * bytes];
-        let scales = (&self.scales[range.clone()], &self.zeros[range]);
-        backbone::dequantize(layout.grouping, scales, first, packed, layout.dim, layout.bits, out);
+        let decode = if layout.rotated { rotated::turned_rows } else { backbone::dequantize };
+        decode(layout.grouping, scales, first, packed, layout.dim, layout.scales.bits, out);
+    }
+
+    /// The mean that [`Self::backbone_rows`] leaves out of one plane's rows, under the backbone `rotated`.
+    pub fn load_mean(&self, plane: usize, scratch: &mut BlockScratch) {
+        scratch.mean.resize(self.layout.dim, 0.0);
+        self.means.load(plane, &mut scratch.mean);
     }
 
     /// Loads the factors of tokens `first..first + tokens` of one plane.
     pub fn load_factors(&self, plane: usize, first: usize, tokens: usize, scratch: &mut BlockScratch) {
-        let layout = &self.layout;
-        let rank = layout.rank;
-        scratch.a.resize(rank * tokens, 0.0);
-        scratch.b.resize(rank * layout.dim, 0.0);
-        for r in 0..rank {
-            let row = (plane * rank + r) * layout.tokens + first;
-            simd::widen(&self.factor_a[row..row + tokens], &mut scratch.a[r * tokens..(r + 1) * tokens]);
-        }
-        let b = plane * rank * layout.dim;
-        simd::widen(&self.factor_b[b..b + rank * layout.dim], &mut scratch.b);
+        self.factors.load(&self.layout.factors(), plane, first, tokens, &mut scratch.a, &mut scratch.b);
     }
 
     /// Calls `f(token − first, channel, value)` for each outlier of one K plane in tokens `first..first + tokens`.
@@ -124,8 +125,12 @@ impl Segment {
         let dim = layout.dim;
         let tokens = out.len() / dim;
         self.backbone_rows(plane, 0, out);
+        let mut scratch = BlockScratch::default();
+        if layout.rotated {
+            self.load_mean(plane, &mut scratch);
+            rotated::turn_back(out, &scratch.mean);
+        }
         if layout.rank > 0 {
-            let mut scratch = BlockScratch::default();
             self.load_factors(plane, 0, tokens, &mut scratch);
             simd::add_low_rank(out, dim, &scratch.a, tokens, &scratch.b);
         }

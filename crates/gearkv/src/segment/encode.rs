@@ -2,10 +2,12 @@
 
 use half::f16;
 
-use crate::backbone::{self, HeadScales};
+use crate::backbone::rotated::{self, Means};
+use crate::backbone::{self, Scales};
 use crate::config::GearConfig;
 use crate::error::{Cancel, ErrorCode, GearError, Result, check};
-use crate::lowrank;
+use crate::factors::{FactorLayout, Factors};
+use crate::lowrank::{self, Pair};
 use crate::outliers::{self, Outliers};
 use crate::parallel;
 use crate::shape::Role;
@@ -21,9 +23,9 @@ pub(crate) trait Rows: Sync {
 
 struct EncodedHead {
     codes: Vec<u8>,
-    scales: HeadScales,
-    factor_a: Vec<f16>,
-    factor_b: Vec<f16>,
+    scales: Scales,
+    means: Means,
+    factors: Factors,
     /// What codes and low-rank leave of each outlier, in the order of the head's positions.
     outlier_values: Vec<f16>,
 }
@@ -31,36 +33,31 @@ struct EncodedHead {
 /// Compresses `layout.tokens` tokens.
 pub(crate) fn encode(rows: &dyn Rows, layout: SegmentLayout, config: &GearConfig, cancel: Cancel) -> Result<Segment> {
     let mut codes = Vec::with_capacity(layout.code_bytes());
-    let (mut scales, mut zeros) = (Vec::with_capacity(layout.scales()), Vec::with_capacity(layout.scales()));
-    let mut factor_a = Vec::with_capacity(layout.factor_a());
-    let mut factor_b = Vec::with_capacity(layout.factor_b());
     let mut outlier_indices = Vec::with_capacity(layout.outliers() * layout.index_width().bytes());
     let mut outlier_values = Vec::with_capacity(layout.outliers());
     let starts = lowrank::starts(layout.heads, layout.dim, layout.rank, config.seed);
+    let mut items = Vec::with_capacity(layout.batch);
     for item in 0..layout.batch {
         let encoded = encode_item(rows, item, &starts, &layout, config, cancel)?;
-        for head in &encoded.heads {
-            codes.extend_from_slice(&head.codes);
-            factor_a.extend_from_slice(&head.factor_a);
-            factor_b.extend_from_slice(&head.factor_b);
-        }
-        let scale_sets = encoded.shared_scales.iter().chain(encoded.heads.iter().map(|head| &head.scales));
-        for set in scale_sets {
-            scales.extend_from_slice(&set.scales);
-            zeros.extend_from_slice(&set.zeros);
-        }
+        encoded.heads.iter().for_each(|head| codes.extend_from_slice(&head.codes));
         for &index in encoded.outliers.iter().flat_map(|lines| &lines.indices) {
             layout.index_width().push(index, &mut outlier_indices);
         }
         push_outlier_values(&layout, &encoded, &mut outlier_values);
+        items.push(encoded);
     }
+    let scale_sets = items.iter().flat_map(|item| match &item.shared_scales {
+        Some(shared) => vec![shared],
+        None => item.heads.iter().map(|head| &head.scales).collect(),
+    });
+    let heads = items.iter().flat_map(|item| &item.heads);
+    let (means, factors) = (heads.clone().map(|head| &head.means), heads.map(|head| &head.factors));
     Ok(Segment {
         layout,
         codes: codes.into(),
-        scales: scales.into(),
-        zeros: zeros.into(),
-        factor_a: factor_a.into(),
-        factor_b: factor_b.into(),
+        scales: Scales::concat(scale_sets, layout.scales.small),
+        means: if layout.rotated { Means::concat(means, layout.scales.small) } else { Means::none() },
+        factors: Factors::concat(factors, layout.factor_bits),
         outlier_indices: outlier_indices.into(),
         outlier_values: outlier_values.into(),
     })
@@ -68,7 +65,7 @@ pub(crate) fn encode(rows: &dyn Rows, layout: SegmentLayout, config: &GearConfig
 
 struct EncodedItem {
     heads: Vec<EncodedHead>,
-    shared_scales: Option<HeadScales>,
+    shared_scales: Option<Scales>,
     /// K: one set a head. V: one set.
     outliers: Vec<Outliers>,
 }
@@ -100,7 +97,7 @@ fn encode_item(
     let positions: Vec<Vec<u32>> = (0..heads).map(|h| positions_of_head(&found, h, layout)).collect();
     let kept: Vec<Vec<f32>> =
         planes.iter_mut().zip(&positions).map(|(x, p)| backbone::exclude_from_range(x, p)).collect();
-    let shared_scales = backbone::item_scales(layout.grouping, &planes, tokens, dim, layout.bits);
+    let shared_scales = backbone::item_scales(layout.grouping, &planes, tokens, dim, layout.scales);
 
     let encoded = parallel::map_mut(&mut planes, threads, |h, x| {
         let start = &starts[h * layout.rank * dim..(h + 1) * layout.rank * dim];
@@ -139,38 +136,62 @@ struct SetAside<'a> {
     values: &'a [f32],
 }
 
+/// Puts the outliers back where they stood.
+fn restore(x: &mut [f32], set_aside: SetAside) {
+    for (&p, &value) in set_aside.positions.iter().zip(set_aside.values) {
+        x[p as usize] = value;
+    }
+}
+
 fn encode_head(
     x: &mut [f32],
     set_aside: SetAside,
-    shared: Option<&HeadScales>,
+    shared: Option<&Scales>,
     start: &[f32],
     layout: &SegmentLayout,
     config: &GearConfig,
     cancel: Cancel,
 ) -> Result<EncodedHead> {
     check(cancel)?;
-    let &SegmentLayout { tokens, dim, bits, grouping, rank, .. } = layout;
+    let &SegmentLayout { tokens, dim, grouping, rank, .. } = layout;
+    let bits = layout.scales.bits;
     let SetAside { positions, values } = set_aside;
-    let own = backbone::head_scales(grouping, x, dim, bits);
-    let scales = shared.unwrap_or(&own);
-    for (&p, &value) in positions.iter().zip(values) {
-        x[p as usize] = value;
-    }
-    let mut codes = vec![0; layout.head_code_bytes()];
     let residual = rank > 0 || !positions.is_empty();
-    backbone::quantize_head(grouping, scales, x, dim, bits, residual, &mut codes);
+    let mut codes = vec![0; layout.head_code_bytes()];
+    let (own, means) = if layout.rotated {
+        let (scales, means) = rotated::encode_head(grouping, x, dim, layout.scales, &mut codes);
+        restore(x, set_aside);
+        if residual {
+            let mut backbone = vec![0.0; x.len()];
+            let mut mean = vec![0.0; dim];
+            rotated::turned_rows(grouping, scales.view(bits, 0, 0..scales.len()), 0, &codes, dim, bits, &mut backbone);
+            means.load(0, &mut mean);
+            rotated::turn_back(&mut backbone, &mean);
+            x.iter_mut().zip(&backbone).for_each(|(x, backbone)| *x -= backbone);
+        }
+        (scales, means)
+    } else {
+        let own = backbone::head_scales(grouping, x, dim, layout.scales);
+        let scales = shared.unwrap_or(&own);
+        restore(x, set_aside);
+        let view = scales.view(bits, 0, 0..scales.len());
+        backbone::quantize_head(grouping, view, x, dim, bits, residual, &mut codes);
+        (own, Means::none())
+    };
     check(cancel)?;
 
     let mut left: Vec<f32> = positions.iter().map(|&p| std::mem::replace(&mut x[p as usize], 0.0)).collect();
-    let (mut factor_a, mut factor_b) = (vec![f16::ZERO; rank * tokens], vec![f16::ZERO; rank * dim]);
+    let factor_layout = FactorLayout { planes: 1, ..layout.factors() };
+    let mut pair = Pair { a: Vec::new(), b: Vec::new() };
     if rank > 0 {
-        let factors = lowrank::power_iteration(x, dim, start, config.power_iterations as usize);
-        simd::narrow(&factors.a, &mut factor_a);
-        simd::narrow(&factors.b, &mut factor_b);
+        pair = lowrank::power_iteration(x, dim, start, config.power_iterations as usize);
+    }
+    let factors = Factors::store(&factor_layout, &mut pair);
+    if rank > 0 {
         for (left, &p) in left.iter_mut().zip(positions) {
             let (t, d) = (p as usize / dim, p as usize % dim);
             for r in 0..rank {
-                *left -= factors.a[r * tokens + t] * factors.b[r * dim + d];
+                *left -= pair.a[r * tokens + t] * pair.b[r * dim + d];
             }
         }
     }
@@ -185,7 +206,7 @@ fn encode_head(
     }
     let mut outlier_values = vec![f16::ZERO; left.len()];
     simd::narrow(&left, &mut outlier_values);
-    Ok(EncodedHead { codes, scales: own, factor_a, factor_b, outlier_values })
+    Ok(EncodedHead { codes, scales: own, means, factors, outlier_values })
 }
 
 fn push_outlier_values(layout: &SegmentLayout, item: &EncodedItem, out: &mut Vec<f16>) {

@@ -1,7 +1,8 @@
 //! How long each array of a segment is: a function of the configuration and the shape, and of nothing else.
 
-use crate::backbone::Grouping;
-use crate::config::GearConfig;
+use crate::backbone::{Grouping, ScaleRecipe};
+use crate::config::{Backbone, GearConfig};
+use crate::factors::FactorLayout;
 use crate::lowrank;
 use crate::shape::Role;
 use crate::simd;
@@ -16,9 +17,12 @@ pub(crate) struct SegmentLayout {
     pub heads: usize,
     pub tokens: usize,
     pub dim: usize,
-    pub bits: u32,
+    pub scales: ScaleRecipe,
     pub grouping: Grouping,
+    /// Whether codes stand for turned rows without their mean.
+    pub rotated: bool,
     pub rank: usize,
+    pub factor_bits: u32,
     /// Outliers of a line: twice the number on each side.
     pub per_line: usize,
 }
@@ -43,9 +47,11 @@ impl SegmentLayout {
             heads,
             tokens,
             dim,
-            bits: config.bits,
+            scales: ScaleRecipe::of(config),
             grouping: Grouping::of(config.backbone, role, config.group_size as usize, tokens),
+            rotated: config.backbone == Backbone::Rotated,
             rank: lowrank::usable_rank(rank, tokens, dim),
+            factor_bits: config.factor_bits,
             per_line: 2 * config.outliers_per_side(line),
         }
     }
@@ -55,7 +61,7 @@ impl SegmentLayout {
     }
 
     pub fn row_bytes(&self) -> usize {
-        simd::row_bytes(self.dim, self.bits)
+        simd::row_bytes(self.dim, self.scales.bits)
     }
 
     pub fn head_code_bytes(&self) -> usize {
@@ -81,16 +87,27 @@ impl SegmentLayout {
         }
     }
 
-    pub fn scales(&self) -> usize {
+    /// All scales of the segment.
+    pub fn scale_count(&self) -> usize {
         self.batch * self.scales_per_item()
     }
 
-    pub fn factor_a(&self) -> usize {
-        self.planes() * self.rank * self.tokens
+    /// All zeros of the segment.
+    pub fn zero_count(&self) -> usize {
+        if self.rotated { 0 } else { self.scale_count() }
     }
 
-    pub fn factor_b(&self) -> usize {
-        self.planes() * self.rank * self.dim
+    /// Heads, or batch items where heads share their scales: each has a super-scale, where there are any.
+    pub fn scale_sets(&self) -> usize {
+        match self.grouping {
+            Grouping::TokenAllHeads => self.batch,
+            _ => self.planes(),
+        }
+    }
+
+    pub fn factors(&self) -> FactorLayout {
+        let &Self { rank, tokens, dim, factor_bits: bits, .. } = self;
+        FactorLayout { planes: self.planes(), rank, tokens, dim, bits }
     }
 
     /// Lines of one batch item.

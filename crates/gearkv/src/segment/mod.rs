@@ -7,26 +7,27 @@ mod sparse;
 
 use half::f16;
 
+use crate::backbone::Scales;
+use crate::backbone::rotated::Means;
+use crate::factors::Factors;
+
 pub(crate) use decode::{BlockScratch, KeyCursor};
 pub(crate) use encode::{Rows, encode};
 pub(crate) use layout::SegmentLayout;
 
 /// What one segment keeps beside its arrays, on every target. Asserted below.
-pub(crate) const SEGMENT_HEADER_BYTES: usize = 224;
+pub(crate) const SEGMENT_HEADER_BYTES: usize = 320;
 
 /// One compressed run of tokens of all heads and batch items.
 pub(crate) struct Segment {
     pub layout: SegmentLayout,
     /// `[batch, heads, tokens, row_bytes]`
     pub codes: Box<[u8]>,
-    /// Per batch item; within it see [`crate::backbone::HeadScales`].
-    pub scales: Box<[f16]>,
-    /// As `scales`.
-    pub zeros: Box<[f16]>,
-    /// `[batch, heads, rank, tokens]`
-    pub factor_a: Box<[f16]>,
-    /// `[batch, heads, rank, head_dim]`
-    pub factor_b: Box<[f16]>,
+    /// Per batch item; within it see [`Scales`].
+    pub scales: Scales,
+    /// None where the backbone is not `rotated`.
+    pub means: Means,
+    pub factors: Factors,
     /// K: `[batch, heads, head_dim, per_line]` token indices. V: `[batch, tokens, per_line]` indices `head · head_dim + channel`.
     pub outlier_indices: Box<[u8]>,
     /// As `outlier_indices`.

@@ -47,7 +47,7 @@ pub(crate) fn round_to_f16(x: &mut [f32]) {
 }
 
 #[inline(always)]
-fn rounded_to_f16(x: f32) -> f32 {
+pub(super) fn rounded_to_f16(x: f32) -> f32 {
     // Below the smallest normal float16 the spacing is fixed; adding and subtracting 0.5 rounds to it.
     const SMALLEST_NORMAL: f32 = 1.0 / 16384.0;
     let bits = x.to_bits();

@@ -4,15 +4,23 @@
 //! each instruction set gives the same bits. The set is chosen once, at run time, by `multiversion`; on wasm and
 //! aarch64 the target's own baseline (SIMD128, NEON) is used.
 
+mod codebook;
 mod codes;
 mod convert;
+mod fit;
 mod linear;
 mod range;
+mod rotate;
+mod scales;
 
+pub(crate) use codebook::{fit_levels, look_up_rows, nearest_rows};
 pub(crate) use codes::{dequantize_rows, pack_rows, quantize_rows, row_bytes};
 pub(crate) use convert::{exp_in_place, largest_magnitude, narrow, round_to_f16, widen};
+pub(crate) use fit::{Grid, Stripe, fit_stripe};
 pub(crate) use linear::{accumulate_rows, add_low_rank, dot_rows, transpose, weigh_rows};
 pub(crate) use range::{chunks_beyond, chunks_outside, column_range, row_range};
+pub(crate) use rotate::rotate_rows;
+pub(crate) use scales::{SmallGrid, narrow_magnitudes, narrow_scales, round_scales, widen_scales, widen_zeros};
 
 /// Lanes of every reduction: one AVX-512 register, two AVX2 registers, four SIMD128 or NEON registers.
 pub(crate) const LANES: usize = 16;

@@ -1,7 +1,7 @@
 //! Inputs and a plain reference attention, shared by the integration tests.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use gearkv::{AttendOptions, GearConfig, GearOptions, KvShape, f16};
+use gearkv::{AttendOptions, GearConfig, GearOptions, KvShape, Role, f16};
 
 /// Values with a few strong channels, as real keys have, exactly representable in float16.
 pub fn values(shape: KvShape, seed: u32) -> Vec<f32> {
@@ -20,7 +20,7 @@ pub fn values(shape: KvShape, seed: u32) -> Vec<f32> {
 }
 
 pub fn preset(name: &str) -> GearConfig {
-    GearOptions { preset: Some(name.into()), ..Default::default() }.resolve().unwrap()
+    GearOptions { preset: Some(name.into()), ..Default::default() }.resolve(Role::Key).unwrap()
 }
 
 /// `softmax(q Kᵀ · scale) V` in float64, straight from the definition.

@@ -78,7 +78,7 @@ export interface Binding {
   version(): string;
   simdLevel(): string;
   presetNames(): string[];
-  resolveOptions(optionsJson: string): string;
+  resolveOptions(optionsJson: string, role: string): string;
   Tensor: {
     compressF32: Compress<Float32Array, TensorHandle>;
     compressF16: Compress<Uint16Array, TensorHandle>;

@@ -84,7 +84,7 @@ function optionsFor(role: Role, flags: Flags): GearOptions {
 function checkOptions(backend: Backend, flags: Flags): void {
   for (const role of ['key', 'value'] as const) {
     const json = optionsJson(optionsFor(role, flags));
-    guarded(() => backend.binding.resolveOptions(json));
+    guarded(() => backend.binding.resolveOptions(json, role));
   }
 }
 

@@ -39,8 +39,11 @@ export const sharedFlags = {
 export const optionFlags = {
   preset: { type: 'string', value: 'name', help: 'settings to start from (default: gear-4)' },
   bits: { type: 'string', value: 'n', help: 'bits of a code: 2, 3, 4 or 8' },
-  backbone: { type: 'string', value: 'name', help: 'uniform, kcvt or kivi' },
+  backbone: { type: 'string', value: 'name', help: 'uniform, kcvt, kivi or rotated' },
   'group-size': { type: 'string', value: 'n', help: 'elements that share a scale' },
+  range: { type: 'string', value: 'minmax|mse', help: 'how scales are found: to cover the range, or of least error' },
+  'scale-bits': { type: 'string', value: 'n', help: 'bits of a scale and of a zero: 16 or 8' },
+  'factor-bits': { type: 'string', value: 'n', help: 'bits of the low-rank factors: 16, 8 or 4' },
   rank: { type: 'string', value: 'n', help: 'rank of the low-rank part' },
   'decode-rank': { type: 'string', value: 'n', help: 'rank of the segments that are appended' },
   'power-iterations': { type: 'string', value: 'n', help: 'passes of the power iteration' },
@@ -52,7 +55,7 @@ export const optionFlags = {
   'non-finite': { type: 'string', value: 'reject|replace', help: 'what to do with NaN and infinity' },
 } as const satisfies Record<string, Flag>;
 
-const textOptions = new Set(['preset', 'backbone', 'non-finite']);
+const textOptions = new Set(['preset', 'backbone', 'range', 'non-finite']);
 
 /** The compression options among the flags. */
 export function gearOptions(flags: Flags): GearOptions {

@@ -2,11 +2,11 @@
 // backend, processor and runtime: a difference means that a backend computes something else, or that the codec or the
 // format changed. After a deliberate change, `container.test.ts` prints the new ones when it fails.
 export const golden: Record<string, string> = {
-  'gear-4': '08d4bd5d0093c24b03c4c34dc7ee5532 e9978fcdaa5d19aae201f236ad9a4016',
-  'gear-3': '02012bc5c554b4afae88213d45c252e2 07b9125fc463acbfdac18b0bf15f1f46',
-  'gear-2': 'e7add503db6c634a4179317175458430 a56b0d7c6f5af0f11ccea786830f62ac',
-  'gear-l-4': 'e75f1087e3578fdd0da81accb61ed5eb 803de9d9954fc20fb11bea26c8937cc8',
-  'gear-l-2': '776cf5d9b3bf781dfc034d7b9074fdba 1b914c70ebe271791efcb3cd3b97b331',
+  'gear-4': '8f749a22c1a421d813869c4033b81a04 5822ae04d8534db0f1d90c667eb40488',
+  'gear-3': 'b18b3481a116344f97a2c948dbed4dd4 a5085f9799b6a30fefe80c63d0ee675b',
+  'gear-2': '9736f68a2d1276dd767e79ffecf44e78 ab2e47c79ea21d6499e3aeb513119e19',
+  'gear-l-4': 'b5a9a2940dec3597331680badb21bdd4 6cb2a951d749e32d895d6e9efaa9c516',
+  'gear-l-2': '2ae64eca811b04d188df5c87b14c6e16 9b94d98040367bd67bd5679ba0254e2e',
   'kivi-4': '9760d7c8e6d7c16b6763971bb5e18fc6 fc8bda2eeaa2cadbf8a948cec5c19019',
   'kivi-2': '1b450361407845106e83a5f20de6a4ad b6ff89ea6611a5e2c5b750a2e443d677',
   'kcvt-4': 'c2b42a6af55b42397f8a2cb54f0a17fc aed3ce36a4779633c32e11779863b8c2',

@@ -1,0 +1,54 @@
+//! A tensor's configuration in the header (FORMAT.md, "A tensor entry").
+//!
+//! Fields that version 2 added are left out where they say what version 1 meant, so that whatever version 1 could hold is
+//! still written as version 1, byte for byte.
+
+use gearkv::{Backbone, GearConfig, NonFinite, Range, Storage};
+use serde::{Deserialize, Serialize};
+
+/// [`GearConfig`], field by field.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "GearConfig", rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ConfigFields {
+    preset: String,
+    storage: Storage,
+    bits: u32,
+    backbone: Backbone,
+    group_size: u32,
+    #[serde(default, skip_serializing_if = "is_minmax")]
+    range: Range,
+    #[serde(default = "sixteen", skip_serializing_if = "is_sixteen")]
+    scale_bits: u32,
+    #[serde(default = "sixteen", skip_serializing_if = "is_sixteen")]
+    factor_bits: u32,
+    rank: u32,
+    decode_rank: u32,
+    power_iterations: u32,
+    sparsity: f64,
+    sinks: u32,
+    buffer_tokens: u32,
+    seed: u32,
+    threads: u32,
+    non_finite: NonFinite,
+}
+
+fn sixteen() -> u32 {
+    16
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_sixteen(bits: &u32) -> bool {
+    *bits == 16
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_minmax(range: &Range) -> bool {
+    *range == Range::Minmax
+}
+
+/// The least format version that can hold a tensor of this configuration.
+pub(crate) fn version(config: &GearConfig) -> u32 {
+    let known = config.backbone != Backbone::Rotated;
+    let first = known && is_minmax(&config.range) && is_sixteen(&config.scale_bits) && is_sixteen(&config.factor_bits);
+    if first { 1 } else { 2 }
+}
