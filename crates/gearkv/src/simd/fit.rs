@@ -95,7 +95,7 @@ fn improve(values: &[Stripe], levels: f32, scale: &mut Stripe, zero: &mut Stripe
     for x in values {
         for i in 0..LANES {
             // Distances from the present zero, which keeps the sums small.
-            let there = x[i] == x[i];
+            let there = !x[i].is_nan();
             let y = if there { x[i] - zero[i] } else { 0.0 };
             let c = code(y, inverse[i], levels);
             n[i] += if there { 1.0 } else { 0.0 };
@@ -129,7 +129,7 @@ fn error(values: &[Stripe], levels: f32, scale: &Stripe, zero: &Stripe) -> Strip
         for i in 0..LANES {
             let c = code(x[i] - zero[i], inverse[i], levels);
             let off = x[i] - (c * scale[i] + zero[i]);
-            sum[i] += if x[i] == x[i] { off * off } else { 0.0 };
+            sum[i] += if x[i].is_nan() { 0.0 } else { off * off };
         }
     }
     sum

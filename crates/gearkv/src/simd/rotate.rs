@@ -65,10 +65,9 @@ fn rotate_within<const R: usize>(block: &mut [f32]) {
     while step < R {
         for first in 0..R {
             if first & step == 0 {
-                for i in 0..16 {
-                    let (low, high) = (x[first][i], x[first + step][i]);
-                    (x[first][i], x[first + step][i]) = (low + high, low - high);
-                }
+                let (low, high) = (x[first], x[first + step]);
+                x[first] = std::array::from_fn(|i| low[i] + high[i]);
+                x[first + step] = std::array::from_fn(|i| low[i] - high[i]);
             }
         }
         step *= 2;
