@@ -78,7 +78,7 @@ impl Decoder<'_> {
                 for t in 0..segment.visible {
                     let mut backbone = vec![0.0; dim];
                     let row = &codes[(plane * tokens + t) * row_bytes..][..row_bytes];
-                    for d in 0..dim {
+                    for (d, value) in backbone.iter_mut().enumerate() {
                         let code = (0..bits).fold(0, |code, bit| {
                             let at = d * bits + bit;
                             code | (u32::from(row[at / 8] >> (at % 8) & 1) << bit)
@@ -89,7 +89,7 @@ impl Decoder<'_> {
                             (Backbone::Kcvt, Role::Value) => i * tokens + t,
                             _ => (plane * tokens + t) * dim.div_ceil(group) + d / group,
                         };
-                        backbone[d] = match (config.backbone, bits) {
+                        *value = match (config.backbone, bits) {
                             (Backbone::Rotated, 2) => LEVELS_2[code as usize] / 128.0 * scales[scale],
                             (Backbone::Rotated, 3) => LEVELS_3[code as usize] / 128.0 * scales[scale],
                             (Backbone::Rotated, 8) => (2.0 * code as f32 - 255.0) / 256.0 * scales[scale],
@@ -101,11 +101,11 @@ impl Decoder<'_> {
                         backbone = turned(&backbone);
                         backbone.iter_mut().zip(&means[plane * dim..]).for_each(|(x, mean)| *x += mean);
                     }
-                    for d in 0..dim {
+                    for (d, backbone) in backbone.iter().enumerate() {
                         let low_rank: f32 =
                             (plane * rank..(plane + 1) * rank).map(|r| a[r * tokens + t] * b[r * dim + d]).sum();
                         let at = self.at(i, h, t, d);
-                        self.out[at] = backbone[d] + low_rank;
+                        self.out[at] = backbone + low_rank;
                     }
                 }
             }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{forge, small_cache, small_tensor, split};
+use common::{forge, forge_version, small_cache, small_tensor, split};
 use gearkv::ErrorCode;
 use gearkv_format::{
     Container, ContainerWriter, Metadata, cache_from_bytes, cache_to_bytes, tensor_from_bytes, tensor_to_bytes,

@@ -3,7 +3,7 @@
 //! Protocol: an exact prefill, compressed once; then the continuation is forced, a buffer of tokens at a time, and compressed as
 //! it streams.
 
-use gearkv::{Cancel, ErrorCode, GearConfig, GearError, GearOptions, Result};
+use gearkv::{Cancel, ErrorCode, GearConfig, GearError, GearOptions, Result, Role};
 use serde::{Deserialize, Serialize};
 
 use crate::comparison::EvalRun;

@@ -35,7 +35,13 @@ pub fn tensor(shape: KvShape, role: Role, config: GearConfig, appended: usize) -
 
 /// With sinks, two segments, outliers, low-rank parts, a buffer, and a file of a few kilobytes.
 pub fn small_tensor() -> GearTensor {
-    let options = GearOptions { sinks: Some(1), buffer_tokens: Some(4), rank: Some(1), ..Default::default() };
+    let options = GearOptions {
+        sinks: Some(1),
+        buffer_tokens: Some(4),
+        rank: Some(1),
+        decode_rank: Some(1),
+        ..Default::default()
+    };
     let config =
         GearOptions { group_size: Some(4), sparsity: Some(0.1), seed: Some(5), ..options }.resolve(Role::Key).unwrap();
     tensor(KvShape::new(1, 2, 13, 8).unwrap(), Role::Key, config, 6)
