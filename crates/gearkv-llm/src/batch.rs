@@ -6,17 +6,18 @@ use serde::Serialize;
 use crate::generate::{GenerateOptions, Generation, Step};
 use crate::intake::Intake;
 use crate::model::Model;
-use crate::pass::{GoOn, Progress, chunk_rows};
+use crate::pass::{GoOn, Progress};
 use crate::session::Session;
 use crate::timings::Timings;
 
 /// Texts in the making.
 pub struct Batch {
     sequences: Vec<Sequence>,
-    /// Sequences whose prompts share a pass, by number; the last is next.
-    groups: Vec<Vec<usize>>,
-    /// The pass under way, and whose it is.
-    intake: Option<(Vec<usize>, Intake)>,
+    /// Numbers of the sequences whose prompts are to be read; the last is next. Each goes through the layers by itself: so only
+    /// one is ever uncompressed, and what becomes of it does not depend on the others.
+    waiting: Vec<usize>,
+    /// The pass under way: of the last that is waiting.
+    intake: Option<Intake>,
     /// Tokens of the prompts that are behind us, and all there are.
     read: Progress,
 }
@@ -90,15 +91,13 @@ impl Batch {
             let session = model.session(key.clone(), value.clone())?;
             sequences.push(Sequence { session, generation, prompt, ended: false });
         }
-        let lengths: Vec<(usize, usize)> = sequences
-            .iter()
-            .enumerate()
-            .filter(|(_, sequence)| sequence.generation.ended().is_none())
-            .map(|(index, sequence)| (index, sequence.prompt.len()))
-            .collect();
-        let read = Progress { done: 0, total: lengths.iter().map(|(_, tokens)| tokens).sum() };
-        let groups = groups(lengths, chunk_rows(&model.0));
-        Ok(Self { sequences, groups, intake: None, read })
+        let fits = |&index: &usize| sequences[index].generation.ended().is_none();
+        let length = |&index: &usize| sequences[index].prompt.len();
+        let mut waiting: Vec<usize> = (0..sequences.len()).rev().filter(fits).collect();
+        // The longest first, while the least memory is taken.
+        waiting.sort_by_key(length);
+        let read = Progress { done: 0, total: waiting.iter().map(length).sum() };
+        Ok(Self { sequences, waiting, intake: None, read })
     }
 
     /// Takes the prompts in, as [`Session::read`] does; to be done before [`Self::next`].
@@ -106,31 +105,29 @@ impl Batch {
     /// # Errors
     /// `ABORTED` and whatever a cache finds wrong; prompts that were through stay, and the others can be read again.
     pub fn read(&mut self, cancel: Cancel, go_on: GoOn) -> Result<Progress> {
-        loop {
-            let (members, mut intake) = match self.intake.take() {
+        while let Some(&index) = self.waiting.last() {
+            let Sequence { session, prompt, .. } = &mut self.sequences[index];
+            let mut intake = match self.intake.take() {
                 Some(under_way) => under_way,
-                None => match self.groups.last() {
-                    Some(members) => (members.clone(), self.begin(members)?),
-                    None => return Ok(self.read),
-                },
+                None => Intake::begin(&[&*session], &[prompt], true)?,
             };
             let (before, mut wanted) = (self.read, true);
-            let mut sessions = sessions(&mut self.sequences, &members);
-            let progress = intake.advance(&mut sessions, cancel, &mut |progress| {
+            let progress = intake.advance(&mut [&mut *session], cancel, &mut |progress| {
                 wanted = go_on(Progress { done: before.done + progress.done, ..before });
                 wanted
             })?;
             if progress.finished() {
-                intake.finish(&mut sessions);
-                self.groups.pop();
+                intake.finish(&mut [session]);
+                self.waiting.pop();
                 self.read.done += progress.total;
             } else {
-                self.intake = Some((members, intake));
+                self.intake = Some(intake);
             }
             if !wanted {
                 return Ok(Progress { done: before.done + progress.done, ..before });
             }
         }
+        Ok(self.read)
     }
 
     /// Whether a prompt is half taken in: caches have some of it then.
@@ -140,15 +137,9 @@ impl Batch {
 
     /// Gives up the prompts that are half taken in: [`Self::read`] begins them anew.
     pub fn abandon(&mut self) {
-        if let Some((members, _)) = self.intake.take() {
-            Intake::undo(&mut sessions(&mut self.sequences, &members));
+        if let (Some(_), Some(&index)) = (self.intake.take(), self.waiting.last()) {
+            Intake::undo(&mut [&mut self.sequences[index].session]);
         }
-    }
-
-    fn begin(&self, members: &[usize]) -> Result<Intake> {
-        let sessions: Vec<&Session> = members.iter().map(|&index| &self.sequences[index].session).collect();
-        let prompts: Vec<&[u32]> = members.iter().map(|&index| &self.sequences[index].prompt[..]).collect();
-        Intake::begin(&sessions, &prompts, true)
     }
 
     /// The next token of each text that has not ended. Prompts that were not read yet are read first.
@@ -193,53 +184,5 @@ impl Batch {
     /// Sequence `index`'s session.
     pub fn session(&self, index: usize) -> Option<&Session> {
         self.sequences.get(index).map(|sequence| &sequence.session)
-    }
-}
-
-/// `members` in ascending order.
-fn sessions<'a>(sequences: &'a mut [Sequence], members: &[usize]) -> Vec<&'a mut Session> {
-    let member = |(index, sequence): (usize, &'a mut Sequence)| {
-        members.binary_search(&index).ok().map(|_| &mut sequence.session)
-    };
-    sequences.iter_mut().enumerate().filter_map(member).collect()
-}
-
-/// Which of the prompts, (number, tokens), go through the layers together: the longest first, and beside it what fits the rest
-/// of its last chunk of `rows`. So chunks are full, and a layer never holds more than a chunk beyond the longest prompt
-/// uncompressed.
-fn groups(mut prompts: Vec<(usize, usize)>, rows: usize) -> Vec<Vec<usize>> {
-    prompts.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
-    let mut groups: Vec<(usize, Vec<usize>)> = Vec::new();
-    for (index, tokens) in prompts {
-        match groups.iter_mut().find(|(room, _)| *room >= tokens) {
-            Some((room, members)) => {
-                *room -= tokens;
-                members.push(index);
-            }
-            None => groups.push((tokens.next_multiple_of(rows) - tokens, vec![index])),
-        }
-    }
-    let sorted = |(_, mut members): (usize, Vec<usize>)| {
-        members.sort_unstable();
-        members
-    };
-    groups.into_iter().map(sorted).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn short_prompts_fill_the_chunks_that_long_ones_leave_open() {
-        let prompts = [10, 300, 200, 256, 200, 3].into_iter().enumerate().collect();
-        assert_eq!(
-            groups(prompts, 256),
-            [vec![1, 2, 0], vec![3], vec![4, 5]].map(|mut group| {
-                group.sort_unstable();
-                group
-            })
-        );
-        assert_eq!(groups(vec![(0, 5), (1, 5), (2, 7)], 12), [vec![0, 2], vec![1]]);
     }
 }

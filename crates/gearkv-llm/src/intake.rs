@@ -7,7 +7,7 @@ use gearkv::{Cancel, ErrorCode, GearCache, GearError, Result};
 
 use crate::forward::logits;
 use crate::model::Model;
-use crate::pass::{GoOn, Part, Pass, Progress};
+use crate::pass::{GoOn, Part, Pass, Progress, TOGETHER};
 use crate::session::Session;
 use crate::timings::Timings;
 
@@ -93,7 +93,9 @@ impl Intake {
             last.extend_from_slice(&self.pass.states()[end - width..end]);
         }
         let mut timings = Timings::default();
-        let rows = self.model.on_threads(|| logits(&self.model.0, &last, &mut timings));
+        let at_once = last.chunks(TOGETHER * width);
+        let rows: Vec<f32> =
+            self.model.on_threads(|| at_once.flat_map(|states| logits(&self.model.0, states, &mut timings)).collect());
         self.share(sessions, &timings);
         for (session, logits) in sessions.iter_mut().zip(rows.chunks_exact(vocabulary)) {
             let session = session.borrow_mut();

@@ -78,14 +78,26 @@ pub(crate) fn chunk_rows(weights: &Weights) -> usize {
     (UNIT_PRODUCTS / layer.max(1) / 32 * 32).clamp(32, CHUNK)
 }
 
+/// Rows of several sequences that go through a layer together when each has one new token: so many are multiplied as each would
+/// be alone.
+pub(crate) const TOGETHER: usize = 32;
+
+/// A sequence with several new tokens shares no chunk, so that it gets what it gets alone, to the last bit: products of many rows
+/// and of few add in another order, and compression makes a difference of a last bit one that can be seen.
 fn chunks(weights: &Weights, parts: &[Part]) -> Vec<Chunk> {
     let (a, most) = (&weights.architecture, chunk_rows(weights));
     let mut chunks: Vec<Chunk> = Vec::new();
     let mut row = 0;
+    let mut are_single = false;
     for (index, part) in parts.iter().enumerate() {
+        let were_single = std::mem::replace(&mut are_single, part.tokens.len() == 1);
+        let shares = were_single && are_single;
         let mut done = 0;
         while done < part.tokens.len() {
-            if chunks.last().is_none_or(|chunk| chunk.rows == most) {
+            let full = |chunk: &Chunk| {
+                if are_single { !shares || chunk.rows == TOGETHER.min(most) } else { done == 0 || chunk.rows == most }
+            };
+            if chunks.last().is_none_or(full) {
                 chunks.push(Chunk { first_row: row, rows: 0, pieces: Vec::new() });
             }
             let Some(chunk) = chunks.last_mut() else { break };

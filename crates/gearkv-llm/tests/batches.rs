@@ -105,8 +105,8 @@ fn prompts_are_read_unit_by_unit_and_what_is_cancelled_can_be_read_again() {
             before.done = 0;
         }
     }
-    // Of 300 tokens two chunks and the compression a layer, the 130 in what the second has left; then one of 100.
-    assert_eq!(units, 5 + tiny::LAYERS * (3 + 2));
+    // A layer's chunks and its compression: of 300 tokens two chunks, of 130 and of 100 one.
+    assert_eq!(units, 5 + tiny::LAYERS * (3 + 2 + 2));
     assert_eq!(all(&mut once, 3), all(&mut slowly, 3));
 }
 

@@ -1,7 +1,9 @@
 //! Where codes and scales lie in a panel: block by block of 16 rows × 32 columns, in the order in which they are multiplied.
 
+#[cfg(any(test, not(target_feature = "simd128")))]
+use super::BLOCK;
+use super::PANEL;
 use super::blocks::Width;
-use super::{BLOCK, PANEL};
 
 /// The order within a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

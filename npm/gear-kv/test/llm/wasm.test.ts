@@ -13,12 +13,14 @@ withModel('a model in WebAssembly predicts and says what it does natively', asyn
   const web = (await import(bundle)) as typeof import('../../src/llm.web.js');
   await web.default(readFileSync(new URL('wasm-llm/gearkv_wasm_llm_bg.wasm', dist)));
   const [native, wasm] = [await model(), await web.GearModel.load(readFileSync(modelPath as string))];
+  // Weights are multiplied as integers there. A last digit that differs lets a compressed value round the other way.
+  const tolerances = { float16: 1e-3, 'gear-4': 1e-2 } as const;
   for (const cache of ['float16', 'gear-4'] as const) {
     const [expected, found] = [
       (await native.perplexity(story, { cache })).perplexity,
       (await wasm.perplexity(story, { cache })).perplexity,
     ];
-    t.true(Math.abs(found / expected - 1) < 1e-3, `${cache}: ${found}, natively ${expected}`);
+    t.true(Math.abs(found / expected - 1) < tolerances[cache], `${cache}: ${found}, natively ${expected}`);
     using there = native.session({ cache });
     using here = wasm.session({ cache });
     const answer = await here.generate(question, { maxTokens: 24 }).text();
