@@ -41,11 +41,10 @@ export async function runLlama(task: Task): Promise<Row> {
   resetPeak();
   const loadedBytes = residentBytes();
   const longest = Math.max(...prompts.map(({ length }) => length));
-  // Of each sequence.
-  const contextSize = longest + decode + 8;
   const type = cache.toUpperCase();
   const made = await model.createContext({
-    contextSize,
+    // Of each sequence.
+    contextSize: longest + decode + 8,
     sequences: batch,
     batchSize: 512,
     threads,
@@ -68,7 +67,7 @@ export async function runLlama(task: Task): Promise<Row> {
     context: longest,
     prefillTokensPerSecond: (prompt / (taken - started)) * 1000,
     decodeTokensPerSecond: (counts.reduce((sum, count) => sum + count, 0) / (ended - taken)) * 1000,
-    cacheBytes: (batch * contextSize * (await elementsPerToken(task.model)) * (BITS[cache] ?? Number.NaN)) / 8,
+    cacheBytes: (batch * (longest + decode) * (await elementsPerToken(task.model)) * (BITS[cache] ?? Number.NaN)) / 8,
     loadedBytes,
     peakBytesOverModel,
   };

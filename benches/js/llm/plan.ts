@@ -56,5 +56,7 @@ export function budgetTasks({ budget }: Sizes, given: Given): Task[] {
 
 /** How many sequences as large as `one` fit where `float16Batch` as large as `float16` do. */
 export function largestBatch({ budget }: Sizes, one: Row, float16: Row): number {
-  return Math.max(1, Math.floor((budget.float16Batch * float16.cacheBytes) / one.cacheBytes));
+  // A token more or less, which tokenizers differ by, decides nothing.
+  const room = budget.float16Batch + 0.05;
+  return Math.max(1, Math.floor((room * float16.cacheBytes) / one.cacheBytes));
 }
