@@ -35,8 +35,28 @@ export function report(rows: readonly Row[]): string {
     .join('\n\n');
 }
 
+interface Compared {
+  row: Row;
+  own: Row | undefined;
+  peer: Row | undefined;
+}
+
+const BATCH_HEAD = ['engine', 'cache', 'batch', 'context', 'caches MB', 'peak MB'];
+
+function batchCells(row: Row): (string | number)[] {
+  const { engine, batch, context, cacheBytes, peakBytesOverModel } = row;
+  return [engine, labelOf(row), batch, context, megabytes(cacheBytes), megabytes(peakBytesOverModel)];
+}
+
+const DECODE_HEAD = ['decode t/s', 'of float16', 'of llama.cpp'];
+
+function decodeCells({ row, own, peer }: Compared): string[] {
+  const rate = row.decodeTokensPerSecond;
+  return [rate.toFixed(1), times(rate, own?.decodeTokensPerSecond), times(rate, peer?.decodeTokensPerSecond)];
+}
+
 /** Rows with those that they are compared with: of the same length, give or take a few tokens of another tokenizer. */
-function compared(rows: readonly Row[]): { row: Row; own: Row | undefined; peer: Row | undefined }[] {
+function compared(rows: readonly Row[]): Compared[] {
   return rows.map((row) => {
     const same = rows.filter(({ context }) => Math.abs(context - row.context) < 32);
     return { row, own: same.find(isFloat16), peer: same.find(isPeer) };
@@ -44,18 +64,17 @@ function compared(rows: readonly Row[]): { row: Row; own: Row | undefined; peer:
 }
 
 function speed(rows: readonly Row[]): string {
-  const head = ['engine', 'cache', 'context', 'prefill t/s', 'decode t/s', 'of float16', 'of llama.cpp', 'cache MB'];
+  const head = ['engine', 'cache', 'context', 'prefill t/s', ...DECODE_HEAD, 'cache MB'];
   const split = ['attention', 'compression', 'matmul', 'other'] as const;
-  const lines = compared(rows).map(({ row, own, peer }) => {
+  const lines = compared(rows).map((line) => {
+    const { row } = line;
     const total = split.reduce((sum, part) => sum + (row.split?.[part] ?? 0), 0);
     return [
       row.engine,
       labelOf(row),
       row.context,
       row.prefillTokensPerSecond.toFixed(0),
-      row.decodeTokensPerSecond.toFixed(1),
-      times(row.decodeTokensPerSecond, own?.decodeTokensPerSecond),
-      times(row.decodeTokensPerSecond, peer?.decodeTokensPerSecond),
+      ...decodeCells(line),
       megabytes(row.cacheBytes),
       ...split.map((part) => (row.split === undefined ? '–' : `${((100 * row.split[part]) / total).toFixed(0)} %`)),
     ];
@@ -64,14 +83,9 @@ function speed(rows: readonly Row[]): string {
 }
 
 function memory(rows: readonly Row[]): string {
-  const head = ['engine', 'cache', 'batch', 'context', 'caches MB', 'peak MB', 'times smaller', 'model MB'];
+  const head = [...BATCH_HEAD, 'times smaller', 'model MB'];
   const lines = compared(rows).map(({ row, own, peer }) => [
-    row.engine,
-    labelOf(row),
-    row.batch,
-    row.context,
-    megabytes(row.cacheBytes),
-    megabytes(row.peakBytesOverModel),
+    ...batchCells(row),
     times((row.engine === 'gear-kv' ? own : peer)?.peakBytesOverModel ?? 0, row.peakBytesOverModel),
     megabytes(row.loadedBytes),
   ]);
@@ -79,28 +93,8 @@ function memory(rows: readonly Row[]): string {
 }
 
 function budget(rows: readonly Row[]): string {
-  const head = [
-    'engine',
-    'cache',
-    'batch',
-    'context',
-    'caches MB',
-    'peak MB',
-    'decode t/s',
-    'of float16',
-    'of llama.cpp',
-  ];
-  const lines = compared(rows).map(({ row, own, peer }) => [
-    row.engine,
-    labelOf(row),
-    row.batch,
-    row.context,
-    megabytes(row.cacheBytes),
-    megabytes(row.peakBytesOverModel),
-    row.decodeTokensPerSecond.toFixed(1),
-    times(row.decodeTokensPerSecond, own?.decodeTokensPerSecond),
-    times(row.decodeTokensPerSecond, peer?.decodeTokensPerSecond),
-  ]);
+  const head = [...BATCH_HEAD, ...DECODE_HEAD];
+  const lines = compared(rows).map((line) => [...batchCells(line.row), ...decodeCells(line)]);
   return aligned([head, ...lines]);
 }
 

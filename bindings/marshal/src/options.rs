@@ -19,7 +19,15 @@ pub fn config(options_json: &str, role: Role) -> Result<GearConfig> {
     Ok(GearOptions::from_json(options_json)?.resolve(role)?)
 }
 
-/// The same, as JSON.
+/// The configurations of a cache's keys and values.
+///
+/// # Errors
+/// As [`config`].
+pub fn pair(key_options_json: &str, value_options_json: &str) -> Result<(GearConfig, GearConfig)> {
+    Ok((config(key_options_json, Role::Key)?, config(value_options_json, Role::Value)?))
+}
+
+/// What [`config`] resolves to, as JSON.
 ///
 /// # Errors
 /// `INVALID_OPTION` naming the field.

@@ -53,10 +53,7 @@ impl Task for ReadBatch {
 
     fn compute(&mut self) -> napi::Result<()> {
         self.held.change(|batch| {
-            batch.read(&|| self.cancel.raised(), &mut |progress| {
-                self.counts.tell(progress.done, progress.total);
-                true
-            })?;
+            batch.read(&|| self.cancel.raised(), &mut self.counts.all_at_once())?;
             Ok(())
         })
     }

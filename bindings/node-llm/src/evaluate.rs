@@ -47,12 +47,7 @@ pub fn perplexity_task(
     cancel: &Cancel,
 ) -> napi::Result<AsyncTask<MeasurePerplexity>> {
     let model = model.held.read(|model| Ok(model.clone()))?;
-    let (key, value) = guard(|| {
-        Ok((
-            options::config(&key_options_json, gearkv::Role::Key)?,
-            options::config(&value_options_json, gearkv::Role::Value)?,
-        ))
-    })?;
+    let (key, value) = guard(|| options::pair(&key_options_json, &value_options_json))?;
     Ok(AsyncTask::new(MeasurePerplexity { model, ids: ids.to_vec(), key, value, cancel: cancel.flag() }))
 }
 

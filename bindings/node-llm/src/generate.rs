@@ -47,10 +47,7 @@ impl Task for Prefill {
     fn compute(&mut self) -> napi::Result<()> {
         self.held.change(|session| {
             session.begin(&self.ids)?;
-            session.read(&|| self.cancel.raised(), &mut |progress| {
-                self.counts.tell(progress.done, progress.total);
-                true
-            })?;
+            session.read(&|| self.cancel.raised(), &mut self.counts.all_at_once())?;
             Ok(())
         })
     }

@@ -93,10 +93,7 @@ impl Model {
     #[napi]
     pub fn session(&self, env: &Env, key_options_json: String, value_options_json: String) -> napi::Result<Session> {
         let session = self.held.read(|model| {
-            let (key, value) = (
-                options::config(&key_options_json, gearkv::Role::Key)?,
-                options::config(&value_options_json, gearkv::Role::Value)?,
-            );
+            let (key, value) = options::pair(&key_options_json, &value_options_json)?;
             Ok(model.session(key, value)?)
         })?;
         Ok(Session { held: Held::new(env, session) })
@@ -114,10 +111,7 @@ impl Model {
     ) -> napi::Result<Batch> {
         let batch = self.held.read(|model| {
             let prompts: Vec<Vec<u32>> = options::read("prompts", &prompts_json)?;
-            let (key, value) = (
-                options::config(&key_options_json, gearkv::Role::Key)?,
-                options::config(&value_options_json, gearkv::Role::Value)?,
-            );
+            let (key, value) = options::pair(&key_options_json, &value_options_json)?;
             Ok(LiveBatch::new(model, &key, &value, prompts, &GenerateOptions::from_json(&options_json)?)?)
         })?;
         Ok(Batch { held: Held::new(env, batch) })

@@ -48,6 +48,14 @@ struct Both {
 }
 
 impl Counts {
+    /// Told of each unit of a prompt, and goes on with the next.
+    pub(crate) fn all_at_once(&self) -> impl FnMut(gearkv_llm::Progress) -> bool + Send {
+        |progress| {
+            self.tell(progress.done, progress.total);
+            true
+        }
+    }
+
     pub(crate) fn tell(&self, done: usize, total: usize) {
         self.0.total.store(total as u32, Ordering::Relaxed);
         self.0.done.store(done as u32, Ordering::Relaxed);

@@ -129,11 +129,6 @@ pub fn recompress_task(
     value_options_json: String,
     cancel: &Cancel,
 ) -> napi::Result<AsyncTask<Recompress>> {
-    let (key, value) = guard(|| {
-        Ok((
-            options::config(&key_options_json, gearkv::Role::Key)?,
-            options::config(&value_options_json, gearkv::Role::Value)?,
-        ))
-    })?;
+    let (key, value) = guard(|| options::pair(&key_options_json, &value_options_json))?;
     Ok(AsyncTask::new(Recompress { held: session.held.clone(), key, value, cancel: cancel.flag() }))
 }

@@ -63,8 +63,7 @@ impl Cache {
                 kv_heads: whole("kvHeads", kv_heads)?,
                 head_dim: whole("headDim", head_dim)?,
             };
-            let (key, value) =
-                (options::config(&key_options_json, Role::Key)?, options::config(&value_options_json, Role::Value)?);
+            let (key, value) = options::pair(&key_options_json, &value_options_json)?;
             Ok(GearCache::new(shape, key, value)?)
         })?;
         Ok(Self::new(env, cache))

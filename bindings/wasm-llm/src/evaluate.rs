@@ -26,10 +26,7 @@ impl Perplexity {
         value_options_json: &str,
     ) -> JsResult<Perplexity> {
         let begin = || {
-            let (key, value) = (
-                options::config(key_options_json, gearkv::Role::Key)?,
-                options::config(value_options_json, gearkv::Role::Value)?,
-            );
+            let (key, value) = options::pair(key_options_json, value_options_json)?;
             let run = PerplexityRun::new(model.slot.get()?, &copy_u32(ids)?, key, value)?;
             Ok(Slot::new("measurement", run))
         };

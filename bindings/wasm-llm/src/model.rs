@@ -58,10 +58,7 @@ impl Model {
     /// A conversation without tokens, on a cache of these options.
     pub fn session(&self, key_options_json: &str, value_options_json: &str) -> JsResult<Session> {
         let begin = |model: &LoadedModel| {
-            let (key, value) = (
-                options::config(key_options_json, gearkv::Role::Key)?,
-                options::config(value_options_json, gearkv::Role::Value)?,
-            );
+            let (key, value) = options::pair(key_options_json, value_options_json)?;
             Ok(Session::new(model.session(key, value)?))
         };
         self.slot.get().and_then(begin).map_err(thrown)
@@ -77,10 +74,7 @@ impl Model {
     ) -> JsResult<Batch> {
         let begin = |model: &LoadedModel| {
             let prompts: Vec<Vec<u32>> = options::read("prompts", prompts_json)?;
-            let (key, value) = (
-                options::config(key_options_json, gearkv::Role::Key)?,
-                options::config(value_options_json, gearkv::Role::Value)?,
-            );
+            let (key, value) = options::pair(key_options_json, value_options_json)?;
             let options = GenerateOptions::from_json(options_json)?;
             Ok(Batch::new(LiveBatch::new(model, &key, &value, prompts, &options)?))
         };

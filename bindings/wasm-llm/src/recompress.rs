@@ -20,10 +20,7 @@ impl Recompression {
     #[wasm_bindgen(constructor)]
     pub fn new(session: &Session, key_options_json: &str, value_options_json: &str) -> JsResult<Recompression> {
         let begin = || {
-            let (key, value) = (
-                options::config(key_options_json, gearkv::Role::Key)?,
-                options::config(value_options_json, gearkv::Role::Value)?,
-            );
+            let (key, value) = options::pair(key_options_json, value_options_json)?;
             Ok(Slot::new("recompression", LiveRecompression::new(session.idle()?, key, value)?))
         };
         Ok(Self { slot: begin().map_err(thrown)? })

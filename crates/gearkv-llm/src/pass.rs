@@ -68,7 +68,7 @@ pub(crate) struct Chunk {
 }
 
 /// Rows of a chunk for this model.
-pub(crate) fn chunk_rows(weights: &Weights) -> usize {
+fn chunk_rows(weights: &Weights) -> usize {
     if !cfg!(target_arch = "wasm32") {
         return CHUNK;
     }
@@ -88,16 +88,12 @@ fn chunks(weights: &Weights, parts: &[Part]) -> Vec<Chunk> {
     let (a, most) = (&weights.architecture, chunk_rows(weights));
     let mut chunks: Vec<Chunk> = Vec::new();
     let mut row = 0;
-    let mut are_single = false;
     for (index, part) in parts.iter().enumerate() {
-        let were_single = std::mem::replace(&mut are_single, part.tokens.len() == 1);
-        let shares = were_single && are_single;
+        let has_room = |chunk: &Chunk| chunk.rows == chunk.pieces.len() && chunk.rows < TOGETHER.min(most);
+        let joins = part.tokens.len() == 1 && chunks.last().is_some_and(has_room);
         let mut done = 0;
         while done < part.tokens.len() {
-            let full = |chunk: &Chunk| {
-                if are_single { !shares || chunk.rows == TOGETHER.min(most) } else { done == 0 || chunk.rows == most }
-            };
-            if chunks.last().is_none_or(full) {
+            if !joins {
                 chunks.push(Chunk { first_row: row, rows: 0, pieces: Vec::new() });
             }
             let Some(chunk) = chunks.last_mut() else { break };
@@ -125,6 +121,8 @@ pub(crate) struct Pass {
     /// `[tokens, width]`, part by part.
     states: Vec<f32>,
     chunks: Vec<Chunk>,
+    /// New tokens of each part, and of all.
+    lengths: Vec<usize>,
     tokens: usize,
     layers: usize,
     layer: usize,
@@ -152,7 +150,8 @@ impl Pass {
                 ));
             }
         }
-        let tokens: usize = parts.iter().map(|part| part.tokens.len()).sum();
+        let lengths: Vec<usize> = parts.iter().map(|part| part.tokens.len()).collect();
+        let tokens = lengths.iter().sum();
         let mut states = vec![0.0; tokens * a.width];
         let ids = parts.iter().flat_map(|part| part.tokens);
         for (&token, state) in ids.zip(states.chunks_exact_mut(a.width)) {
@@ -160,7 +159,7 @@ impl Pass {
         }
         let chunks = chunks(weights, parts);
         clock.lap(&mut timings.other);
-        Ok(Self { states, chunks, tokens, layers: a.layers, layer: 0, chunk: 0 })
+        Ok(Self { states, chunks, lengths, tokens, layers: a.layers, layer: 0, chunk: 0 })
     }
 
     /// Whether all tokens are through all layers.
@@ -216,13 +215,9 @@ impl Pass {
 
     /// Room for what this layer will hold until it is compressed.
     fn reserve(&self, caches: &mut [&mut GearCache]) -> Result<()> {
-        let mut rows = vec![0; caches.len()];
-        for piece in self.chunks.iter().flat_map(|chunk| &chunk.pieces) {
-            rows[piece.part] += piece.rows;
-        }
         // A single token has its place in the buffer.
-        let prompts = caches.iter_mut().zip(rows).filter(|(_, rows)| *rows > 1);
-        prompts.into_iter().try_for_each(|(cache, rows)| cache.reserve(self.layer, rows))
+        let mut prompts = caches.iter_mut().zip(&self.lengths).filter(|(_, tokens)| **tokens > 1);
+        prompts.try_for_each(|(cache, &tokens)| cache.reserve(self.layer, tokens))
     }
 
     /// Behind the last layer: `[tokens, width]`, part by part.

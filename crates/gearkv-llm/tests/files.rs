@@ -2,30 +2,17 @@
 
 mod common;
 
-use common::gguf::{File, Meta};
-use common::tiny;
+use common::gguf::Meta;
+use common::{changed, refused, tiny};
 use gearkv::ErrorCode;
 use gearkv_llm::Model;
-
-fn code(bytes: Vec<u8>) -> (ErrorCode, String) {
-    match Model::from_bytes(bytes) {
-        Ok(_) => panic!("the file was accepted"),
-        Err(error) => (error.code(), error.to_string()),
-    }
-}
-
-fn changed(change: impl FnOnce(&mut File)) -> (ErrorCode, String) {
-    let mut file = tiny::file("llama", false);
-    change(&mut file);
-    code(file.bytes())
-}
 
 #[test]
 fn a_file_cut_short_anywhere_is_refused() {
     let bytes = tiny::file("llama", false).bytes();
     let header = bytes.len() - bytes.len() / 8;
     for end in (0..bytes.len()).filter(|end| *end < 12_000 || end % 1009 == 0 || *end > header && end % 499 == 0) {
-        let (code, message) = code(bytes[..end].to_vec());
+        let (code, message) = refused(bytes[..end].to_vec());
         assert_eq!(code, ErrorCode::CorruptData, "{end}: {message}");
     }
 }
@@ -54,7 +41,7 @@ fn sizes_that_the_file_cannot_hold_are_refused() {
     for at in [8, 16, 24] {
         let mut bytes = bytes.clone();
         bytes[at..at + 8].copy_from_slice(&(u64::MAX / 2).to_le_bytes());
-        assert_eq!(code(bytes).0, ErrorCode::CorruptData);
+        assert_eq!(refused(bytes).0, ErrorCode::CorruptData);
     }
     let (code, message) = changed(|file| file.tensor_mut("output_norm.weight").dims = vec![1 << 40, 1 << 30]);
     assert_eq!(code, ErrorCode::CorruptData, "{message}");
@@ -63,7 +50,7 @@ fn sizes_that_the_file_cannot_hold_are_refused() {
 #[test]
 fn what_is_missing_or_wrong_is_named() {
     let cases: Vec<(&str, ErrorCode, (ErrorCode, String))> = vec![
-        ("GGUF", ErrorCode::CorruptData, code(b"PK\x03\x04 not a model".to_vec())),
+        ("GGUF", ErrorCode::CorruptData, refused(b"PK\x03\x04 not a model".to_vec())),
         ("\"mamba\"", ErrorCode::UnsupportedModel, {
             changed(|file| file.set("general.architecture", Meta::Text("mamba".into())))
         }),
@@ -112,7 +99,7 @@ fn what_is_missing_or_wrong_is_named() {
         ("version 7", ErrorCode::UnsupportedVersion, {
             let mut bytes = tiny::file("llama", false).bytes();
             bytes[4] = 7;
-            code(bytes)
+            refused(bytes)
         }),
     ];
     for (named, expected, (code, message)) in cases {
@@ -136,7 +123,7 @@ fn a_type_of_weights_that_nobody_reads_is_named() {
 fn a_scale_that_is_no_number_is_refused() {
     let mut file = tiny::file("llama", true);
     file.tensor_mut("blk.2.ffn_up.weight").bytes[..2].copy_from_slice(&half::f16::INFINITY.to_le_bytes());
-    let (code, message) = code(file.bytes());
+    let (code, message) = refused(file.bytes());
     assert_eq!(code, ErrorCode::CorruptData);
     assert!(message.contains("blk.2.ffn_up.weight"), "{message}");
 }

@@ -3,23 +3,10 @@
 
 mod common;
 
-use common::gguf::{File, Meta, TensorData};
-use common::{Noise, config, tiny, vocabularies};
+use common::gguf::{Meta, TensorData};
+use common::{Noise, changed, config, refused, tiny, vocabularies};
 use gearkv::{ErrorCode, NEVER};
 use gearkv_llm::Model;
-
-fn refused(bytes: Vec<u8>) -> (ErrorCode, String) {
-    match Model::from_bytes(bytes) {
-        Ok(_) => panic!("the file was accepted"),
-        Err(error) => (error.code(), error.to_string()),
-    }
-}
-
-fn changed(change: impl FnOnce(&mut File)) -> (ErrorCode, String) {
-    let mut file = tiny::file("llama", false);
-    change(&mut file);
-    refused(file.bytes())
-}
 
 fn array(kind: u32, n: u64, rest: &[u8]) -> Meta {
     Meta::Raw(9, [&kind.to_le_bytes(), &n.to_le_bytes()[..], rest].concat())

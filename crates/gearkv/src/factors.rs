@@ -5,6 +5,7 @@
 
 use half::f16;
 
+use crate::joined::joined;
 use crate::lowrank::Pair;
 use crate::raw::{f16_bytes, finite_f16};
 use crate::simd;
@@ -93,27 +94,14 @@ impl Factors {
 
     /// Those of all heads, which must be of one form.
     pub fn concat<'a>(parts: impl Iterator<Item = &'a Self> + Clone, bits: u32) -> Self {
-        macro_rules! joined {
-            ($form:ident, $field:ident) => {
-                parts
-                    .clone()
-                    .filter_map(|part| match part {
-                        Self::$form { $field, .. } => Some(&**$field),
-                        _ => None,
-                    })
-                    .collect::<Vec<_>>()
-                    .concat()
-                    .into()
-            };
-        }
         if bits == 16 {
-            return Self::Wide { a: joined!(Wide, a), b: joined!(Wide, b) };
+            return Self::Wide { a: joined!(parts, Wide, a), b: joined!(parts, Wide, b) };
         }
         Self::Small {
-            a: joined!(Small, a),
-            b: joined!(Small, b),
-            a_scales: joined!(Small, a_scales),
-            b_scales: joined!(Small, b_scales),
+            a: joined!(parts, Small, a),
+            b: joined!(parts, Small, b),
+            a_scales: joined!(parts, Small, a_scales),
+            b_scales: joined!(parts, Small, b_scales),
         }
     }
 

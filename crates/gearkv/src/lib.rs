@@ -27,6 +27,7 @@ mod error;
 mod factors;
 mod image;
 mod input;
+mod joined;
 mod lowrank;
 mod outliers;
 mod parallel;

@@ -9,11 +9,26 @@ pub mod vocabularies;
 
 use std::path::PathBuf;
 
-use gearkv::{GearConfig, GearOptions, Role};
+use gearkv::{ErrorCode, GearConfig, GearOptions, Role};
 use gearkv_llm::{LoadOptions, Model};
 
 pub fn config(preset: &str) -> GearConfig {
     GearOptions { preset: Some(preset.into()), ..Default::default() }.resolve(Role::Key).unwrap()
+}
+
+/// Code and message of the error that a file gives.
+pub fn refused(bytes: Vec<u8>) -> (ErrorCode, String) {
+    match Model::from_bytes(bytes) {
+        Ok(_) => panic!("the file was accepted"),
+        Err(error) => (error.code(), error.to_string()),
+    }
+}
+
+/// As [`refused`], of a sound file that was changed.
+pub fn changed(change: impl FnOnce(&mut gguf::File)) -> (ErrorCode, String) {
+    let mut file = tiny::file("llama", false);
+    change(&mut file);
+    refused(file.bytes())
 }
 
 const FILE: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";

@@ -9,6 +9,7 @@
 use half::f16;
 
 use crate::config::{GearConfig, Range};
+use crate::joined::joined;
 use crate::raw::{f16_bytes, finite_f16};
 use crate::simd::{self, Grid, SmallGrid};
 
@@ -57,23 +58,14 @@ pub(crate) enum Scales {
 impl Scales {
     /// Those of all heads, which must be of one form.
     pub fn concat<'a>(parts: impl Iterator<Item = &'a Self> + Clone, small: bool) -> Self {
-        macro_rules! joined {
-            ($form:ident, $field:ident) => {
-                parts
-                    .clone()
-                    .filter_map(|part| match part {
-                        Self::$form { $field, .. } => Some(&**$field),
-                        _ => None,
-                    })
-                    .collect::<Vec<_>>()
-                    .concat()
-                    .into()
-            };
-        }
         if small {
-            Self::Small { supers: joined!(Small, supers), scales: joined!(Small, scales), zeros: joined!(Small, zeros) }
+            Self::Small {
+                supers: joined!(parts, Small, supers),
+                scales: joined!(parts, Small, scales),
+                zeros: joined!(parts, Small, zeros),
+            }
         } else {
-            Self::Wide { scales: joined!(Wide, scales), zeros: joined!(Wide, zeros) }
+            Self::Wide { scales: joined!(parts, Wide, scales), zeros: joined!(parts, Wide, zeros) }
         }
     }
 
