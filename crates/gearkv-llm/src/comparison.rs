@@ -1,15 +1,17 @@
 //! An evaluation under way: window after window, first on the float16 cache, then on each candidate's.
 
-use gearkv::{Cancel, GearCache, Result, Role};
+use gearkv::{Cancel, GearCache, GearOptions, Result, Role};
 
-use crate::eval::{Candidate, EvalRow, Evaluation, Windows};
+use crate::eval::{Cache, Candidate, EvalRow, Evaluation, Windows};
 use crate::forcing::Forcing;
 use crate::model::Model;
 use crate::pass::{GoOn, Progress};
 use crate::perplexity::log_sum_exp;
+use crate::queries::QueryLog;
 use crate::recompress::Recompression;
 use crate::sampler::likeliest;
 use crate::session::Session;
+use crate::substitution::Substitution;
 
 /// Presets beside a float16 cache, unit by unit.
 pub struct EvalRun {
@@ -34,7 +36,7 @@ enum Stage {
     /// The continuation is forced on that cache.
     Reference(Box<(Prompted, Forced)>),
     /// The prompt is compressed as a candidate wants it.
-    Recompress(Box<(Prompted, Recompression)>),
+    Recompress(Box<(Prompted, Prompting)>),
     /// The continuation is forced on the candidate's cache.
     Compare(Box<(Prompted, Forced)>),
 }
@@ -43,17 +45,35 @@ enum Stage {
 struct Prompted {
     /// The prompt on a float16 cache.
     exact: Session,
+    /// The prompt's queries, where a candidate is a method.
+    queries: QueryLog,
     /// `[position][token]` log-probabilities of the continuation there.
     reference: Vec<Vec<f32>>,
     candidate: usize,
+}
+
+/// A prompt on its way into a candidate's cache.
+enum Prompting {
+    Gear(Recompression),
+    Method(Session, Substitution, QueryLog),
 }
 
 /// A continuation on its way.
 struct Forced {
     session: Session,
     forcing: Forcing,
+    method: Option<MethodForced>,
     /// Bits and elements of the prompt that are compressed.
     prompt: (f64, f64),
+}
+
+/// What a method makes of a continuation.
+struct MethodForced {
+    substitution: Substitution,
+    /// Tokens of the continuation that it has kept.
+    kept: usize,
+    /// Bits and elements of them.
+    size: (f64, f64),
 }
 
 #[derive(Clone, Default)]
@@ -118,8 +138,10 @@ impl EvalRun {
     }
 
     fn begin(&self) -> Result<Stage> {
-        let float16 = Candidate::preset("float16")?;
-        let mut session = self.model.session(float16.key, float16.value)?;
+        let float16 = GearOptions { preset: Some("float16".into()), ..Default::default() };
+        let mut session = self.model.session(float16.resolve(Role::Key)?, float16.resolve(Role::Value)?)?;
+        let methods = self.candidates.iter().any(|candidate| matches!(candidate.cache, Cache::Method(_)));
+        session.queries = methods.then(QueryLog::default);
         session.begin(&self.windows.token_ids[self.window][..self.windows.prompt_tokens])?;
         Ok(Stage::Prompt(Box::new(session)))
     }
@@ -128,8 +150,10 @@ impl EvalRun {
         if !exact.read(cancel, &mut |_| false)?.finished() {
             return Ok(Stage::Prompt(exact));
         }
+        let queries = exact.queries.take().unwrap_or_default();
         let forced = Forced::new(exact.fork(), self.continuation());
-        Ok(Stage::Reference(Box::new((Prompted { exact: *exact, reference: Vec::new(), candidate: 0 }, forced))))
+        let prompted = Prompted { exact: *exact, queries, reference: Vec::new(), candidate: 0 };
+        Ok(Stage::Reference(Box::new((prompted, forced))))
     }
 
     fn refer(&mut self, mut work: Box<(Prompted, Forced)>, cancel: Cancel) -> Result<Stage> {
@@ -145,29 +169,50 @@ impl EvalRun {
         if finished { self.next_candidate(work.0) } else { Ok(Stage::Reference(work)) }
     }
 
-    fn recompress(&mut self, mut work: Box<(Prompted, Recompression)>, cancel: Cancel) -> Result<Stage> {
-        if !work.1.advance(cancel, &mut |_| false)?.finished() {
+    fn recompress(&mut self, mut work: Box<(Prompted, Prompting)>, cancel: Cancel) -> Result<Stage> {
+        let progress = match &mut work.1 {
+            Prompting::Gear(recompression) => recompression.advance(cancel, &mut |_| false)?,
+            Prompting::Method(session, substitution, queries) => {
+                substitution.advance(session, session.tokens().len(), queries, cancel)?
+            }
+        };
+        if !progress.finished() {
             return Ok(Stage::Recompress(work));
         }
-        let (prompted, recompression) = *work;
-        let forced = Forced::new(recompression.finish(), self.continuation());
+        let (prompted, prompting) = *work;
+        let (forced, (bits, elements)) = match prompting {
+            Prompting::Gear(recompression) => {
+                let forced = Forced::new(recompression.finish(), self.continuation());
+                let prompt = size(forced.session.cache());
+                (forced, prompt)
+            }
+            Prompting::Method(mut session, mut substitution, _) => {
+                let prompt = substitution.exchange(&mut session)?;
+                (Forced::by(substitution, session, self.continuation()), prompt)
+            }
+        };
         let sums = &mut self.sums[prompted.candidate];
-        let (bits, elements) = size(forced.session.cache());
         sums.prompt_bits += bits;
         sums.prompt_elements += elements;
         Ok(Stage::Compare(Box::new((prompted, forced))))
     }
 
     fn compare(&mut self, mut work: Box<(Prompted, Forced)>, cancel: Cancel) -> Result<Stage> {
-        let (Prompted { reference, candidate, .. }, Forced { session, forcing, prompt }) = &mut *work;
+        let (Prompted { reference, candidate, .. }, Forced { session, forcing, method, prompt }) = &mut *work;
         let sums = &mut self.sums[*candidate];
         let finished = forcing.advance(session, cancel, &mut |position, logits, next| {
             sums.look(&reference[position], logits, next);
         })?;
+        if let Some(method) = method {
+            method.keep(forcing.given(), session, cancel)?;
+        }
         if !finished {
             return Ok(Stage::Compare(work));
         }
-        let compressed = compressed_size(session.cache());
+        let compressed = match method {
+            Some(method) => method.size,
+            None => compressed_size(session.cache()),
+        };
         sums.decode_bits += compressed.0 - prompt.0;
         sums.decode_elements += compressed.1 - prompt.1;
         work.0.candidate += 1;
@@ -181,7 +226,15 @@ impl EvalRun {
             self.window += 1;
             return Ok(Stage::Next);
         };
-        let work = Recompression::new(&prompted.exact, candidate.key.clone(), candidate.value.clone())?;
+        let work = match &candidate.cache {
+            Cache::Gear { key, value } => {
+                Prompting::Gear(Recompression::new(&prompted.exact, key.clone(), value.clone())?)
+            }
+            Cache::Method(method) => {
+                let substitution = Substitution::new(&**method, &prompted.exact)?;
+                Prompting::Method(prompted.exact.fork(), substitution, prompted.queries.clone())
+            }
+        };
         Ok(Stage::Recompress(Box::new((prompted, work))))
     }
 }
@@ -189,7 +242,32 @@ impl EvalRun {
 impl Forced {
     fn new(session: Session, continuation: &[u32]) -> Self {
         let (forcing, prompt) = (Forcing::new(&session, continuation), compressed_size(session.cache()));
-        Self { session, forcing, prompt }
+        Self { session, forcing, method: None, prompt }
+    }
+
+    /// On what a method made of the prompt.
+    fn by(substitution: Substitution, mut session: Session, continuation: &[u32]) -> Self {
+        let forcing = Forcing::by(substitution.stride, continuation);
+        session.queries = Some(QueryLog::default());
+        let method = Some(MethodForced { substitution, kept: 0, size: (0.0, 0.0) });
+        Self { session, forcing, method, prompt: (0.0, 0.0) }
+    }
+}
+
+impl MethodForced {
+    /// Has the method keep what came since it last did, once that is enough.
+    fn keep(&mut self, given: usize, session: &mut Session, cancel: Cancel) -> Result<()> {
+        let new = self.substitution.stride;
+        if given - self.kept < new {
+            return Ok(());
+        }
+        let mut queries = session.queries.take().unwrap_or_default();
+        while !self.substitution.advance(session, new, &mut queries, cancel)?.finished() {}
+        let (bits, elements) = self.substitution.exchange(session)?;
+        session.queries = Some(QueryLog::default());
+        self.kept = given;
+        self.size = (self.size.0 + bits, self.size.1 + elements);
+        Ok(())
     }
 }
 

@@ -3,10 +3,13 @@
 //! Protocol: an exact prefill, compressed once; then the continuation is forced, a buffer of tokens at a time, and compressed as
 //! it streams.
 
+use std::sync::Arc;
+
 use gearkv::{Cancel, ErrorCode, GearConfig, GearError, GearOptions, Result, Role};
 use serde::{Deserialize, Serialize};
 
 use crate::comparison::EvalRun;
+use crate::method::Method;
 use crate::model::Model;
 use crate::pass::Progress;
 
@@ -58,14 +61,26 @@ fn invalid(message: impl Into<String>) -> GearError {
 }
 
 /// A cache to be looked at.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone)]
 pub struct Candidate {
     /// What its row is called.
     pub name: String,
-    /// How keys are kept.
-    pub key: GearConfig,
-    /// How values are kept.
-    pub value: GearConfig,
+    /// What it is.
+    pub cache: Cache,
+}
+
+/// How keys and values are kept.
+#[derive(Clone)]
+pub enum Cache {
+    /// In a [`gearkv::GearCache`].
+    Gear {
+        /// How keys are kept.
+        key: GearConfig,
+        /// How values are kept.
+        value: GearConfig,
+    },
+    /// By something else.
+    Method(Arc<dyn Method>),
 }
 
 impl Candidate {
@@ -75,7 +90,21 @@ impl Candidate {
     /// `INVALID_OPTION` when there is no such preset.
     pub fn preset(name: &str) -> Result<Self> {
         let options = GearOptions { preset: Some(name.to_owned()), ..Default::default() };
-        Ok(Self { name: name.to_owned(), key: options.resolve(Role::Key)?, value: options.resolve(Role::Value)? })
+        Self::gear(name, &options, &options)
+    }
+
+    /// Keys and values by options.
+    ///
+    /// # Errors
+    /// `INVALID_OPTION`.
+    pub fn gear(name: &str, key: &GearOptions, value: &GearOptions) -> Result<Self> {
+        let cache = Cache::Gear { key: key.resolve(Role::Key)?, value: value.resolve(Role::Value)? };
+        Ok(Self { name: name.to_owned(), cache })
+    }
+
+    /// Keys and values by something that is no preset.
+    pub fn method(method: Arc<dyn Method>) -> Self {
+        Self { name: method.name().to_owned(), cache: Cache::Method(method) }
     }
 }
 

@@ -28,8 +28,17 @@ pub(crate) struct Forcing {
 
 impl Forcing {
     pub fn new(session: &Session, ids: &[u32]) -> Self {
-        let ids = ids.to_vec();
-        Self { ids, stride: stride(session), intake: None, given: 0, states: Vec::new(), seen: 0 }
+        Self::by(stride(session), ids)
+    }
+
+    /// `stride` tokens at a time.
+    pub fn by(stride: usize, ids: &[u32]) -> Self {
+        Self { ids: ids.to_vec(), stride, intake: None, given: 0, states: Vec::new(), seen: 0 }
+    }
+
+    /// Tokens that the session has of the text.
+    pub fn given(&self) -> usize {
+        self.given
     }
 
     /// Positions that were looked at, and all there are.

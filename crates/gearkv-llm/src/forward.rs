@@ -1,11 +1,11 @@
 //! A chunk of new tokens through one layer, and behind the last one to logits.
 
-use gearkv::{AttendOptions, Cancel, GearCache, KvSlice, Result};
+use gearkv::{AttendOptions, Cancel, KvSlice, Result};
 
 use crate::layer::Layer;
 use crate::model::Weights;
 use crate::ops;
-use crate::pass::{Chunk, Piece};
+use crate::pass::{Chunk, Lane, Piece};
 use crate::timings::{Stopwatch, Timings};
 
 /// Logits of states behind the last layer, `[tokens, vocabulary]`.
@@ -37,7 +37,7 @@ pub(crate) struct Step<'a> {
 
 impl Step<'_> {
     /// Adds attention to `states`, `[chunk.rows, width]`; the caches have the chunk's keys and values then.
-    pub fn attention(&mut self, chunk: &Chunk, caches: &mut [&mut GearCache], states: &mut [f32]) -> Result<()> {
+    pub fn attention(&mut self, chunk: &Chunk, lanes: &mut [Lane], states: &mut [f32]) -> Result<()> {
         let (a, layer) = (&self.weights.architecture, self.layer);
         let x = normed(states, &layer.attention_norm, a.epsilon);
         self.clock.lap(&mut self.timings.other);
@@ -52,7 +52,7 @@ impl Step<'_> {
             let rows = layer.projections.rows();
             let projected = &mut projected[piece.row * rows..(piece.row + piece.rows) * rows];
             let attended = &mut attended[piece.row * width..(piece.row + piece.rows) * width];
-            self.attend(piece, caches[piece.part], projected, attended)?;
+            self.attend(piece, &mut lanes[piece.part], projected, attended)?;
         }
         self.clock.lap(&mut self.timings.other);
         let mut out = layer.output.multiply(&attended, self.weights.workers);
@@ -65,7 +65,8 @@ impl Step<'_> {
     }
 
     /// Puts one piece's keys and values into its cache and attends to all that is there.
-    fn attend(&mut self, piece: &Piece, cache: &mut GearCache, projected: &mut [f32], out: &mut [f32]) -> Result<()> {
+    fn attend(&mut self, piece: &Piece, lane: &mut Lane, projected: &mut [f32], out: &mut [f32]) -> Result<()> {
+        let Lane { cache, queries: log } = lane;
         let (a, layer) = (&self.weights.architecture, self.layer);
         let (n, dim) = (piece.rows, a.head_dim);
         let window = a.layer_window(self.index);
@@ -90,6 +91,9 @@ impl Step<'_> {
         }
         let (queries, rest) = heads.split_at(a.heads * n * dim);
         let (keys, values) = rest.split_at(a.kv_heads * n * dim);
+        if let Some(log) = log {
+            log.note(self.index, queries);
+        }
         self.clock.lap(&mut self.timings.other);
         cache.hold(self.index, KvSlice::F32(keys), KvSlice::F32(values), n)?;
         self.clock.lap(&mut self.timings.compression);

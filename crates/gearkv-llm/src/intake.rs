@@ -3,11 +3,11 @@
 use std::borrow::{Borrow, BorrowMut};
 use std::sync::Arc;
 
-use gearkv::{Cancel, ErrorCode, GearCache, GearError, Result};
+use gearkv::{Cancel, ErrorCode, GearError, Result};
 
 use crate::forward::logits;
 use crate::model::Model;
-use crate::pass::{GoOn, Part, Pass, Progress, TOGETHER};
+use crate::pass::{GoOn, Lane, Part, Pass, Progress, TOGETHER};
 use crate::session::Session;
 use crate::timings::Timings;
 
@@ -66,10 +66,9 @@ impl Intake {
         let mut timings = std::mem::take(&mut self.timings);
         let Self { model, pass, .. } = self;
         let result = model.on_threads(|| {
-            let mut caches: Vec<&mut GearCache> =
-                sessions.iter_mut().map(|session| &mut session.borrow_mut().cache).collect();
+            let mut lanes: Vec<Lane> = sessions.iter_mut().map(|session| session.borrow_mut().lane()).collect();
             while !pass.finished() {
-                pass.advance(&model.0, &mut caches, &mut timings, cancel)?;
+                pass.advance(&model.0, &mut lanes, &mut timings, cancel)?;
                 if !go_on(pass.progress()) {
                     break;
                 }

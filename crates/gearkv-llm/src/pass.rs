@@ -9,6 +9,7 @@ use gearkv::{Cancel, ErrorCode, GearCache, GearError, Result};
 
 use crate::forward::Step;
 use crate::model::Weights;
+use crate::queries::QueryLog;
 use crate::rope::Rotation;
 use crate::timings::{Stopwatch, Timings};
 
@@ -45,6 +46,13 @@ pub(crate) struct Part<'a> {
     pub tokens: &'a [u32],
     /// Compress only when all of `tokens` are through, so that they see each other exactly.
     pub exact: bool,
+}
+
+/// Where a part's tokens go.
+pub(crate) struct Lane<'a> {
+    pub cache: &'a mut GearCache,
+    /// Notes the tokens' queries, where somebody wants them.
+    pub queries: Option<&'a mut QueryLog>,
 }
 
 /// A run of one part's tokens within a chunk.
@@ -176,14 +184,14 @@ impl Pass {
         Progress { done: ((self.tokens as f64 * share) as usize).min(most), total: self.tokens }
     }
 
-    /// The next unit; `caches` are those of the parts, in their order.
+    /// The next unit; `lanes` are those of the parts, in their order.
     ///
     /// # Errors
     /// Whatever the caches find wrong, and `ABORTED`; the caches may have some of the new tokens in some layers then.
     pub fn advance(
         &mut self,
         weights: &Weights,
-        caches: &mut [&mut GearCache],
+        lanes: &mut [Lane],
         timings: &mut Timings,
         cancel: Cancel,
     ) -> Result<()> {
@@ -193,18 +201,18 @@ impl Pass {
         let Some(layer) = weights.layers.get(self.layer) else { return Ok(()) };
         let mut clock = Stopwatch::start();
         if self.chunk == 0 {
-            self.reserve(caches)?;
+            self.reserve(lanes)?;
         }
         if let Some(chunk) = self.chunks.get(self.chunk) {
             let width = weights.architecture.width;
             let states = &mut self.states[chunk.first_row * width..(chunk.first_row + chunk.rows) * width];
             let mut step = Step { weights, layer, index: self.layer, clock: &mut clock, timings, cancel };
-            step.attention(chunk, caches, states)?;
+            step.attention(chunk, lanes, states)?;
             step.feed_forward(states);
             self.chunk += 1;
         } else {
-            for cache in caches {
-                cache.settle(self.layer, cancel)?;
+            for lane in lanes {
+                lane.cache.settle(self.layer, cancel)?;
             }
             clock.lap(&mut timings.compression);
             self.layer += 1;
@@ -214,10 +222,10 @@ impl Pass {
     }
 
     /// Room for what this layer will hold until it is compressed.
-    fn reserve(&self, caches: &mut [&mut GearCache]) -> Result<()> {
+    fn reserve(&self, lanes: &mut [Lane]) -> Result<()> {
         // A single token has its place in the buffer.
-        let mut prompts = caches.iter_mut().zip(&self.lengths).filter(|(_, tokens)| **tokens > 1);
-        prompts.try_for_each(|(cache, &tokens)| cache.reserve(self.layer, tokens))
+        let mut prompts = lanes.iter_mut().zip(&self.lengths).filter(|(_, tokens)| **tokens > 1);
+        prompts.try_for_each(|(lane, &tokens)| lane.cache.reserve(self.layer, tokens))
     }
 
     /// Behind the last layer: `[tokens, width]`, part by part.

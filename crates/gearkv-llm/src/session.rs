@@ -8,7 +8,8 @@ use crate::forcing::LOGIT_ROWS;
 use crate::forward::logits;
 use crate::intake::Intake;
 use crate::model::Model;
-use crate::pass::{GoOn, Progress};
+use crate::pass::{GoOn, Lane, Progress};
+use crate::queries::QueryLog;
 use crate::recompress::Recompression;
 use crate::timings::Timings;
 
@@ -21,6 +22,8 @@ pub struct Session {
     pub(crate) logits: Vec<f32>,
     pub(crate) timings: Timings,
     pub(crate) exact_prefill: bool,
+    /// Notes the queries of new tokens, where somebody wants them.
+    pub(crate) queries: Option<QueryLog>,
     /// A prompt that is on its way in: layers of the cache may have some of it.
     intake: Option<Intake>,
 }
@@ -39,6 +42,7 @@ impl Session {
             logits: Vec::new(),
             timings: Timings::default(),
             exact_prefill: true,
+            queries: None,
             intake: None,
         }
     }
@@ -179,6 +183,11 @@ impl Session {
         let mut recompression = Recompression::new(self, key, value)?;
         recompression.advance(cancel, &mut |_| true)?;
         Ok(recompression.finish())
+    }
+
+    /// Where new tokens go.
+    pub(crate) fn lane(&mut self) -> Lane<'_> {
+        Lane { cache: &mut self.cache, queries: self.queries.as_mut() }
     }
 
     /// The same tokens on a cache that holds them.
