@@ -221,7 +221,7 @@ impl GearCache {
     }
 }
 
-fn check_layers(layers: usize) -> Result<()> {
+pub(crate) fn check_layers(layers: usize) -> Result<()> {
     if layers == 0 || layers > MAX_LAYERS {
         return Err(GearError::shape(format!("layers is {layers}; expected 1 to {MAX_LAYERS}")));
     }

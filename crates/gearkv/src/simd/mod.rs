@@ -12,6 +12,8 @@ mod linear;
 mod range;
 mod rotate;
 mod scales;
+mod trellis;
+mod turning;
 
 pub(crate) use codebook::{fit_levels, look_up_rows, nearest_rows};
 pub(crate) use codes::{dequantize_rows, pack_rows, quantize_rows, row_bytes};
@@ -21,6 +23,9 @@ pub(crate) use linear::{accumulate_rows, add_low_rank, dot_rows, transpose, weig
 pub(crate) use range::{chunks_beyond, chunks_outside, column_range, row_range};
 pub(crate) use rotate::rotate_rows;
 pub(crate) use scales::{SmallGrid, narrow_magnitudes, narrow_scales, round_scales, widen_scales, widen_zeros};
+
+pub(crate) use trellis::{NEXT_STATE, TrellisRoom, point, trellis_codes};
+pub(crate) use turning::{add_turning, subtract_turning, turning_sums};
 
 /// Lanes of every reduction: one AVX-512 register, two AVX2 registers, four SIMD128 or NEON registers.
 pub(crate) const LANES: usize = 16;
