@@ -1,6 +1,6 @@
 //! What a tensor, a cache or a container is, as JSON.
 
-use gearkv::{CacheShape, GearCache, GearConfig, GearTensor, KvShape, Parts, Role};
+use gearkv::{CacheShape, FrozenCache, GearCache, GearConfig, GearTensor, KvShape, Parts, Role};
 use gearkv_format::{CacheExtent, Container, Entry, Kind};
 use serde::Serialize;
 
@@ -50,6 +50,30 @@ impl Size {
     fn of(tensor: &GearTensor) -> Self {
         Self { byte_length: tensor.byte_length(), parts: tensor.parts() }
     }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FrozenInfo<'a> {
+    layers: usize,
+    batch: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    tokens: usize,
+    byte_length: usize,
+    float16_byte_length: usize,
+    statistics_byte_length: usize,
+    per_layer: Vec<FrozenLayer>,
+    key_config: &'a GearConfig,
+    value_config: &'a GearConfig,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FrozenLayer {
+    tokens: usize,
+    key_byte_length: usize,
+    value_byte_length: usize,
 }
 
 #[derive(Serialize)]
@@ -113,6 +137,35 @@ pub fn cache(cache: &GearCache) -> Result<String> {
     })
 }
 
+/// `{layers, batch, kvHeads, headDim, tokens, byteLength, float16ByteLength, statisticsByteLength, perLayer, keyConfig, valueConfig}`.
+///
+/// # Errors
+/// `INTERNAL` when it cannot be written.
+pub fn frozen(cache: &FrozenCache) -> Result<String> {
+    let CacheShape { layers, batch, kv_heads, head_dim } = cache.shape();
+    let per_layer = (0..layers).map(|layer| {
+        let (key, value) = (cache.tensor(layer, Role::Key)?, cache.tensor(layer, Role::Value)?);
+        Ok(FrozenLayer {
+            tokens: key.shape().tokens,
+            key_byte_length: key.byte_length(),
+            value_byte_length: value.byte_length(),
+        })
+    });
+    to_json(&FrozenInfo {
+        layers,
+        batch,
+        kv_heads,
+        head_dim,
+        tokens: cache.tokens(),
+        byte_length: cache.byte_length(),
+        float16_byte_length: cache.float16_byte_length(),
+        statistics_byte_length: cache.statistics().bytes().len(),
+        per_layer: per_layer.collect::<Result<_>>()?,
+        key_config: cache.tensor(0, Role::Key)?.config(),
+        value_config: cache.tensor(0, Role::Value)?.config(),
+    })
+}
+
 /// The container's header with, for each compressed tensor, `byteLength`, `float16ByteLength` and `parts`.
 ///
 /// # Errors
@@ -126,6 +179,13 @@ pub fn container<B: AsRef<[u8]>>(container: &Container<B>) -> Result<String> {
             Ok(EntryInfo { entry, size: Some(Size::of(&restored)), float16_byte_length })
         }
         Entry::Raw(_) => Ok(EntryInfo { entry, size: None, float16_byte_length: None }),
+        Entry::Frozen(frozen) => {
+            // The header's numbers are only believed once the tensors are read.
+            let KvShape { batch, heads, tokens, head_dim } = frozen.shape;
+            let shape = KvShape::new(batch, heads, tokens, head_dim);
+            let float16_byte_length = shape.ok().map(|shape| 2 * shape.elements());
+            Ok(EntryInfo { entry, size: None, float16_byte_length })
+        }
     });
     to_json(&ContainerInfo {
         kind: header.kind,

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod freeze;
 pub mod half_floats;
 pub mod info;
 pub mod options;

@@ -21,7 +21,7 @@ pub struct Cache {
 }
 
 impl Cache {
-    fn new(env: &Env, cache: GearCache) -> Self {
+    pub(crate) fn new(env: &Env, cache: GearCache) -> Self {
         Self { held: Held::new(env, cache) }
     }
 

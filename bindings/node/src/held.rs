@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use gearkv::{GearCache, GearTensor};
+use gearkv::{FrozenCache, GearCache, GearTensor};
 use gearkv_marshal::{Result, Slot};
 use napi::Env;
 
@@ -30,6 +30,14 @@ impl Holdable for GearTensor {
 
 impl Holdable for GearCache {
     const WHAT: &'static str = "cache";
+
+    fn bytes(&self) -> usize {
+        self.byte_length()
+    }
+}
+
+impl Holdable for FrozenCache {
+    const WHAT: &'static str = "frozen cache";
 
     fn bytes(&self) -> usize {
         self.byte_length()

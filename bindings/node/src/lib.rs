@@ -9,6 +9,7 @@
 mod arrays;
 mod cache;
 mod container;
+mod frozen;
 mod guard;
 mod half_floats;
 mod held;

@@ -15,8 +15,12 @@ pub struct Cache {
 }
 
 impl Cache {
-    fn new(cache: GearCache) -> Self {
+    pub(crate) fn new(cache: GearCache) -> Self {
         Self { slot: Slot::new("cache", cache) }
+    }
+
+    pub(crate) fn slot(&self) -> &Slot<GearCache> {
+        &self.slot
     }
 
     fn append(&mut self, layer: f64, k: KvSlice, v: KvSlice, tokens: f64) -> Result<()> {

@@ -10,6 +10,7 @@
 mod arrays;
 mod cache;
 mod container;
+mod frozen;
 mod half_floats;
 mod module;
 mod safetensors;

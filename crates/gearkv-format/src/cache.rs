@@ -8,7 +8,7 @@ use crate::header::{CacheExtent, Entry, Kind, Metadata, TensorEntry};
 use crate::writer::{Content, Pending, write};
 
 const TENSOR_NAME: &str = "tensor";
-const ROLES: [(Role, &str); 2] = [(Role::Key, "key"), (Role::Value, "value")];
+pub(crate) const ROLES: [(Role, &str); 2] = [(Role::Key, "key"), (Role::Value, "value")];
 
 /// One tensor as a container of kind [`Kind::Tensor`].
 ///
@@ -86,7 +86,7 @@ fn layer_entry<'a>(entry: &'a Entry, layer: usize, (role, role_name): (Role, &st
     }
 }
 
-fn entry_name(layer: usize, role_name: &str) -> String {
+pub(crate) fn entry_name(layer: usize, role_name: &str) -> String {
     format!("layer.{layer}.{role_name}")
 }
 
@@ -94,7 +94,7 @@ fn pending(name: String, tensor: &GearTensor) -> Pending {
     Pending { name, metadata: Metadata::new(), content: Content::Tensor(tensor.clone()) }
 }
 
-fn expect_kind(container: &Container<&[u8]>, expected: Kind) -> Result<()> {
+pub(crate) fn expect_kind(container: &Container<&[u8]>, expected: Kind) -> Result<()> {
     let kind = container.header().kind;
     if kind == expected {
         return Ok(());
@@ -103,6 +103,7 @@ fn expect_kind(container: &Container<&[u8]>, expected: Kind) -> Result<()> {
         Kind::Tensor => "one tensor",
         Kind::Tensors => "named tensors",
         Kind::Cache => "a whole cache",
+        Kind::Frozen => "a frozen cache",
     };
     Err(GearError::new(
         ErrorCode::InvalidOption,

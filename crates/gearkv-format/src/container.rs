@@ -28,7 +28,7 @@ impl<B: AsRef<[u8]>> Container<B> {
         let (header, payload_start) = frame::decode(bytes.as_ref())?;
         let payload = bytes.as_ref().get(payload_start..).unwrap_or_default();
         layout::verify(&header, payload)?;
-        if header.cache.is_some() != (header.kind == Kind::Cache) {
+        if header.cache.is_some() != header.kind.has_extents() {
             return Err(corrupt("the header's kind and its cache extents contradict each other"));
         }
         let mut positions = HashMap::with_capacity(header.entries.len());
@@ -36,8 +36,13 @@ impl<B: AsRef<[u8]>> Container<B> {
             if positions.insert(entry.name().to_owned(), position).is_some() {
                 return Err(corrupt(format!("two entries are named {:?}", entry.name())));
             }
-            if let Entry::Raw(raw) = entry {
-                check_raw(raw)?;
+            match entry {
+                Entry::Tensor(_) => {}
+                Entry::Raw(raw) => check_raw(raw)?,
+                Entry::Frozen(_) if header.kind == Kind::Frozen => {}
+                Entry::Frozen(frozen) => {
+                    return Err(corrupt(format!("entry {:?} is frozen, but the container is not", frozen.name)));
+                }
             }
         }
         Ok(Self { bytes, payload_start, header, positions })
@@ -61,6 +66,7 @@ impl<B: AsRef<[u8]>> Container<B> {
         match self.entry(name)? {
             Entry::Tensor(entry) => self.restore(entry),
             Entry::Raw(_) => Err(option(format!("entry {name:?} is kept raw; read it as raw bytes"))),
+            Entry::Frozen(_) => Err(frozen(name)),
         }
     }
 
@@ -72,6 +78,7 @@ impl<B: AsRef<[u8]>> Container<B> {
         match self.entry(name)? {
             Entry::Raw(entry) => layout::section(self.payload(), entry.section),
             Entry::Tensor(_) => Err(option(format!("entry {name:?} is a compressed tensor; read it as a tensor"))),
+            Entry::Frozen(_) => Err(frozen(name)),
         }
     }
 
@@ -82,7 +89,7 @@ impl<B: AsRef<[u8]>> Container<B> {
             .ok_or_else(|| option(format!("no entry is named {name:?}; the container's info lists the names")))
     }
 
-    fn payload(&self) -> &[u8] {
+    pub(crate) fn payload(&self) -> &[u8] {
         self.bytes.as_ref().get(self.payload_start..).unwrap_or_default()
     }
 
@@ -133,6 +140,12 @@ fn check_raw(entry: &RawEntry) -> Result<()> {
         "entry {:?}: {} of shape {:?} takes {expected} bytes, but its section has {}",
         entry.name, entry.dtype, entry.shape, entry.section.1
     )))
+}
+
+fn frozen(name: &str) -> GearError {
+    option(format!(
+        "entry {name:?} is frozen, with statistics of the whole cache; read the container as a frozen cache"
+    ))
 }
 
 fn option(message: String) -> GearError {

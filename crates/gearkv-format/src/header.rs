@@ -7,6 +7,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::{self, ConfigFields};
+use crate::frame::FIRST_FROZEN;
 
 /// A JSON object that belongs to whoever wrote the container.
 pub type Metadata = serde_json::Map<String, serde_json::Value>;
@@ -21,6 +22,15 @@ pub enum Kind {
     Tensors,
     /// The K and V of every layer of a model.
     Cache,
+    /// The same, frozen.
+    Frozen,
+}
+
+impl Kind {
+    /// Whether the extents of a cache belong to it.
+    pub(crate) fn has_extents(self) -> bool {
+        matches!(self, Self::Cache | Self::Frozen)
+    }
 }
 
 /// The whole header.
@@ -31,7 +41,7 @@ pub struct Header {
     pub kind: Kind,
     /// Bytes after the header and its padding, to the end of the file.
     pub payload_length: u64,
-    /// Present exactly when `kind` is [`Kind::Cache`].
+    /// Present exactly when `kind` is [`Kind::Cache`] or [`Kind::Frozen`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheExtent>,
     /// In the order of their bytes.
@@ -60,6 +70,8 @@ pub enum Entry {
     Tensor(TensorEntry),
     /// Bytes kept as they are.
     Raw(RawEntry),
+    /// A frozen K or V tensor, only in containers of kind [`Kind::Frozen`].
+    Frozen(FrozenEntry),
 }
 
 /// A compressed K or V tensor: its configuration, and where its parts are.
@@ -127,6 +139,30 @@ pub struct SegmentSections {
     /// Values of the outliers.
     #[serde(skip_serializing_if = "Section::is_empty")]
     pub outlier_values: Section,
+}
+
+/// A frozen K or V tensor: what it was, and where its bytes are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FrozenEntry {
+    /// Unique in the container.
+    pub name: String,
+    /// Keys or values.
+    pub role: Role,
+    /// `[batch, heads, tokens, headDim]`.
+    pub shape: KvShape,
+    /// The configuration of the tensor that was frozen.
+    #[serde(with = "ConfigFields")]
+    pub config: GearConfig,
+    /// Leading tokens in float16.
+    pub sink_tokens: usize,
+    /// Whether channels have steps of their own.
+    pub weighted: bool,
+    /// What is coded.
+    #[serde(default, skip_serializing_if = "Section::is_empty")]
+    pub section: Section,
+    /// Of the section.
+    pub xxh3: Checksum,
 }
 
 /// Bytes kept as they are, typed as safetensors types them.
@@ -200,8 +236,10 @@ impl Header {
         let versions = self.entries.iter().map(|entry| match entry {
             Entry::Tensor(tensor) => config::version(&tensor.config),
             Entry::Raw(_) => 1,
+            Entry::Frozen(_) => FIRST_FROZEN,
         });
-        versions.max().unwrap_or(1)
+        let least = if self.kind == Kind::Frozen { FIRST_FROZEN } else { 1 };
+        versions.max().unwrap_or(least).max(least)
     }
 }
 
@@ -211,6 +249,7 @@ impl Entry {
         match self {
             Self::Tensor(entry) => &entry.name,
             Self::Raw(entry) => &entry.name,
+            Self::Frozen(entry) => &entry.name,
         }
     }
 
@@ -219,6 +258,7 @@ impl Entry {
         match self {
             Self::Tensor(entry) => entry.xxh3,
             Self::Raw(entry) => entry.xxh3,
+            Self::Frozen(entry) => entry.xxh3,
         }
     }
 
@@ -236,6 +276,7 @@ impl Entry {
                 sections
             }
             Self::Raw(entry) => vec![entry.section],
+            Self::Frozen(entry) => vec![entry.section],
         }
     }
 }

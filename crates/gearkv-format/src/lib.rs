@@ -12,6 +12,7 @@ mod cache;
 mod config;
 mod container;
 mod frame;
+mod frozen;
 mod header;
 mod layout;
 pub mod safetensors;
@@ -20,7 +21,9 @@ mod writer;
 pub use cache::{cache_from_bytes, cache_to_bytes, tensor_from_bytes, tensor_to_bytes};
 pub use container::Container;
 pub use frame::{ALIGNMENT, MAGIC, VERSION};
+pub use frozen::{frozen_from_bytes, frozen_to_bytes};
 pub use header::{
-    CacheExtent, Checksum, Entry, Header, Kind, Metadata, RawEntry, Section, SegmentEntry, SegmentSections, TensorEntry,
+    CacheExtent, Checksum, Entry, FrozenEntry, Header, Kind, Metadata, RawEntry, Section, SegmentEntry,
+    SegmentSections, TensorEntry,
 };
 pub use writer::ContainerWriter;

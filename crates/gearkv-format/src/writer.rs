@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 
-use gearkv::{ErrorCode, GearError, GearTensor, Result, TensorImage};
+use gearkv::{ErrorCode, FrozenTensor, GearError, GearTensor, Result, TensorImage};
 
 use crate::frame::{self, too_large};
-use crate::header::{CacheExtent, Entry, Header, Kind, Metadata, RawEntry, SegmentEntry, SegmentSections, TensorEntry};
+use crate::header::{
+    CacheExtent, Entry, FrozenEntry, Header, Kind, Metadata, RawEntry, SegmentEntry, SegmentSections, TensorEntry,
+};
 use crate::layout::{Placement, write_section};
 use crate::safetensors::byte_length;
 
@@ -26,6 +28,7 @@ pub(crate) struct Pending {
 pub(crate) enum Content {
     Tensor(GearTensor),
     Raw { dtype: String, shape: Vec<u64>, bytes: Vec<u8> },
+    Frozen(FrozenTensor),
 }
 
 impl ContainerWriter {
@@ -98,6 +101,7 @@ pub(crate) fn write(kind: Kind, cache: Option<CacheExtent>, pending: &[Pending])
                 for_each_section(&tensor.image(), &mut |bytes| write_section(&mut container, bytes))
             }
             Content::Raw { bytes, .. } => write_section(&mut container, bytes),
+            Content::Frozen(tensor) => write_section(&mut container, tensor.bytes()),
         }
     }
     if container.len() - payload_start != payload_length {
@@ -114,6 +118,19 @@ fn place(pending: &Pending, placement: &mut Placement) -> Result<Entry> {
             let section = placement.place(bytes)?;
             let xxh3 = placement.finish_entry();
             Ok(Entry::Raw(RawEntry { name, dtype: dtype.clone(), shape: shape.clone(), section, xxh3, metadata }))
+        }
+        Content::Frozen(tensor) => {
+            let section = placement.place(tensor.bytes())?;
+            Ok(Entry::Frozen(FrozenEntry {
+                name,
+                role: tensor.role(),
+                shape: tensor.shape(),
+                config: tensor.config().clone(),
+                sink_tokens: tensor.sinks(),
+                weighted: tensor.weighted(),
+                section,
+                xxh3: placement.finish_entry(),
+            }))
         }
     }
 }

@@ -1,6 +1,6 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import type { Backend, CacheHandle } from './backend/binding.js';
-import { gearError, guarded } from './backend/failure.js';
+import { guarded, settled } from './backend/failure.js';
 import { backendFor } from './backend/selection.js';
 import { type ByteSource, byteStream, collectBytes, type StreamOptions } from './byte-stream.js';
 import {
@@ -14,6 +14,8 @@ import {
 } from './cache-options.js';
 import { GearError } from './errors.js';
 import { readFileBytes, writeFileAtomically } from './file.js';
+import { type FrozenCache, freezeCache } from './frozen.js';
+import type { FreezeOptions } from './frozen-options.js';
 import { byteArray, type KvArray, type KvData, kvArray, newFloat32Array, outputArray, writeInto } from './kv-array.js';
 import { checkedOptions, type ResolvedGearOptions, type Role, refuseUnknown } from './options.js';
 import { checkedCount, tokensOf } from './shape.js';
@@ -293,6 +295,17 @@ export class GearCache {
     }
   }
 
+  /**
+   * The cache as it is now, at rest: entropy-coded in the background, to be thawed before anything attends to it. This cache
+   * stays as it is; dispose of it to have its memory back.
+   *
+   * @throws GearError `INVALID_OPTION`, `SHAPE_MISMATCH`, `NOT_FINITE`, `DISPOSED`; the signal's reason where that fired.
+   */
+  async freeze(options: FreezeOptions = {}): Promise<FrozenCache> {
+    this.#live();
+    return freezeCache(this.#backend, this.#shape, () => this.#live(), options);
+  }
+
   /** Gives the memory back at once. Any later use throws `DISPOSED`; disposing again does nothing. */
   dispose(): void {
     const handle = this.#handle;
@@ -310,11 +323,7 @@ export class GearCache {
     const handle = this.#live();
     const { tasks } = this.#backend;
     if (tasks === undefined) return this.toBytes();
-    try {
-      return await tasks.cacheToBytesTask(handle);
-    } catch (error) {
-      throw gearError(error);
-    }
+    return settled(() => tasks.cacheToBytesTask(handle));
   }
 
   #live(): CacheHandle {
@@ -365,7 +374,8 @@ class Restored {
   ) {}
 }
 
-function restored(backend: Backend, handle: CacheHandle): GearCache {
+/** A cache that exists already. */
+export function restored(backend: Backend, handle: CacheHandle): GearCache {
   return new GearCache(new Restored(backend, handle) as unknown as GearCacheOptions);
 }
 

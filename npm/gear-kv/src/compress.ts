@@ -1,6 +1,6 @@
 import { checkedSignal, turn, withCancel } from './abort.js';
 import type { TensorHandle } from './backend/binding.js';
-import { gearError, guarded } from './backend/failure.js';
+import { guarded, settled } from './backend/failure.js';
 import { type BackendChoice, backendFor } from './backend/selection.js';
 import { GearError } from './errors.js';
 import { type KvArray, type KvData, kvArray, outputArray, ownedKvArray, writeInto } from './kv-array.js';
@@ -132,7 +132,7 @@ export async function compress(data: KvData, options: CompressOptions): Promise<
   const { input } = request;
   const handle = await withCancel<TensorHandle>(
     (cancel) =>
-      task(() =>
+      settled(() =>
         input.kind === 'f32'
           ? tasks.compressTaskF32(input.data, ...compressArguments(request), cancel)
           : tasks.compressTaskF16(input.data, ...compressArguments(request), cancel),
@@ -181,7 +181,7 @@ export async function decompress(packed: CompressedTensor, options: DecompressOp
   const { tasks } = tensorState(packed).backend;
   if (tasks !== undefined) {
     const result = await withCancel(
-      (cancel) => task(() => tasks.decompressTask(handle, cancel)),
+      (cancel) => settled(() => tasks.decompressTask(handle, cancel)),
       new tasks.Cancel(),
       signal,
     );
@@ -277,7 +277,7 @@ async function appendAfter(
   try {
     await withCancel(
       (cancel) =>
-        task(() =>
+        settled(() =>
           input.kind === 'f32'
             ? tasks.appendTaskF32(next, input.data, tokens, cancel)
             : tasks.appendTaskF16(next, input.data, tokens, cancel),
@@ -293,13 +293,4 @@ async function appendAfter(
   state.handle = next;
   state.info = undefined;
   before.release();
-}
-
-/** A background call whose failure, thrown at once or later, is a {@link GearError}. */
-async function task<Result>(start: () => Promise<Result>): Promise<Result> {
-  try {
-    return await start();
-  } catch (error) {
-    throw gearError(error);
-  }
 }

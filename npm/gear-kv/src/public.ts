@@ -24,6 +24,8 @@ export {
   decompressSync,
 } from './compress.js';
 export { GearError, type GearErrorCode } from './errors.js';
+export { FrozenCache } from './frozen.js';
+export type { FreezeOptions, FrozenLayerStats, FrozenStats, ThawOptions } from './frozen-options.js';
 export { backend, init, loadBackend } from './init.js';
 export type { Float16ArrayLike, KvData } from './kv-array.js';
 export {

@@ -1,13 +1,14 @@
 //! Writing containers in the background.
 
-use gearkv::{GearCache, GearTensor};
-use gearkv_format::{cache_to_bytes, tensor_to_bytes};
+use gearkv::{FrozenCache, GearCache, GearTensor};
+use gearkv_format::{cache_to_bytes, frozen_to_bytes, tensor_to_bytes};
 use napi::Env;
 use napi::ScopedTask;
 use napi::bindgen_prelude::{AsyncTask, Uint8ArraySlice};
 use napi_derive::napi;
 
 use crate::cache::Cache;
+use crate::frozen::Frozen;
 use crate::guard::guard;
 use crate::tensor::Tensor;
 
@@ -17,6 +18,8 @@ pub enum ToBytes {
     Tensor(GearTensor),
     /// A whole cache.
     Cache(GearCache),
+    /// The same, frozen.
+    Frozen(FrozenCache),
 }
 
 impl<'task> ScopedTask<'task> for ToBytes {
@@ -27,6 +30,7 @@ impl<'task> ScopedTask<'task> for ToBytes {
         guard(|| match self {
             Self::Tensor(tensor) => Ok(tensor_to_bytes(tensor)?),
             Self::Cache(cache) => Ok(cache_to_bytes(cache)?),
+            Self::Frozen(cache) => Ok(frozen_to_bytes(cache)?),
         })
     }
 
@@ -45,4 +49,10 @@ pub fn to_bytes_task(tensor: &Tensor) -> napi::Result<AsyncTask<ToBytes>> {
 #[napi(ts_return_type = "Promise<Uint8Array>")]
 pub fn cache_to_bytes_task(cache: &Cache) -> napi::Result<AsyncTask<ToBytes>> {
     Ok(AsyncTask::new(ToBytes::Cache(cache.held.copy()?.0)))
+}
+
+/// `Frozen.toBytes` in the background.
+#[napi(ts_return_type = "Promise<Uint8Array>")]
+pub fn frozen_to_bytes_task(frozen: &Frozen) -> napi::Result<AsyncTask<ToBytes>> {
+    Ok(AsyncTask::new(ToBytes::Frozen(frozen.held.copy()?.0)))
 }

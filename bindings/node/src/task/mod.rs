@@ -8,3 +8,4 @@ mod bytes;
 mod cancel;
 mod compress;
 mod decompress;
+mod freeze;

@@ -71,10 +71,12 @@ pub fn split(container: &[u8]) -> (String, Vec<u8>) {
 
 /// A container with this header and payload and a checksum to match, as someone might forge it.
 pub fn forge(header: &str, payload: &[u8]) -> Vec<u8> {
-    forge_version(VERSION, header, payload)
+    // Frozen caches are all that the newest version is for.
+    let frozen = header.starts_with(r#"{"kind":"frozen""#);
+    forge_version(if frozen { VERSION } else { VERSION - 1 }, header, payload)
 }
 
-/// As [`forge`], of an older version.
+/// As [`forge`], of a version.
 pub fn forge_version(version: u32, header: &str, payload: &[u8]) -> Vec<u8> {
     let mut bytes = b"\x89GEARKV\n".to_vec();
     bytes.extend(version.to_le_bytes());

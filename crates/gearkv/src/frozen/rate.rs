@@ -165,5 +165,5 @@ fn measure(
 
 /// −½ for the first layer to ½ for the last.
 pub(crate) fn depth_of(layer: usize, layers: usize) -> f64 {
-    layer as f64 / (layers.max(2) - 1) as f64 - 0.5
+    if layers < 2 { 0.0 } else { layer as f64 / (layers - 1) as f64 - 0.5 }
 }

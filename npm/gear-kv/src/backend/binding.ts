@@ -31,6 +31,15 @@ export interface CacheHandle {
   release(): void;
 }
 
+/** A model's cache at rest, on the Rust side. */
+export interface FrozenHandle {
+  thaw(keyOptionsJson: string, valueOptionsJson: string): CacheHandle;
+  decompressInto(layer: number, role: string, out: Float32Array): void;
+  info(): string;
+  toBytes(): Uint8Array;
+  release(): void;
+}
+
 /** A parsed `.gear` container. */
 export interface ContainerHandle {
   info(): string;
@@ -95,6 +104,10 @@ export interface Binding {
     ): CacheHandle;
     fromBytes(bytes: Uint8Array): CacheHandle;
   };
+  Frozen: {
+    freeze(cache: CacheHandle, optionsJson: string, queries: Float32Array): FrozenHandle;
+    fromBytes(bytes: Uint8Array): FrozenHandle;
+  };
   Container: { parse(bytes: Uint8Array): ContainerHandle };
   ContainerWriter: { create(): ContainerWriterHandle };
   safetensorsIndex(bytes: Uint8Array): string;
@@ -114,6 +127,19 @@ export interface BindingTasks {
   appendTaskF16(tensor: TensorHandle, input: Uint16Array, tokens: number, cancel: CancelHandle): Promise<void>;
   toBytesTask(tensor: TensorHandle): Promise<Uint8Array>;
   cacheToBytesTask(cache: CacheHandle): Promise<Uint8Array>;
+  freezeTask(
+    cache: CacheHandle,
+    optionsJson: string,
+    queries: Float32Array,
+    cancel: CancelHandle,
+  ): Promise<FrozenHandle>;
+  thawTask(
+    frozen: FrozenHandle,
+    keyOptionsJson: string,
+    valueOptionsJson: string,
+    cancel: CancelHandle,
+  ): Promise<CacheHandle>;
+  frozenToBytesTask(frozen: FrozenHandle): Promise<Uint8Array>;
 }
 
 /** A backend by name. */

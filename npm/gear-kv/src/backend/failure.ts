@@ -56,3 +56,12 @@ export function guarded<Result>(call: () => Result): Result {
     throw gearError(error);
   }
 }
+
+/** Waits for background work of a binding; its failure becomes a {@link GearError}. */
+export async function settled<Result>(work: () => Promise<Result>): Promise<Result> {
+  try {
+    return await work();
+  } catch (error) {
+    throw gearError(error);
+  }
+}

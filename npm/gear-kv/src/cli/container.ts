@@ -25,10 +25,20 @@ export interface RawEntry {
   metadata?: Record<string, unknown>;
 }
 
+/** A tensor of a frozen cache. */
+export interface FrozenEntry {
+  kind: 'frozen';
+  name: string;
+  role: Role;
+  shape: ResolvedKvShape;
+  config: ResolvedGearOptions;
+  section?: [number, number];
+}
+
 /** What a `.gear` file says about itself. */
 export interface ContainerInfo {
-  kind: 'tensor' | 'tensors' | 'cache';
-  entries: (TensorEntry | RawEntry)[];
+  kind: 'tensor' | 'tensors' | 'cache' | 'frozen';
+  entries: (TensorEntry | RawEntry | FrozenEntry)[];
 }
 
 /**

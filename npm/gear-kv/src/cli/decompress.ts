@@ -45,6 +45,9 @@ function decompressed(
       const tensors = entries.map((entry): OutgoingTensor => {
         progress.step(entry.name);
         if (entry.kind === 'tensor') return thawed(backend, container, entry);
+        if (entry.kind === 'frozen') {
+          throw new GearError('INVALID_OPTION', 'the file holds a frozen cache; FrozenCache.load() and thaw() read it');
+        }
         const { name, dtype, shape } = entry;
         return { name, dtype, shape, bytes: guarded(() => container.raw(name)) };
       });

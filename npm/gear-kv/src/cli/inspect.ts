@@ -3,7 +3,14 @@ import { backendFor } from '../backend/selection.js';
 import { GearError } from '../errors.js';
 import { readFileBytes } from '../file.js';
 import { elementCount } from '../shape.js';
-import { FILE_METADATA, isContainer, type RawEntry, type TensorEntry, withContainer } from './container.js';
+import {
+  FILE_METADATA,
+  type FrozenEntry,
+  isContainer,
+  type RawEntry,
+  type TensorEntry,
+  withContainer,
+} from './container.js';
 import { printResult } from './files.js';
 import { isCompressible, kvShapeOf, roleOf, safetensorsEntries } from './safetensors.js';
 import { bytesText, type Column, table } from './table.js';
@@ -44,13 +51,20 @@ const containerColumns: readonly Column[] = [
 function inspectContainer(backend: Backend, file: Uint8Array): Inspection {
   return withContainer(backend, file, (_, { kind, entries: all }) => {
     const entries = all.filter(({ name }) => name !== FILE_METADATA);
-    const tensors = entries.map((entry) => (entry.kind === 'tensor' ? described(entry) : kept(entry)));
-    const rows = entries.map((entry) => (entry.kind === 'tensor' ? tensorRow(entry) : rawRow(entry)));
+    const seen = entries.map((entry): [object, string[]] => {
+      if (entry.kind === 'tensor') return [described(entry), tensorRow(entry)];
+      return entry.kind === 'frozen' ? [frozen(entry), frozenRow(entry)] : [kept(entry), rawRow(entry)];
+    });
+    const tensors = seen.map(([json]) => json);
+    const rows = seen.map(([, row]) => row);
     return { json: { format: 'gear', kind, tensors }, text: table(containerColumns, rows) };
   });
 }
 
-function sizes({ byteLength, shape }: TensorEntry): { ratio: number; bitsPerElement: number } {
+function sizes({ byteLength, shape }: Pick<TensorEntry, 'byteLength' | 'shape'>): {
+  ratio: number;
+  bitsPerElement: number;
+} {
   const elements = elementCount(shape);
   return elements === 0
     ? { ratio: 0, bitsPerElement: 0 }
@@ -84,6 +98,23 @@ function tensorRow(entry: TensorEntry): string[] {
       bytesText,
     ),
   ];
+}
+
+function frozenSizes({ shape, section }: FrozenEntry): ReturnType<typeof sizes> & { byteLength: number } {
+  const byteLength = section?.[1] ?? 0;
+  return { ...sizes({ shape, byteLength }), byteLength };
+}
+
+function frozen(entry: FrozenEntry): object {
+  const { name, role, shape } = entry;
+  return { name, role, shape, frozen: true, ...frozenSizes(entry) };
+}
+
+function frozenRow(entry: FrozenEntry): string[] {
+  const { name, role, shape } = entry;
+  const { ratio, bitsPerElement, byteLength } = frozenSizes(entry);
+  const extents = [shape.batch, shape.heads, shape.tokens, shape.headDim].join('×');
+  return [name, role, extents, 'frozen', '', bitsPerElement.toFixed(2), `${ratio.toFixed(2)}×`, bytesText(byteLength)];
 }
 
 function rawRow({ name, dtype, shape }: RawEntry): string[] {

@@ -1,0 +1,294 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+import { checkedSignal, turn, withCancel } from './abort.js';
+import type { Backend, CacheHandle, FrozenHandle } from './backend/binding.js';
+import { guarded, settled } from './backend/failure.js';
+import { backendFor } from './backend/selection.js';
+import { type ByteSource, byteStream, collectBytes, type StreamOptions } from './byte-stream.js';
+import { type GearCache, restored } from './cache.js';
+import type { CacheShape } from './cache-options.js';
+import { GearError } from './errors.js';
+import { readFileBytes, writeFileAtomically } from './file.js';
+import {
+  type FreezeOptions,
+  type FrozenLayerStats,
+  type FrozenStats,
+  freezeSettings,
+  type ThawOptions,
+  thawSettings,
+} from './frozen-options.js';
+import { byteArray, newFloat32Array } from './kv-array.js';
+import { checkedOptions, type ResolvedGearOptions, type Role, refuseUnknown } from './options.js';
+import { checkedCount } from './shape.js';
+import type { FromBytesOptions } from './tensor.js';
+
+interface FrozenInfo extends CacheShape {
+  tokens: number;
+  byteLength: number;
+  float16ByteLength: number;
+  statisticsByteLength: number;
+  perLayer: FrozenLayerStats[];
+  keyConfig: ResolvedGearOptions;
+  valueConfig: ResolvedGearOptions;
+}
+
+/** Makes a {@link FrozenCache}; its constructor is nobody else's business. */
+export let frozenCache: (backend: Backend, handle: FrozenHandle) => FrozenCache;
+
+/**
+ * A model's cache at rest: entropy-coded, smaller than any form that attention can work on. Made by `GearCache.freeze` and
+ * by {@link FrozenCache.fromBytes}; it does not change.
+ */
+export class FrozenCache {
+  readonly #backend: Backend;
+  #handle: FrozenHandle | undefined;
+  #info: FrozenInfo | undefined;
+
+  static {
+    // `this`: the bundler renames a class that names itself in its body, and users would see that.
+    frozenCache = (backend, handle) => new this(backend, handle);
+  }
+
+  private constructor(backend: Backend, handle: FrozenHandle) {
+    this.#backend = backend;
+    this.#handle = handle;
+  }
+
+  /**
+   * Restores a frozen cache from {@link toBytes}, `bytes` being untrusted: damage is found by checksum and structure.
+   *
+   * @throws GearError `CORRUPT_DATA`, `UNSUPPORTED_VERSION`, `BACKEND_UNAVAILABLE`.
+   */
+  static fromBytes(bytes: Uint8Array | ArrayBuffer, options: FromBytesOptions = {}): FrozenCache {
+    return frozenFromBytes(bytes, options);
+  }
+
+  /**
+   * Restores a frozen cache from the stream that {@link toStream} made, or from any stream or iterable of byte chunks.
+   *
+   * @throws GearError as {@link fromBytes}, and `IO_FAILED` where the stream fails; the signal's reason where that fired.
+   */
+  static async fromStream(source: ByteSource, options: FromBytesOptions & StreamOptions = {}): Promise<FrozenCache> {
+    refuseUnknown('fromStream', checkedOptions('the options of fromStream', options), ['backend', 'signal']);
+    const bytes = await collectBytes(source, options.signal);
+    const { backend } = options;
+    return frozenFromBytes(bytes, backend === undefined ? {} : { backend });
+  }
+
+  /**
+   * Restores a frozen cache from a file that {@link save} wrote. Node, Deno and Bun.
+   *
+   * @throws GearError as {@link fromBytes}, and `IO_FAILED` with the system's error as `cause`.
+   */
+  static async load(path: string | URL, options: FromBytesOptions = {}): Promise<FrozenCache> {
+    return frozenFromBytes(await readFileBytes(path), options);
+  }
+
+  /** Layers of the model. */
+  get layers(): number {
+    return this.#information().layers;
+  }
+
+  /** Sequences computed side by side. */
+  get batch(): number {
+    return this.#information().batch;
+  }
+
+  /** Heads of K and V. */
+  get kvHeads(): number {
+    return this.#information().kvHeads;
+  }
+
+  /** Channels of one head. */
+  get headDim(): number {
+    return this.#information().headDim;
+  }
+
+  /** Tokens that every layer holds: the least over the layers. */
+  get tokens(): number {
+    return this.#information().tokens;
+  }
+
+  /** Which backend holds it. */
+  get backend(): 'native' | 'wasm' {
+    return this.#backend.name;
+  }
+
+  /** Bytes of everything that is kept. */
+  get byteLength(): number {
+    return this.#information().byteLength;
+  }
+
+  /** Bytes that the same tokens take as float16. */
+  get float16ByteLength(): number {
+    return this.#information().float16ByteLength;
+  }
+
+  /** Where the bytes go, layer by layer. */
+  stats(): FrozenStats {
+    const { perLayer, keyConfig, valueConfig, ...sizes } = this.#information();
+    const { byteLength, float16ByteLength } = sizes;
+    return {
+      ...sizes,
+      ratio: float16ByteLength === 0 ? 0 : float16ByteLength / byteLength,
+      bitsPerElement: float16ByteLength === 0 ? 0 : (16 * byteLength) / float16ByteLength,
+      perLayer: structuredClone(perLayer),
+      keyOptions: { ...keyConfig },
+      valueOptions: { ...valueConfig },
+    };
+  }
+
+  /**
+   * A cache with these tokens, in the background, each layer compressed as one prompt: with the options of the cache that was
+   * frozen, or with others. `preset: 'float16'` keeps the values as they come out.
+   *
+   * @throws GearError `INVALID_OPTION`, `CORRUPT_DATA`, `DISPOSED`; the signal's reason where that fired.
+   */
+  async thaw(options: ThawOptions = {}): Promise<GearCache> {
+    const handle = this.#live();
+    const { keyJson, valueJson } = thawSettings(options);
+    const signal = checkedSignal(options.signal);
+    signal?.throwIfAborted();
+    const backend = this.#backend;
+    const { tasks } = backend;
+    if (tasks === undefined) {
+      await turn(signal);
+      const live = this.#live();
+      return restored(
+        backend,
+        guarded(() => live.thaw(keyJson, valueJson)),
+      );
+    }
+    const thawed = await withCancel<CacheHandle>(
+      (cancel) => settled(() => tasks.thawTask(handle, keyJson, valueJson, cancel)),
+      new tasks.Cancel(),
+      signal,
+      (late) => late.release(),
+    );
+    return restored(backend, thawed);
+  }
+
+  /** The keys of one layer, `[batch, kvHeads, tokens, headDim]`. @throws GearError `SHAPE_MISMATCH`, `CORRUPT_DATA`. */
+  key(layer: number): Float32Array {
+    return this.#decompressed(layer, 'key');
+  }
+
+  /** The values of one layer, `[batch, kvHeads, tokens, headDim]`. @throws GearError `SHAPE_MISMATCH`, `CORRUPT_DATA`. */
+  value(layer: number): Float32Array {
+    return this.#decompressed(layer, 'value');
+  }
+
+  /** The frozen cache as a `.gear` container: versioned, checksummed, the same on every backend. */
+  toBytes(): Uint8Array {
+    const handle = this.#live();
+    return guarded(() => handle.toBytes());
+  }
+
+  /** The bytes of {@link toBytes} as a stream. */
+  toStream(options: StreamOptions = {}): ReadableStream<Uint8Array> {
+    refuseUnknown('toStream', checkedOptions('the options of toStream', options), ['signal']);
+    this.#live();
+    return byteStream(
+      () => this.#bytes(),
+      () => {},
+      options.signal,
+    );
+  }
+
+  /**
+   * Writes the frozen cache to a file: beside it first, then moved into place, so that a crash leaves the old file or the
+   * new one and never half of it. Node, Deno and Bun.
+   *
+   * @throws GearError `IO_FAILED` with the system's error as `cause`, `DISPOSED`.
+   */
+  async save(path: string | URL): Promise<void> {
+    await writeFileAtomically(path, await this.#bytes());
+  }
+
+  /** Gives the memory back at once. Any later use throws `DISPOSED`; disposing again does nothing. */
+  dispose(): void {
+    const handle = this.#handle;
+    this.#handle = undefined;
+    this.#info = undefined;
+    if (handle !== undefined) guarded(() => handle.release());
+  }
+
+  /** The same as {@link dispose}, for `using`. */
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  async #bytes(): Promise<Uint8Array> {
+    const handle = this.#live();
+    const { tasks } = this.#backend;
+    return tasks === undefined ? this.toBytes() : settled(() => tasks.frozenToBytesTask(handle));
+  }
+
+  #live(): FrozenHandle {
+    if (this.#handle === undefined) {
+      throw new GearError('DISPOSED', 'this FrozenCache was disposed of; thaw() it before, or freeze() again');
+    }
+    return this.#handle;
+  }
+
+  #information(): FrozenInfo {
+    const handle = this.#live();
+    this.#info ??= JSON.parse(guarded(() => handle.info())) as FrozenInfo;
+    return this.#info;
+  }
+
+  #decompressed(layer: unknown, role: Role): Float32Array {
+    const handle = this.#live();
+    const index = checkedCount('layer', layer, 0);
+    const { layers, perLayer, batch, kvHeads, headDim } = this.#information();
+    const found = perLayer[index];
+    if (found === undefined) {
+      throw new GearError('SHAPE_MISMATCH', `layer is ${index}; this cache has ${layers} layers, 0 to ${layers - 1}`);
+    }
+    const out = newFloat32Array(batch * kvHeads * found.tokens * headDim);
+    guarded(() => handle.decompressInto(index, role, out));
+    return out;
+  }
+}
+
+/** What `GearCache.freeze` does. `live` gives the cache's handle, or throws where it is gone. */
+export async function freezeCache(
+  backend: Backend,
+  shape: CacheShape,
+  live: () => CacheHandle,
+  options: FreezeOptions,
+): Promise<FrozenCache> {
+  const { json, queries } = freezeSettings(options, shape);
+  const signal = checkedSignal(options.signal);
+  signal?.throwIfAborted();
+  const { tasks } = backend;
+  if (tasks === undefined) {
+    // What is appended after the call must not be frozen.
+    const snapshot = guarded(() => live().fork());
+    try {
+      await turn(signal);
+      return frozenCache(
+        backend,
+        guarded(() => backend.binding.Frozen.freeze(snapshot, json, queries)),
+      );
+    } finally {
+      guarded(() => snapshot.release());
+    }
+  }
+  const handle = await withCancel<FrozenHandle>(
+    (cancel) => settled(() => tasks.freezeTask(live(), json, queries, cancel)),
+    new tasks.Cancel(),
+    signal,
+    (late) => late.release(),
+  );
+  return frozenCache(backend, handle);
+}
+
+function frozenFromBytes(bytes: unknown, options: FromBytesOptions): FrozenCache {
+  refuseUnknown('fromBytes', checkedOptions('the options of fromBytes', options), ['backend']);
+  const view = byteArray('bytes', bytes);
+  const backend = backendFor(options.backend);
+  return frozenCache(
+    backend,
+    guarded(() => backend.binding.Frozen.fromBytes(view)),
+  );
+}
