@@ -1,9 +1,10 @@
 //! An evaluation under way: window after window, first on the float16 cache, then on each candidate's.
 
-use gearkv::{Cancel, GearCache, GearOptions, Result, Role};
+use gearkv::{Cancel, FreezeOptions, GearCache, Result, Role};
 
 use crate::eval::{Cache, Candidate, EvalRow, Evaluation, Windows};
 use crate::forcing::Forcing;
+use crate::freezing::{float16, frozen, mean_squares};
 use crate::model::Model;
 use crate::pass::{GoOn, Progress};
 use crate::perplexity::log_sum_exp;
@@ -55,6 +56,8 @@ struct Prompted {
 /// A prompt on its way into a candidate's cache.
 enum Prompting {
     Gear(Recompression),
+    /// The session on its float16 cache, and mean squares of its queries.
+    Frozen(Session, FreezeOptions, Option<Vec<Vec<f32>>>),
     Method(Session, Substitution, QueryLog),
 }
 
@@ -138,10 +141,11 @@ impl EvalRun {
     }
 
     fn begin(&self) -> Result<Stage> {
-        let float16 = GearOptions { preset: Some("float16".into()), ..Default::default() };
-        let mut session = self.model.session(float16.resolve(Role::Key)?, float16.resolve(Role::Value)?)?;
-        let methods = self.candidates.iter().any(|candidate| matches!(candidate.cache, Cache::Method(_)));
-        session.queries = methods.then(QueryLog::default);
+        let (key, value) = float16()?;
+        let mut session = self.model.session(key, value)?;
+        let asks =
+            |candidate: &Candidate| matches!(candidate.cache, Cache::Method(_) | Cache::Frozen { queries: true, .. });
+        session.queries = self.candidates.iter().any(asks).then(QueryLog::default);
         session.begin(&self.windows.token_ids[self.window][..self.windows.prompt_tokens])?;
         Ok(Stage::Prompt(Box::new(session)))
     }
@@ -172,6 +176,8 @@ impl EvalRun {
     fn recompress(&mut self, mut work: Box<(Prompted, Prompting)>, cancel: Cancel) -> Result<Stage> {
         let progress = match &mut work.1 {
             Prompting::Gear(recompression) => recompression.advance(cancel, &mut |_| false)?,
+            // Its layers are frozen together.
+            Prompting::Frozen(..) => Progress { done: 1, total: 1 },
             Prompting::Method(session, substitution, queries) => {
                 substitution.advance(session, session.tokens().len(), queries, cancel)?
             }
@@ -185,6 +191,10 @@ impl EvalRun {
                 let forced = Forced::new(recompression.finish(), self.continuation());
                 let prompt = size(forced.session.cache());
                 (forced, prompt)
+            }
+            Prompting::Frozen(session, options, queries) => {
+                let (session, prompt) = frozen(session, &options, queries.as_deref(), cancel)?;
+                (Forced::new(session, self.continuation()), prompt)
             }
             Prompting::Method(mut session, mut substitution, _) => {
                 let prompt = substitution.exchange(&mut session)?;
@@ -229,6 +239,14 @@ impl EvalRun {
         let work = match &candidate.cache {
             Cache::Gear { key, value } => {
                 Prompting::Gear(Recompression::new(&prompted.exact, key.clone(), value.clone())?)
+            }
+            Cache::Frozen { options, queries } => {
+                let layers = prompted.exact.cache().shape().layers;
+                let mut log = if *queries { prompted.queries.clone() } else { QueryLog::default() };
+                let a = &self.model.0.architecture;
+                let squares = |layer| mean_squares(&log.take(layer, a.heads), a.heads, a.kv_heads, a.head_dim);
+                let squares = queries.then(|| (0..layers).map(squares).collect());
+                Prompting::Frozen(prompted.exact.fork(), options.clone(), squares)
             }
             Cache::Method(method) => {
                 let substitution = Substitution::new(&**method, &prompted.exact)?;

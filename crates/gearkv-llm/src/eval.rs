@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use gearkv::{Cancel, ErrorCode, GearConfig, GearError, GearOptions, Result, Role};
+use gearkv::{Cancel, ErrorCode, FreezeOptions, GearConfig, GearError, GearOptions, Result, Role};
 use serde::{Deserialize, Serialize};
 
 use crate::comparison::EvalRun;
@@ -79,18 +79,43 @@ pub enum Cache {
         /// How values are kept.
         value: GearConfig,
     },
+    /// At rest: the prompt is frozen and thawed into float16; what comes behind it stays in float16.
+    Frozen {
+        /// How small.
+        options: FreezeOptions,
+        /// Whether steps of keys follow the prompt's queries.
+        queries: bool,
+    },
     /// By something else.
     Method(Arc<dyn Method>),
 }
 
 impl Candidate {
-    /// Keys and values by one preset.
+    /// Keys and values by one preset; or `frozen-3.1` for a cache at rest in that many bits an element, and
+    /// `frozen-3.1-queries` for one whose steps follow the queries.
     ///
     /// # Errors
     /// `INVALID_OPTION` when there is no such preset.
     pub fn preset(name: &str) -> Result<Self> {
+        if let Some(size) = name.strip_prefix("frozen-") {
+            return Self::frozen(name, size);
+        }
         let options = GearOptions { preset: Some(name.to_owned()), ..Default::default() };
         Self::gear(name, &options, &options)
+    }
+
+    fn frozen(name: &str, size: &str) -> Result<Self> {
+        let (bits, queries) = match size.strip_suffix("-queries") {
+            Some(bits) => (bits, true),
+            None => (size, false),
+        };
+        let Ok(bits) = bits.parse::<f64>() else {
+            return Err(invalid(format!(
+                "{name:?} is not a preset; a frozen cache is named by its size, as frozen-3.1"
+            )));
+        };
+        let options = FreezeOptions { bits_per_element: Some(bits), ..Default::default() };
+        Ok(Self { name: name.to_owned(), cache: Cache::Frozen { options, queries } })
     }
 
     /// Keys and values by options.

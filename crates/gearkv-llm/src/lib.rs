@@ -9,6 +9,7 @@ mod comparison;
 mod eval;
 mod forcing;
 mod forward;
+mod freezing;
 mod generate;
 mod gguf;
 mod intake;

@@ -156,3 +156,20 @@ fn what_a_method_gives_back_is_checked() {
     let row = evaluated(&tiny::model("gemma3"), 64, |tokens| Ok(last(tokens, 20)));
     assert_eq!(code(row), ErrorCode::InvalidOption);
 }
+
+#[test]
+fn a_frozen_cache_is_a_preset_named_by_its_size() {
+    let model = tiny::model("llama");
+    let rows: Vec<EvalRow> = ["frozen-8", "frozen-5", "frozen-5-queries"]
+        .map(|name| row(&model, Candidate::preset(name).unwrap()).unwrap())
+        .into();
+    assert_eq!(rows[2].preset, "frozen-5-queries");
+    assert!(rows.iter().all(|row| row.kl.is_finite() && row.decode_bits_per_element.is_none()));
+    assert!(rows[0].bits_per_element > rows[1].bits_per_element && rows[0].kl < rows[1].kl);
+    assert_ne!(rows[1].kl, rows[2].kl);
+    for name in ["frozen-", "frozen-x", "frozen-3-query"] {
+        assert_eq!(Candidate::preset(name).err().map(|e| e.code()), Some(ErrorCode::InvalidOption));
+    }
+    let refused = row(&model, Candidate::preset("frozen-99").unwrap()).unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::InvalidOption);
+}

@@ -4,7 +4,7 @@ export type { InitInput } from './backend/wasm-input.js';
 export { GearError, type GearErrorCode } from './errors.js';
 export type { BatchGeneration, BatchPiece, BatchStats } from './llm/batch.js';
 export type { DownloadProgress } from './llm/download.js';
-export type { EvalProgress, EvalRow, EvaluateOptions, Evaluation, EvalWindows } from './llm/evaluation.js';
+export type { EvalPreset, EvalProgress, EvalRow, EvaluateOptions, Evaluation, EvalWindows } from './llm/evaluation.js';
 export type { GenerateResult, Generation } from './llm/generation.js';
 export { GearModel, type LoadOptions, type ModelInfo, type Perplexity } from './llm/model.js';
 export type { FetchModelOptions } from './llm/model-file.js';

@@ -13,9 +13,15 @@ export interface EvalWindows {
   readonly tokenIds: readonly (readonly number[])[];
 }
 
+/**
+ * What an evaluation compares: presets, and caches at rest in so many bits an element (`frozen-3.1`), with steps that follow
+ * the prompt's queries (`frozen-3.1-queries`) or not.
+ */
+export type EvalPreset = Preset | `frozen-${number}` | `frozen-${number}-queries`;
+
 /** A preset beside a float16 cache, over all windows. */
 export interface EvalRow {
-  readonly preset: Preset;
+  readonly preset: EvalPreset;
   /** Of a prompt's segment, everything counted. */
   readonly bitsPerElement: number;
   /** Of what was compressed afterwards, while decoding; null where nothing was. */
@@ -40,7 +46,7 @@ export interface EvalProgress extends WorkProgress {}
 
 /** Options of `evaluate`. */
 export interface EvaluateOptions {
-  readonly presets: readonly Preset[];
+  readonly presets: readonly EvalPreset[];
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: EvalProgress) => void;
 }

@@ -1,6 +1,6 @@
 import { GearError } from '../../errors.js';
 import { readFileBytes } from '../../file.js';
-import { checkedWindows, type Evaluation, type EvalWindows } from '../../llm/evaluation.js';
+import { checkedWindows, type EvalPreset, type Evaluation, type EvalWindows } from '../../llm/evaluation.js';
 import { GearModel } from '../../llm/model.js';
 import { printResult } from '../files.js';
 import { Progress } from '../progress.js';
@@ -19,13 +19,16 @@ export const evalCommand: Command = {
       value: 'file',
       help: 'JSON of { promptTokens, continuationTokens, tokenIds: [[…], …] }',
     },
-    preset: { ...presetListFlag.preset, help: 'the presets (default: gear-4)' },
+    preset: {
+      ...presetListFlag.preset,
+      help: 'the presets, and caches at rest by their size: frozen-3.1, frozen-3.1-queries (default: gear-4)',
+    },
     limit: { type: 'string', value: 'n', help: 'only the first n windows' },
     ...modelFlag,
     json: sharedFlags.json,
   },
   async run(_, flags) {
-    const presets = presetList(flags) ?? ['gear-4'];
+    const presets = (presetList(flags) as EvalPreset[] | undefined) ?? ['gear-4'];
     const windows = await windowsOf(flags);
     const model = await GearModel.load(await modelPath(flags));
     let progress: Progress | undefined;
