@@ -106,7 +106,7 @@ async function forced(
   ids: readonly number[],
   presets: readonly Preset[],
   [reference]: readonly Answer[],
-): Promise<ReadonlyMap<Preset, EvalRow>> {
+): Promise<ReadonlyMap<string, EvalRow>> {
   const others = presets.filter((preset) => preset !== REFERENCE);
   const tokens = reference?.tokens ?? [];
   // The last token has no next one to compare.
@@ -119,7 +119,7 @@ async function forced(
 function compared(
   presets: readonly Preset[],
   answers: readonly Answer[],
-  rows: ReadonlyMap<Preset, EvalRow>,
+  rows: ReadonlyMap<string, EvalRow>,
 ): ComparisonRow[] {
   const reference = answers[0]?.tokens ?? [];
   return presets.flatMap((preset, index) => {
