@@ -1,10 +1,13 @@
 //! Data that is hard to quantize: under every `gear-*` preset the error stays bounded and is never larger than that of `uniform`
-//! codes of the same number of bits.
+//! codes of the same number of bits. The presets of others, which are what they are, stay within their own steps.
 
 mod common;
 
-use common::{preset, values};
-use gearkv::{Backbone, GearConfig, GearOptions, GearTensor, KvShape, KvSlice, NEVER, Role, f16};
+use common::{attention, preset, values};
+use gearkv::{
+    AttendOptions, Backbone, CacheShape, GearCache, GearConfig, GearOptions, GearTensor, KvShape, KvSlice, NEVER,
+    Range, Role, f16, preset_names,
+};
 
 const GEAR: [&str; 5] = ["gear-4", "gear-3", "gear-2", "gear-l-4", "gear-l-2"];
 
@@ -42,9 +45,13 @@ fn norm(x: impl Iterator<Item = f32>, dim: usize, counts: impl Fn(usize) -> bool
 
 /// Both roles of every preset on `x`; errors are compared over all channels and over those that `ordinary` names.
 fn check(what: &str, x: &[f32], shape: KvShape, ordinary: impl Fn(usize) -> bool) {
+    check_roles(&[Role::Key, Role::Value], what, x, shape, ordinary);
+}
+
+fn check_roles(roles: &[Role], what: &str, x: &[f32], shape: KvShape, ordinary: impl Fn(usize) -> bool) {
     let x: Vec<f32> = x.iter().map(|&x| f16::from_f32(x).to_f32()).collect();
     for name in GEAR {
-        for role in [Role::Key, Role::Value] {
+        for &role in roles {
             let config = config(name, role);
             let plain = restored(&x, shape, role, uniform(&config));
             let got = restored(&x, shape, role, config);
@@ -120,5 +127,68 @@ fn one_head_of_256_channels_and_head_dims_that_are_no_power_of_two() {
     for (heads, dim) in [(1, 256), (2, 80), (2, 96), (1, 21)] {
         let shape = KvShape::new(1, heads, 264, dim).unwrap();
         check(&format!("head_dim {dim}"), &values(shape, 11), shape, |_| true);
+    }
+}
+
+/// Two whole segments of the greatest length, and what is left.
+#[test]
+fn a_hundred_and_thirty_thousand_tokens() {
+    let shape = KvShape::new(1, 1, 131_072, 32).unwrap();
+    let noise = values(shape, 13);
+    check("128k tokens", &noise, shape, |_| true);
+    // Keys that turn with their positions: no two stretches of the text have the same range.
+    let angle = |i: usize| (i / 32) as f32 * 1e-4 * (1.0 + (i % 32) as f32);
+    let turning: Vec<f32> = noise.iter().enumerate().map(|(i, x)| x + 2.0 * angle(i).sin()).collect();
+    check_roles(&[Role::Key], "128k turning tokens", &turning, shape, |_| true);
+}
+
+#[test]
+fn attention_over_a_hundred_and_thirty_thousand_tokens() {
+    let shape = KvShape::new(1, 1, 131_072, 32).unwrap();
+    let (keys, tokens) = (values(shape, 15), values(shape, 17));
+    let query: Vec<f32> = values(KvShape { tokens: 1, ..shape }, 19).iter().map(|x| x * 2.0).collect();
+    let options = AttendOptions::new(1);
+    let exact = attention(&keys, &tokens, shape, &query, 1, &options);
+    for name in GEAR {
+        let cache = CacheShape { layers: 1, batch: 1, kv_heads: 1, head_dim: shape.head_dim };
+        let mut cache = GearCache::new(cache, config(name, Role::Key), config(name, Role::Value)).unwrap();
+        cache.append(0, KvSlice::F32(&keys), KvSlice::F32(&tokens), shape.tokens, NEVER).unwrap();
+        let mut got = vec![0.0; query.len()];
+        cache.attend(0, KvSlice::F32(&query), 1, &options, &mut got, NEVER).unwrap();
+        let left = norm(exact.iter().zip(&got).map(|(x, y)| x - y), 1, |_| true);
+        let size = norm(exact.iter().copied(), 1, |_| true);
+        println!("{name}: {left} of {size}");
+        assert!(left <= 0.1 * size, "{name}: {left} of {size}");
+    }
+}
+
+/// No value of any preset moves by more than a step of the widest range that a group can have, or two where low-rank adds to it; with
+/// a range of least squared error, which may leave the ends out, by no more than the range.
+#[test]
+fn every_preset_stays_within_its_steps() {
+    let shape = KvShape::new(1, 1, 264, 256).unwrap();
+    let noise = values(shape, 21);
+    let token = |i: usize| i / 256;
+    let hard: [(&str, Vec<f32>); 5] = [
+        ("noise", noise.clone()),
+        ("±100", noise.iter().enumerate().map(|(i, x)| if i % 23 == 5 { 100.0 * x.signum() } else { *x }).collect()),
+        ("sink", noise.iter().enumerate().map(|(i, x)| if token(i) == 0 { 100.0 * x } else { *x }).collect()),
+        ("constant", vec![-3.25; shape.elements()]),
+        ("huge", noise.iter().map(|x| x * 8e3).collect()),
+    ];
+    for name in preset_names() {
+        for (role, (what, x)) in
+            [Role::Key, Role::Value].into_iter().flat_map(|role| hard.iter().map(move |x| (role, x)))
+        {
+            let config = config(name, role);
+            let levels = f32::from((1u16 << config.bits) - 1);
+            let steps = if config.range == Range::Mse { levels } else { 1.0 + f32::from(u8::from(config.rank > 0)) };
+            let (least, most) = x.iter().fold((0.0f32, 0.0f32), |(least, most), &x| (least.min(x), most.max(x)));
+            let got = restored(x, shape, role, config);
+            let moved = x.iter().zip(&got).fold(0.0f32, |moved, (x, y)| moved.max((x - y).abs()));
+            // Scales, zeros and factors are rounded to float16.
+            let bound = (most - least) * (steps / levels + 1.0 / 256.0);
+            assert!(moved <= bound, "{what}: {name} {role:?} moved by {moved}, at most {bound}");
+        }
     }
 }
