@@ -1,6 +1,6 @@
 //! A frozen cache as a container of its own.
 
-use gearkv::{CacheShape, ErrorCode, FrozenCache, FrozenTensor, GearError, Result, Role, Statistics};
+use gearkv::{CacheShape, ErrorCode, FrozenCache, FrozenHeader, FrozenTensor, GearError, Result, Role, Statistics};
 
 use crate::cache::{ROLES, entry_name, expect_kind};
 use crate::container::Container;
@@ -66,8 +66,10 @@ pub fn frozen_from_bytes(bytes: &[u8]) -> Result<FrozenCache> {
 
 fn restore(entry: &FrozenEntry, payload: &[u8]) -> Result<FrozenTensor> {
     let bytes = layout::section(payload, entry.section)?;
-    let FrozenEntry { name, role, shape, config, sink_tokens, weighted, .. } = entry;
-    FrozenTensor::from_bytes(*role, *shape, config.clone(), *sink_tokens, *weighted, bytes.into())
+    let &FrozenEntry { role, shape, sink_tokens: sinks, weighted, rotation, .. } = entry;
+    let (name, config) = (&entry.name, entry.config.clone());
+    let header = FrozenHeader { role, shape, config, sinks, weighted, rotation };
+    FrozenTensor::from_bytes(header, bytes.into())
         .map_err(|e| as_corrupt(GearError::new(e.code(), format!("entry {name:?}: {e}"))))
 }
 

@@ -158,11 +158,19 @@ pub struct FrozenEntry {
     pub sink_tokens: usize,
     /// Whether channels have steps of their own.
     pub weighted: bool,
+    /// Which of the statistics' rotations keys turn by.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub rotation: usize,
     /// What is coded.
     #[serde(default, skip_serializing_if = "Section::is_empty")]
     pub section: Section,
     /// Of the section.
     pub xxh3: Checksum,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_first(index: &usize) -> bool {
+    *index == 0
 }
 
 /// Bytes kept as they are, typed as safetensors types them.

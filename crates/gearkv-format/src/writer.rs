@@ -128,6 +128,7 @@ fn place(pending: &Pending, placement: &mut Placement) -> Result<Entry> {
                 config: tensor.config().clone(),
                 sink_tokens: tensor.sinks(),
                 weighted: tensor.weighted(),
+                rotation: tensor.rotation(),
                 section,
                 xxh3: placement.finish_entry(),
             }))

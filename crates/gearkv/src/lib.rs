@@ -43,7 +43,7 @@ pub use attention::AttendOptions;
 pub use cache::{CacheShape, GearCache};
 pub use config::{Backbone, GearConfig, GearOptions, MAX_SEGMENT_TOKENS, NonFinite, Range, Storage};
 pub use error::{Cancel, ErrorCode, GearError, NEVER, Result};
-pub use frozen::{DEFAULT_BITS, FreezeOptions, FrozenCache, FrozenTensor, Statistics};
+pub use frozen::{DEFAULT_BITS, FreezeOptions, FrozenCache, FrozenHeader, FrozenTensor, Statistics};
 pub use half::f16;
 pub use image::{SegmentImage, TensorImage};
 pub use input::f16_slice;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use common::preset;
 use gearkv::{
-    CacheShape, ErrorCode, FreezeOptions, FrozenCache, FrozenTensor, GearCache, KvShape, KvSlice, NEVER, Role,
-    Statistics, f16,
+    CacheShape, ErrorCode, FreezeOptions, FrozenCache, FrozenHeader, FrozenTensor, GearCache, KvShape, KvSlice, NEVER,
+    Role, Statistics, f16,
 };
 use proptest::prelude::*;
 
@@ -110,6 +110,26 @@ fn keys_whose_mean_turns_take_no_more_than_keys_without_a_mean() {
     still.append(0, KvSlice::F32(&k), KvSlice::F32(&v), 1000, NEVER).unwrap();
     let size = |cache: &GearCache| freeze(cache, &step(0.5)).tensor(0, Role::Key).unwrap().byte_length() as f64;
     assert!(size(&turning) < 1.02 * size(&still), "{} {}", size(&turning), size(&still));
+}
+
+#[test]
+fn layers_that_turn_otherwise_than_most_are_told_apart() {
+    let shape = CacheShape { layers: 6, ..SHAPE };
+    let alike = cache(shape, 1000, "float16");
+    // Every other token: the mean of layer 4's keys turns twice as fast.
+    let keys = values(shape, 2000, Role::Key, 99);
+    let faster: Vec<f32> = keys.chunks_exact(32).step_by(2).flatten().copied().collect();
+    let mut mixed = GearCache::new(shape, preset("float16"), preset("float16")).unwrap();
+    for layer in 0..6 {
+        let key = if layer == 4 { faster.clone() } else { exact(&alike, layer, Role::Key) };
+        let value = exact(&alike, layer, Role::Value);
+        mixed.append(layer, KvSlice::F32(&key), KvSlice::F32(&value), 1000, NEVER).unwrap();
+    }
+    let frozen = freeze(&mixed, &step(0.5));
+    let rotations = (0..6).map(|layer| frozen.tensor(layer, Role::Key).unwrap().rotation());
+    assert_eq!(rotations.collect::<Vec<_>>(), [0, 0, 0, 0, 1, 0]);
+    let size = |layer| frozen.tensor(layer, Role::Key).unwrap().byte_length() as f64;
+    assert!(size(4) < 1.03 * size(3), "{} {}", size(4), size(3));
 }
 
 #[test]
@@ -247,11 +267,15 @@ fn what_does_not_fit_is_refused_by_name() {
     assert_eq!(frozen.decompress_into(2, Role::Key, &mut [], NEVER).unwrap_err().code(), ErrorCode::ShapeMismatch);
 }
 
+fn header(role: Role, shape: KvShape, sinks: usize) -> FrozenHeader {
+    FrozenHeader { role, shape, config: preset("float16"), sinks, weighted: true, rotation: 0 }
+}
+
 /// A tensor from bytes as if from a file, in a cache of one layer.
 fn restored(shape: KvShape, sinks: usize, bytes: &[u8], statistics: &[u8]) -> gearkv::Result<FrozenCache> {
     let tensor = |role| {
         let bytes: Arc<[u8]> = bytes.into();
-        FrozenTensor::from_bytes(role, shape, preset("float16"), sinks, true, bytes)
+        FrozenTensor::from_bytes(header(role, shape, sinks), bytes)
     };
     let KvShape { batch, heads: kv_heads, head_dim, .. } = shape;
     let statistics = Statistics::from_bytes(statistics, head_dim)?;
@@ -268,9 +292,8 @@ fn bytes_bring_a_cache_back_and_claims_beyond_them_are_refused() {
     let frozen = sample();
     let key = frozen.tensor(0, Role::Key).unwrap();
     let shape = key.shape();
-    let tensor = |shape, sinks| {
-        FrozenTensor::from_bytes(Role::Key, shape, preset("float16"), sinks, true, key.bytes().into()).map(|_| ())
-    };
+    let tensor =
+        |shape, sinks| FrozenTensor::from_bytes(header(Role::Key, shape, sinks), key.bytes().into()).map(|_| ());
     assert_eq!(tensor(shape, 4), Ok(()));
     for tokens in [1 << 20, usize::MAX >> 12] {
         assert_eq!(tensor(KvShape { tokens, ..shape }, 4).unwrap_err().code(), ErrorCode::CorruptData, "{tokens}");

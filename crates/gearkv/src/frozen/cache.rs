@@ -9,16 +9,13 @@ use crate::parallel;
 use crate::shape::{KvShape, KvSlice, Role};
 use crate::tensor::GearTensor;
 
+use super::observe;
 use super::options::FreezeOptions;
 use super::plane::weight_index;
 use super::rate::{self, Sampled, depth_of};
-use super::rotation::Rotation;
 use super::statistics::{Statistics, Turns};
 use super::tables::Tables;
 use super::tensor::{FrozenTensor, Liquid};
-
-/// Heads whose keys are looked at to see how they turn.
-const OBSERVED_HEADS: usize = 16;
 
 /// Channels' steps differ by this much from a head's at most, in octaves.
 const MOST_OCTAVES: f64 = 3.32;
@@ -52,18 +49,18 @@ impl FrozenCache {
         let (target, sinks, threads) = (options.target()?, options.sinks()?, options.threads()?);
         let shape = cache.shape();
         check_queries(queries, shape)?;
-        let (picked, share) = rate::sample(shape.layers);
-        let keys = |layer: usize| cache.tensor(layer, Role::Key).and_then(|key| key.decompress(cancel));
-        let sampled_keys = picked.iter().map(|layer| keys(*layer)).collect::<Result<Vec<_>>>()?;
-        let rotation = observe(&sampled_keys, shape, sinks);
-        check(cancel)?;
+        let rotations = observe::rotations(cache, sinks, cancel)?;
         let tokens =
             (0..shape.layers).map(|layer| cache.layer_tokens(layer)).try_fold(0, |n, t| t.map(|t| n.max(t)))?;
-        let turns = Turns::new(&rotation, tokens, shape.head_dim);
-        let plain = Statistics::new(shape.head_dim, rotation.clone(), [Tables::built_in(), Tables::built_in()]);
-        let frames = [Role::Key, Role::Value].map(|role| plain.frame(&turns, role));
-        let liquid = |layer: usize, role: Role, values: Vec<f32>| -> Result<Liquid> {
+        let turns = Turns::new(&rotations, tokens, shape.head_dim);
+        let frames = Statistics::new(shape.head_dim, rotations.clone(), [Tables::built_in(), Tables::built_in()]);
+        let liquid = |layer: usize, role: Role| -> Result<Liquid> {
             let tensor = cache.tensor(layer, role)?;
+            let values = tensor.decompress(cancel)?;
+            let rotation = match role {
+                Role::Key => observe::rotation_of(&values, &rotations, tensor.shape(), sinks),
+                Role::Value => 0,
+            };
             let weigh = |plane: usize, squares: &[f32]| match role {
                 Role::Value => Vec::new(),
                 Role::Key => match queries {
@@ -71,24 +68,25 @@ impl FrozenCache {
                     None => weights(squares, KEY_EXPONENT),
                 },
             };
-            let what = (role, tensor.shape(), tensor.config().clone());
-            Ok(Liquid::new(what, values, sinks, &frames[role as usize], weigh))
+            let what = (role, tensor.shape(), tensor.config().clone(), rotation);
+            Ok(Liquid::new(what, values, sinks, &frames.frame(&turns, role, rotation), weigh))
         };
+        let (picked, share) = rate::sample(shape.layers);
         let mut sampled = Vec::with_capacity(2 * picked.len());
-        for (&layer, keys) in picked.iter().zip(sampled_keys) {
-            let depth = depth_of(layer, shape.layers);
-            sampled.push(Sampled { tensor: liquid(layer, Role::Key, keys)?, depth });
-            let values = cache.tensor(layer, Role::Value)?.decompress(cancel)?;
-            sampled.push(Sampled { tensor: liquid(layer, Role::Value, values)?, depth });
+        for layer in picked {
+            for role in [Role::Key, Role::Value] {
+                sampled.push(Sampled { tensor: liquid(layer, role)?, depth: depth_of(layer, shape.layers) });
+            }
         }
-        let (step, tables) = rate::choose(&sampled, [&frames[0], &frames[1]], (target, share, threads), cancel)?;
+        let frame = |tensor: &Liquid| frames.frame(&turns, tensor.role, tensor.rotation);
+        let (step, tables) = rate::choose(&sampled, &frame, (target, share, threads), cancel)?;
         drop(sampled);
         let frozen = parallel::map(2 * shape.layers, threads, |i| {
             let (layer, role) = (i / 2, if i % 2 == 0 { Role::Key } else { Role::Value });
-            let values = cache.tensor(layer, role)?.decompress(cancel)?;
-            let tensor = liquid(layer, role, values)?;
+            let tensor = liquid(layer, role)?;
             let steps = rate::steps(&tensor, step, depth_of(layer, shape.layers));
-            tensor.freeze(&steps, &frames[role as usize], &tables[role as usize])
+            let frame = frame(&tensor);
+            tensor.freeze(&steps, &frame, &tables[role as usize])
         });
         check(cancel)?;
         let mut tensors = frozen.into_iter();
@@ -96,7 +94,7 @@ impl FrozenCache {
         while let (Some(key), Some(value)) = (tensors.next(), tensors.next()) {
             layers.push((key?, value?));
         }
-        let statistics = Arc::new(Statistics::new(shape.head_dim, rotation, tables));
+        let statistics = Arc::new(Statistics::new(shape.head_dim, rotations, tables));
         Ok(Self { shape, statistics, layers })
     }
 
@@ -119,7 +117,8 @@ impl FrozenCache {
             let fits = key.role() == Role::Key
                 && value.role() == Role::Value
                 && key.shape() == expected
-                && value.shape() == expected;
+                && value.shape() == expected
+                && key.rotation() < statistics.rotations();
             if !fits {
                 return Err(GearError::shape(format!("the tensors of layer {layer} do not fit the cache")));
             }
@@ -167,7 +166,8 @@ impl FrozenCache {
         cancel: Cancel,
     ) -> Result<()> {
         let role = tensor.role();
-        tensor.decode(&self.statistics.frame(turns, role), self.statistics.tables(role), threads, out, cancel)
+        let frame = self.statistics.frame(turns, role, tensor.rotation());
+        tensor.decode(&frame, self.statistics.tables(role), threads, out, cancel)
     }
 
     /// The K or V tensor of a layer.
@@ -213,19 +213,6 @@ impl FrozenCache {
     pub fn float16_byte_length(&self) -> usize {
         self.layers.iter().map(|(key, value)| 2 * (key.shape().elements() + value.shape().elements())).sum()
     }
-}
-
-/// How the keys of some layers turn, behind the sinks.
-fn observe(keys: &[Vec<f32>], shape: CacheShape, sinks: usize) -> Rotation {
-    let planes = shape.batch * shape.kv_heads;
-    let mut heads = Vec::new();
-    for keys in keys {
-        let head = keys.len() / planes;
-        heads.extend(keys.chunks(head.max(1)).map(|x| &x[(sinks * shape.head_dim).min(x.len())..]));
-    }
-    let every = heads.len().div_ceil(OBSERVED_HEADS).max(1);
-    let observed: Vec<&[f32]> = heads.into_iter().step_by(every).collect();
-    Rotation::observe(&observed, shape.head_dim)
 }
 
 /// Weights of channels by the root of their mean squares to this power, around one.

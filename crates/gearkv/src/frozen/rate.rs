@@ -18,6 +18,9 @@ const OFFSET: f64 = 4.27;
 /// A step twice as large saves a bit; this often the codes themselves say how far that was from true.
 const CORRECTIONS: usize = 2;
 
+/// Sizes that differ by this part are not told apart.
+const NEAR_ENOUGH: f64 = 0.004;
+
 /// Runs of a head that are quantized to measure; more of them tell little more.
 const MEASURED_RUNS: usize = 4;
 
@@ -59,10 +62,13 @@ pub(crate) struct Sampled {
     pub depth: f64,
 }
 
+/// What a tensor's heads have in common.
+pub(crate) type FrameOf<'a> = &'a (dyn Fn(&Liquid) -> Frame<'a> + Sync);
+
 /// The step for a target, and the tables of keys and values at it.
 pub(crate) fn choose(
     sampled: &[Sampled],
-    frames: [&Frame; 2],
+    frame: FrameOf,
     (target, share, threads): (Target, f64, u32),
     cancel: Cancel,
 ) -> Result<(f64, [Tables; 2])> {
@@ -73,7 +79,7 @@ pub(crate) fn choose(
     let mut round = 0;
     loop {
         check(cancel)?;
-        let counts = measure(sampled, frames, step, threads, cancel)?;
+        let counts = measure(sampled, frame, step, threads, cancel)?;
         let tables = [0, 1].map(|role| Tables::measured(&counts[role].0, share * counts[role].1));
         let Some(wanted) = wanted.filter(|_| round < CORRECTIONS) else { return Ok((step, tables)) };
         let coded: f64 = (0..2).map(|role| tables[role].bits(&counts[role].0) * counts[role].1).sum();
@@ -82,11 +88,11 @@ pub(crate) fn choose(
         let side: usize = sampled.iter().map(|s| 8 * s.tensor.side_bytes()).sum();
         let elements: f64 = sampled.iter().map(|s| s.tensor.shape.elements() as f64).sum();
         let bits = (coded + side as f64 + 8.0 * table_bytes.len() as f64 / share) / elements.max(1.0);
+        if (bits - wanted).abs() < NEAR_ENOUGH * wanted {
+            return Ok((step, tables));
+        }
         // What is not coded is the same at any step, so that a size that cannot be met stops at a step within bounds.
         step = (step * libm::exp2(bits - wanted)).clamp(1.0 / 64.0, 8.0);
-        if (bits - wanted).abs() < 0.003 * wanted {
-            round = CORRECTIONS;
-        }
         round += 1;
     }
 }
@@ -120,16 +126,10 @@ fn first_guess(sampled: &[Sampled], wanted: f64) -> f64 {
 }
 
 /// Counts of keys and of values, and how many times more codes there are.
-fn measure(
-    sampled: &[Sampled],
-    frames: [&Frame; 2],
-    step: f64,
-    threads: u32,
-    cancel: Cancel,
-) -> Result<[(Counts, f64); 2]> {
+fn measure(sampled: &[Sampled], frame: FrameOf, step: f64, threads: u32, cancel: Cancel) -> Result<[(Counts, f64); 2]> {
     let measured = parallel::map(sampled.len(), threads, |i| {
         let Sampled { tensor, depth } = &sampled[i];
-        let frame = frames[tensor.role as usize];
+        let frame = &frame(tensor);
         let mut counts = Counts::new();
         let mut codes = RunCodes::default();
         let mut seen = 0;

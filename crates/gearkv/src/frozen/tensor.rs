@@ -30,7 +30,25 @@ pub struct FrozenTensor {
     config: GearConfig,
     sinks: usize,
     weighted: bool,
+    rotation: usize,
     bytes: Arc<[u8]>,
+}
+
+/// What describes a frozen tensor beside its bytes.
+#[derive(Debug, Clone)]
+pub struct FrozenHeader {
+    /// Keys or values.
+    pub role: Role,
+    /// Its shape, all tokens counted.
+    pub shape: KvShape,
+    /// The configuration of the tensor that was frozen.
+    pub config: GearConfig,
+    /// Leading tokens that are kept in float16.
+    pub sinks: usize,
+    /// Whether channels have steps of their own.
+    pub weighted: bool,
+    /// Which of the statistics' rotations its keys turn by; 0 for values.
+    pub rotation: usize,
 }
 
 impl FrozenTensor {
@@ -59,6 +77,11 @@ impl FrozenTensor {
         self.weighted
     }
 
+    /// Which of the statistics' rotations its keys turn by; 0 for values.
+    pub fn rotation(&self) -> usize {
+        self.rotation
+    }
+
     /// Everything that is coded.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -78,21 +101,18 @@ impl FrozenTensor {
     ///
     /// # Errors
     /// `CORRUPT_DATA` saying what does not fit.
-    pub fn from_bytes(
-        role: Role,
-        shape: KvShape,
-        config: GearConfig,
-        sinks: usize,
-        weighted: bool,
-        bytes: Arc<[u8]>,
-    ) -> Result<Self> {
+    pub fn from_bytes(header: FrozenHeader, bytes: Arc<[u8]>) -> Result<Self> {
+        let FrozenHeader { role, shape, config, sinks, weighted, rotation } = header;
         let as_corrupt = |e: GearError| GearError::corrupt(format!("damaged frozen tensor: {e}"));
         let shape = KvShape::new(shape.batch, shape.heads, shape.tokens, shape.head_dim).map_err(as_corrupt)?;
         config.validate().map_err(as_corrupt)?;
         if sinks > shape.tokens {
             return Err(GearError::corrupt("damaged frozen tensor: more sinks than tokens"));
         }
-        let tensor = Self { role, shape, config, sinks, weighted, bytes };
+        if role == Role::Value && rotation != 0 {
+            return Err(GearError::corrupt("damaged frozen tensor: its values turn"));
+        }
+        let tensor = Self { role, shape, config, sinks, weighted, rotation, bytes };
         tensor.parts()?;
         Ok(tensor)
     }
@@ -187,6 +207,7 @@ pub(crate) struct Liquid {
     pub shape: KvShape,
     pub config: GearConfig,
     pub sinks: usize,
+    pub rotation: usize,
     /// `[batch, heads, tokens, head_dim]`, each head brought into float16's range.
     values: Vec<f32>,
     pub moments: Vec<Moments>,
@@ -195,7 +216,7 @@ pub(crate) struct Liquid {
 impl Liquid {
     /// `weigh` gets a head's number and its channels' mean squares, and gives weights.
     pub fn new(
-        (role, shape, config): (Role, KvShape, GearConfig),
+        (role, shape, config, rotation): (Role, KvShape, GearConfig, usize),
         mut values: Vec<f32>,
         sinks: usize,
         frame: &Frame,
@@ -215,7 +236,7 @@ impl Liquid {
         for _ in moments.len()..shape.planes() {
             moments.push(Moments::of(&mut [], 0.0, frame, |squares| weigh(0, squares)));
         }
-        Self { role, shape, config, sinks, values, moments }
+        Self { role, shape, config, sinks, rotation, values, moments }
     }
 
     fn plane(&self, plane: usize) -> (&[f32], &[f32]) {
@@ -268,7 +289,7 @@ impl Liquid {
         bytes.extend(lengths);
         bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
         let weighted = self.weighted();
-        let Self { role, shape, config, sinks, .. } = self;
-        Ok(FrozenTensor { role, shape, config, sinks, weighted, bytes: bytes.into() })
+        let Self { role, shape, config, sinks, rotation, .. } = self;
+        Ok(FrozenTensor { role, shape, config, sinks, weighted, rotation, bytes: bytes.into() })
     }
 }
