@@ -85,7 +85,8 @@ impl Moments {
             squares += column_squares(x, dim).iter().map(|s| f64::from(*s)).sum::<f64>();
         }
         let count = tokens.max(1) as f64;
-        let means: Vec<f32> = sums.iter().map(|sum| f16::from_f64(sum / count).to_f32()).collect();
+        // By way of float32, as machines that convert to float16 themselves do it.
+        let means: Vec<f32> = sums.iter().map(|sum| f16::from_f32((sum / count) as f32).to_f32()).collect();
         let ones = vec![1.0; dim];
         let mut energies = vec![0.0f64; dim];
         let mut left = vec![0.0; RUN.min(tokens) * dim];
