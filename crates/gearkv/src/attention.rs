@@ -4,7 +4,8 @@
 //! the context. For each block and KV head, all query rows that share the head are done together. Logits are
 //! `q·D̂ᵀ` (codes unpacked once a block) `+ (Bᵀq)·A + q·S`; the output gathers `p·D̂ + (pᵀA)Bᵀ + p·S` the same way.
 //!
-//! Under the backbone `rotated`, queries are turned once instead of the keys, and what the values' codes add up to is turned
+//! Where channels of keys have their own widths, queries are brought into the order of the channels instead of the keys being
+//! brought back. Under the backbone `rotated`, queries are turned once instead of the keys, and what the values' codes add up to is turned
 //! back once, at the end.
 
 mod options;
@@ -77,6 +78,15 @@ pub(crate) fn attend(
         job.plane(plane, &q[plane * run..(plane + 1) * run], out, cancel);
     });
     check(cancel)
+}
+
+/// Queries that fit a tensor of keys and these options, in float32.
+pub(crate) fn checked_queries(key: &GearTensor, q: KvSlice, queries: usize, options: &AttendOptions) -> Result<Vec<f32>> {
+    let KvShape { batch, heads, head_dim, .. } = key.shape();
+    options.check(heads)?;
+    let shape = KvShape::new(batch, options.query_heads, queries, head_dim)?;
+    q.check_shape("the query", shape)?;
+    widened(q, shape)
 }
 
 /// Waking threads takes some microseconds: about this many multiply-adds.
@@ -302,6 +312,12 @@ fn key_logits(
             simd::dot_rows(q, dim, &scratch.mean, &mut along, 1);
             logits.iter_mut().for_each(|x| *x += along[0]);
         }
+    } else if let Some(order) = segment.channel_order(plane) {
+        let mut ordered = std::mem::take(&mut scratch.ordered);
+        ordered.resize(q.len(), 0.0);
+        simd::gather_rows(q, order, &mut ordered);
+        dot_queries(block, dim, &ordered, logits, scratch);
+        scratch.ordered = ordered;
     } else {
         dot_queries(block, dim, q, logits, scratch);
     }

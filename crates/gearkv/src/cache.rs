@@ -1,8 +1,9 @@
 //! A whole model's cache: one K and one V tensor a layer.
 
 use crate::attention::{self, AttendOptions};
-use crate::config::GearConfig;
+use crate::config::{GearConfig, Storage};
 use crate::error::{Cancel, GearError, Result};
+use crate::need::Observed;
 use crate::shape::{KvShape, KvSlice, Role};
 use crate::tensor::GearTensor;
 
@@ -33,6 +34,44 @@ pub struct GearCache {
 struct Layer {
     key: GearTensor,
     value: GearTensor,
+    /// Queries of what will be compressed next.
+    observed: Observed,
+}
+
+impl Layer {
+    fn new(key: GearTensor, value: GearTensor) -> Self {
+        Self { key, value, observed: Observed::default() }
+    }
+
+    /// Whether queries make a difference to what is compressed.
+    fn heeds_queries(&self) -> bool {
+        let heeds = |config: &GearConfig| config.storage == Storage::Gear && config.mean_bits != 0.0;
+        heeds(self.key.config()) || heeds(self.value.config())
+    }
+
+    fn note(&mut self, q: &[f32], queries: usize, options: &AttendOptions) {
+        let KvShape { batch, head_dim, .. } = self.key.shape();
+        self.observed.note(q, batch * options.query_heads, queries, head_dim, options);
+    }
+
+    fn settle(&mut self, cancel: Cancel) -> Result<()> {
+        if !self.key.is_full() && !self.value.is_full() {
+            return Ok(());
+        }
+        // Where one tensor's buffer is longer than the other's, its tokens are not those that the queries were of.
+        let fits = !self.observed.is_empty() && self.key.buffer().tokens() == self.value.buffer().tokens();
+        let survey = fits.then(|| self.key.survey(&self.observed));
+        let key = self.key.prepare_settle(survey.as_ref(), cancel)?;
+        let value = self.value.prepare_settle(survey.as_ref(), cancel)?;
+        if let Some(key) = key {
+            self.key.commit_settle(key);
+        }
+        if let Some(value) = value {
+            self.value.commit_settle(value);
+        }
+        self.observed.clear();
+        Ok(())
+    }
 }
 
 impl GearCache {
@@ -43,10 +82,10 @@ impl GearCache {
     pub fn new(shape: CacheShape, key: GearConfig, value: GearConfig) -> Result<Self> {
         check_layers(shape.layers)?;
         let CacheShape { batch, kv_heads, head_dim, .. } = shape;
-        let layer = Layer {
-            key: GearTensor::new(batch, kv_heads, head_dim, Role::Key, key)?,
-            value: GearTensor::new(batch, kv_heads, head_dim, Role::Value, value)?,
-        };
+        let layer = Layer::new(
+            GearTensor::new(batch, kv_heads, head_dim, Role::Key, key)?,
+            GearTensor::new(batch, kv_heads, head_dim, Role::Value, value)?,
+        );
         Ok(Self { shape, layers: vec![layer; shape.layers] })
     }
 
@@ -70,7 +109,7 @@ impl GearCache {
                 return Err(GearError::shape(format!("the tensors of layer {layer} do not fit the cache")));
             }
         }
-        let layers = tensors.into_iter().map(|(key, value)| Layer { key, value }).collect();
+        let layers = tensors.into_iter().map(|(key, value)| Layer::new(key, value)).collect();
         Ok(Self { shape, layers })
     }
 
@@ -90,6 +129,54 @@ impl GearCache {
         let value = layer.value.prepare_append(v, tokens, cancel)?;
         layer.key.commit(key);
         layer.value.commit(value);
+        Ok(())
+    }
+
+    /// As [`Self::append`], with the queries of the new tokens: `q` is `[batch, query_heads, tokens, head_dim]`, asked as `options`
+    /// say. What is compressed is compressed with an eye to what they look for; of earlier calls whose tokens still wait in the
+    /// buffer the queries count, too. Under a configuration without `meanBits` it is the same as [`Self::append`].
+    ///
+    /// # Errors
+    /// As [`Self::append`], and what is wrong with the queries.
+    #[expect(clippy::too_many_arguments, reason = "an append and the queries that go with it")]
+    pub fn append_with_queries(
+        &mut self,
+        layer: usize,
+        k: KvSlice,
+        v: KvSlice,
+        tokens: usize,
+        q: KvSlice,
+        options: &AttendOptions,
+        cancel: Cancel,
+    ) -> Result<()> {
+        let present = self.layer(layer)?;
+        let q = attention::checked_queries(&present.key, q, tokens, options)?;
+        if !present.heeds_queries() || tokens == 0 {
+            return self.append(layer, k, v, tokens, cancel);
+        }
+        // A copy shares what is compressed, and takes the place of the layer only when all went well.
+        let mut next = present.clone();
+        let key = next.key.prepare_hold(k, tokens)?;
+        let value = next.value.prepare_hold(v, tokens)?;
+        next.key.commit(key);
+        next.value.commit(value);
+        next.note(&q, tokens, options);
+        next.settle(cancel)?;
+        self.layers[layer] = next;
+        Ok(())
+    }
+
+    /// Takes note of the queries of the newest tokens that one layer holds, `[batch, query_heads, queries, head_dim]`, for when
+    /// they are compressed ([`Self::settle`]). Only those of the last 64 positions are kept until then.
+    ///
+    /// # Errors
+    /// `SHAPE_MISMATCH`, `INVALID_OPTION`, `NOT_FINITE`.
+    pub fn observe(&mut self, layer: usize, q: KvSlice, queries: usize, options: &AttendOptions) -> Result<()> {
+        let present = self.layer(layer)?;
+        let q = attention::checked_queries(&present.key, q, queries, options)?;
+        if present.heeds_queries() && queries > 0 {
+            self.layers[layer].note(&q, queries, options);
+        }
         Ok(())
     }
 
@@ -125,16 +212,7 @@ impl GearCache {
     /// `SHAPE_MISMATCH` when there is no such layer, `ABORTED`.
     pub fn settle(&mut self, layer: usize, cancel: Cancel) -> Result<()> {
         let count = self.layers.len();
-        let layer = self.layers.get_mut(layer).ok_or_else(|| no_layer(layer, count))?;
-        let key = layer.key.prepare_settle(cancel)?;
-        let value = layer.value.prepare_settle(cancel)?;
-        if let Some(key) = key {
-            layer.key.commit_settle(key);
-        }
-        if let Some(value) = value {
-            layer.value.commit_settle(value);
-        }
-        Ok(())
+        self.layers.get_mut(layer).ok_or_else(|| no_layer(layer, count))?.settle(cancel)
     }
 
     /// Attention of `queries` new positions over one layer: `q` and `out` are `[batch, query_heads, queries, head_dim]`.
@@ -186,7 +264,10 @@ impl GearCache {
 
     /// Bytes that are kept, of everything. What forks share counts in each of them.
     pub fn byte_length(&self) -> usize {
-        self.layers.iter().map(|layer| layer.key.byte_length() + layer.value.byte_length()).sum()
+        self.layers
+            .iter()
+            .map(|layer| layer.key.byte_length() + layer.value.byte_length() + layer.observed.byte_length())
+            .sum()
     }
 
     /// Bytes that the same tokens take in float16.
@@ -208,6 +289,8 @@ impl GearCache {
         for layer in &mut self.layers {
             layer.key.truncate(tokens)?;
             layer.value.truncate(tokens)?;
+            // They were of tokens that may be gone.
+            layer.observed.clear();
         }
         Ok(())
     }
@@ -217,6 +300,7 @@ impl GearCache {
         for layer in &mut self.layers {
             layer.key.clear();
             layer.value.clear();
+            layer.observed.clear();
         }
     }
 }

@@ -61,6 +61,9 @@ pub struct GearOptions {
     pub preset: Option<String>,
     /// Bits a code: 2, 3, 4 or 8.
     pub bits: Option<u32>,
+    /// Bits of a code on the average, 1 to 8, where channels of keys (`kivi`, `kcvt`) or tokens (`rotated`) get more of them the
+    /// more they matter; 0 leaves every code its `bits`.
+    pub mean_bits: Option<f64>,
     /// Quantization scheme.
     pub backbone: Option<Backbone>,
     /// Values that share one scale (not used by `kcvt`).
@@ -116,7 +119,7 @@ impl GearOptions {
         macro_rules! take {
             ($($field:ident),*) => { $(if let Some(value) = self.$field { config.$field = value; })* };
         }
-        take!(bits, backbone, group_size, range, scale_bits, factor_bits, rank, power_iterations, sparsity, sinks);
+        take!(bits, mean_bits, backbone, group_size, range, scale_bits, factor_bits, rank, power_iterations, sparsity, sinks);
         take!(buffer_tokens, seed, threads, non_finite);
         // A smaller rank for the prompt bounds the later ones too, unless they are given by themselves.
         config.decode_rank = match (self.decode_rank, self.rank) {
@@ -124,13 +127,19 @@ impl GearOptions {
             (None, Some(rank)) => config.decode_rank.min(rank),
             (None, None) => config.decode_rank,
         };
+        // Bits that are given by themselves are meant for every code.
+        if self.bits.is_some() && self.mean_bits.is_none() {
+            config.mean_bits = 0.0;
+        }
         config.validate()?;
+        config.check_role(role)?;
         Ok(config)
     }
 
     fn refuse_compression_fields(&self, preset: &str) -> Result<()> {
         let given = [
             ("bits", self.bits.is_some()),
+            ("meanBits", self.mean_bits.is_some()),
             ("backbone", self.backbone.is_some()),
             ("groupSize", self.group_size.is_some()),
             ("range", self.range.is_some()),
@@ -162,6 +171,9 @@ pub struct GearConfig {
     pub storage: Storage,
     /// See [`GearOptions::bits`].
     pub bits: u32,
+    /// See [`GearOptions::mean_bits`].
+    #[serde(default)]
+    pub mean_bits: f64,
     /// See [`GearOptions::backbone`].
     pub backbone: Backbone,
     /// See [`GearOptions::group_size`].
@@ -219,6 +231,9 @@ impl GearConfig {
         if !matches!(self.bits, 2 | 3 | 4 | 8) {
             return Err(GearError::option(format!("bits is {}; expected 2, 3, 4 or 8", self.bits)));
         }
+        if self.mean_bits != 0.0 && !(1.0..=8.0).contains(&self.mean_bits) {
+            return Err(GearError::option(format!("meanBits is {}; expected 0, or 1 to 8", self.mean_bits)));
+        }
         if !matches!(self.scale_bits, 8 | 16) {
             return Err(GearError::option(format!("scaleBits is {}; expected 8 or 16", self.scale_bits)));
         }
@@ -247,6 +262,21 @@ impl GearConfig {
         }
         if self.preset.len() > MAX_PRESET_NAME {
             return Err(GearError::option("the preset's name is too long"));
+        }
+        Ok(())
+    }
+
+    /// Checks what depends on whether keys or values are kept.
+    ///
+    /// # Errors
+    /// `INVALID_OPTION` naming the field.
+    pub fn check_role(&self, role: Role) -> Result<()> {
+        let of_channels = role == Role::Key && matches!(self.backbone, Backbone::Kivi | Backbone::Kcvt);
+        if self.mean_bits != 0.0 && self.backbone != Backbone::Rotated && !of_channels {
+            return Err(GearError::option(format!(
+                "meanBits is {} with backbone {:?} for {role:?}s; expected backbone \"rotated\", or \"kivi\" or \"kcvt\" for keys",
+                self.mean_bits, self.backbone
+            )));
         }
         Ok(())
     }

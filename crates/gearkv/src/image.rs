@@ -11,6 +11,7 @@ use crate::factors::Factors;
 use crate::raw::{RawTokens, f16_bytes, finite_f16};
 use crate::segment::{Segment, SegmentLayout};
 use crate::shape::{KvShape, Role};
+use crate::spread::{ChannelWidths, TokenWidths, Widths};
 use crate::tensor::{GearTensor, SegmentView};
 
 /// Everything that a tensor consists of. Arrays are little-endian bytes.
@@ -43,7 +44,7 @@ pub struct SegmentImage<'a> {
     pub rank: usize,
     /// Packed codes.
     pub codes: Cow<'a, [u8]>,
-    /// Super-scales where there are any, all scales, all zeros, then means where there are any.
+    /// Super-scales where there are any, all scales, all zeros, then means and widths where there are any.
     pub scales: Cow<'a, [u8]>,
     /// All factors A, all factors B, then the scales of both where there are any.
     pub factors: Cow<'a, [u8]>,
@@ -61,7 +62,7 @@ impl GearTensor {
             visible: *visible,
             rank: segment.layout.rank,
             codes: Cow::Borrowed(&segment.codes),
-            scales: Cow::Owned([segment.scales.bytes(), segment.means.bytes()].concat()),
+            scales: Cow::Owned([segment.scales.bytes(), segment.means.bytes(), segment.widths.bytes()].concat()),
             factors: Cow::Owned(segment.factors.bytes()),
             outlier_indices: Cow::Borrowed(&segment.outlier_indices),
             outlier_values: f16_bytes(&segment.outlier_values),
@@ -116,8 +117,28 @@ fn load_raw(raw: &mut RawTokens, bytes: &[u8], tokens: usize, what: &str) -> Res
     }
 }
 
-/// Scales and zeros, then means where there are any.
-fn load_scales(layout: &SegmentLayout, bytes: &[u8]) -> Option<(Scales, Means)> {
+/// Scales and zeros, then means and widths where there are any.
+fn load_scales(layout: &SegmentLayout, bytes: &[u8]) -> Option<(Scales, Means, Widths)> {
+    let &SegmentLayout { tokens, mean_bits, .. } = layout;
+    let width_bytes = match (mean_bits != 0.0, layout.rotated) {
+        (false, _) => 0,
+        (true, false) => layout.planes() * layout.dim,
+        (true, true) => layout.planes() * tokens.div_ceil(4),
+    };
+    let (bytes, widths) = bytes.split_at_checked(bytes.len().checked_sub(width_bytes)?)?;
+    let widths = match (mean_bits != 0.0, layout.rotated) {
+        (false, _) => Widths::Even,
+        (true, false) => {
+            Widths::Channels(Arc::new(ChannelWidths::from_bytes(layout.planes(), layout.dim, widths)?))
+        }
+        (true, true) => Widths::Tokens(Arc::new(TokenWidths::from_bytes(
+            layout.planes(),
+            tokens,
+            layout.dim,
+            mean_bits,
+            widths,
+        )?)),
+    };
     let (small, planes, dim) = (layout.scales.small, layout.planes(), layout.dim);
     let mean_bytes = match (layout.rotated, small) {
         (false, _) => 0,
@@ -127,7 +148,7 @@ fn load_scales(layout: &SegmentLayout, bytes: &[u8]) -> Option<(Scales, Means)> 
     let (scales, means) = bytes.split_at_checked(bytes.len().checked_sub(mean_bytes)?)?;
     let means = if layout.rotated { Means::from_bytes(small, planes, dim, means)? } else { Means::none() };
     let (sets, count, zero_count) = (layout.scale_sets(), layout.scale_count(), layout.zero_count());
-    Some((Scales::from_bytes(small, sets, count, zero_count, scales)?, means))
+    Some((Scales::from_bytes(small, sets, count, zero_count, scales)?, means, widths))
 }
 
 fn load_segment(tensor: &GearTensor, image: &SegmentImage<'_>) -> Result<SegmentView> {
@@ -146,10 +167,10 @@ fn load_segment(tensor: &GearTensor, image: &SegmentImage<'_>) -> Result<Segment
     if layout.rank != rank {
         return Err(wrong("ranks"));
     }
-    if image.codes.len() != layout.code_bytes() {
+    let (scales, means, widths) = load_scales(&layout, &image.scales).ok_or_else(|| wrong("scales"))?;
+    if image.codes.len() != widths.code_bytes(tokens, layout.code_bytes()) {
         return Err(wrong("codes"));
     }
-    let (scales, means) = load_scales(&layout, &image.scales).ok_or_else(|| wrong("scales"))?;
     let factors = Factors::from_bytes(&layout.factors(), &image.factors).ok_or_else(|| wrong("factors"))?;
     let values = finite_f16(&image.outlier_values, layout.outliers()).ok_or_else(|| wrong("outlier values"))?;
     let width = layout.index_width();
@@ -169,6 +190,7 @@ fn load_segment(tensor: &GearTensor, image: &SegmentImage<'_>) -> Result<Segment
     let segment = Segment {
         layout,
         codes: image.codes.as_ref().into(),
+        widths: tensor.shared_widths(widths),
         scales,
         means,
         factors,

@@ -30,6 +30,7 @@ mod image;
 mod input;
 mod joined;
 mod lowrank;
+mod need;
 mod outliers;
 mod parallel;
 mod preset;
@@ -37,6 +38,7 @@ mod raw;
 mod segment;
 mod shape;
 mod simd;
+mod spread;
 mod tensor;
 
 pub use attention::AttendOptions;

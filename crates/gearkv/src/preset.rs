@@ -102,6 +102,7 @@ impl Preset {
             preset: self.name.to_owned(),
             storage: Storage::Gear,
             bits: self.bits,
+            mean_bits: 0.0,
             backbone: Backbone::Kivi,
             group_size: GROUP_SIZE,
             range: Range::Minmax,

@@ -9,10 +9,12 @@ use serde::Serialize;
 use crate::config::{GearConfig, MAX_SEGMENT_TOKENS, Storage};
 use crate::error::{Cancel, GearError, Result, check};
 use crate::input::{self, InputRows};
+use crate::need::Need;
 use crate::parallel;
 use crate::raw::RawTokens;
-use crate::segment::{self, Rows, SEGMENT_HEADER_BYTES, Segment, SegmentLayout};
+use crate::segment::{self, Guidance, Rows, SEGMENT_HEADER_BYTES, Segment, SegmentLayout};
 use crate::shape::{KvShape, KvSlice, Role};
+use crate::spread::{MAX_CHANNELS, Widths};
 
 /// What a tensor keeps beside its arrays, on every target. Asserted below.
 pub(crate) const TENSOR_HEADER_BYTES: usize = 320;
@@ -43,7 +45,7 @@ const _: () = assert!(size_of::<GearTensor>() <= TENSOR_HEADER_BYTES);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Parts {
-    /// Packed codes of the backbone.
+    /// Packed codes of the backbone, and their widths where these differ.
     pub codes: usize,
     /// Scales, zeros and means of the backbone.
     pub scales: usize,
@@ -79,6 +81,12 @@ impl GearTensor {
     pub fn new(batch: usize, heads: usize, head_dim: usize, role: Role, config: GearConfig) -> Result<Self> {
         KvShape::new(batch, heads, 0, head_dim)?;
         config.validate()?;
+        config.check_role(role)?;
+        if config.mean_bits != 0.0 && head_dim > MAX_CHANNELS {
+            return Err(GearError::option(format!(
+                "meanBits is given with headDim {head_dim}; at most {MAX_CHANNELS} channels can have widths of their own"
+            )));
+        }
         let float32 = config.storage == Storage::Float32;
         let raw = RawTokens::new(batch * heads, head_dim, float32);
         let sinks = raw.clone();
@@ -103,7 +111,7 @@ impl GearTensor {
         while first < shape.tokens {
             let tokens = (shape.tokens - first).min(MAX_SEGMENT_TOKENS);
             let rows = InputRows { input, shape, first };
-            let view = tensor.encode(&rows, tokens, tensor.config.rank, cancel)?;
+            let view = tensor.encode(&rows, tokens, Run::prompt(), cancel)?;
             tensor.segments.push(view);
             first += tokens;
         }
@@ -156,12 +164,12 @@ impl GearTensor {
                 let mut full = self.buffer.clone();
                 full.push(input, shape, first..first + room);
                 first += room;
-                segments.push(self.encode(&full, capacity, self.config.decode_rank, cancel)?);
+                segments.push(self.encode(&full, capacity, Run::buffer(segments.last()), cancel)?);
             }
             while tokens - first >= capacity {
                 let run = (tokens - first).min(MAX_SEGMENT_TOKENS);
-                let rank = if run > capacity { self.config.rank } else { self.config.decode_rank };
-                segments.push(self.encode(&InputRows { input, shape, first }, run, rank, cancel)?);
+                let kind = if run > capacity { Run::prompt() } else { Run::buffer(segments.last()) };
+                segments.push(self.encode(&InputRows { input, shape, first }, run, kind, cancel)?);
                 first += run;
             }
             prepared.segments = segments;
@@ -198,11 +206,24 @@ impl GearTensor {
         input::check_values(input, shape, &self.config)
     }
 
-    fn encode(&self, rows: &dyn Rows, tokens: usize, rank: u32, cancel: Cancel) -> Result<SegmentView> {
+    /// Compresses `tokens` tokens.
+    fn encode(&self, rows: &dyn Rows, tokens: usize, run: Run, cancel: Cancel) -> Result<SegmentView> {
+        let rank = if run.from_buffer { self.config.decode_rank } else { self.config.rank };
         let layout =
             SegmentLayout::new(&self.config, self.role, self.batch, self.heads, tokens, self.dim, rank as usize);
-        let segment = segment::encode(rows, layout, &self.config, cancel)?;
+        // Widths of its own would take more than they save where there are as few tokens as that.
+        let before = if run.from_buffer { run.before.or(self.segments.last()) } else { None };
+        let guidance = Guidance { need: run.need, widths: before.map(|view| &view.segment.widths) };
+        let segment = segment::encode(rows, layout, &self.config, guidance, cancel)?;
         Ok(SegmentView { segment: Arc::new(segment), visible: tokens })
+    }
+
+    /// The last segment's widths, where these are equal: what was shared before it was saved is shared again.
+    pub(crate) fn shared_widths(&self, widths: Widths) -> Widths {
+        match (&widths, self.segments.last().map(|view| &view.segment.widths)) {
+            (Widths::Channels(own), Some(before @ Widths::Channels(last))) if own == last => before.clone(),
+            _ => widths,
+        }
     }
 
     /// All tokens, in a new vector of `shape().elements()` values.
@@ -275,8 +296,9 @@ impl GearTensor {
             headers: TENSOR_HEADER_BYTES + self.segments.len() * SEGMENT_HEADER_BYTES,
             ..Parts::default()
         };
-        for SegmentView { segment, .. } in &self.segments {
-            parts.codes += segment.codes.len();
+        for (i, SegmentView { segment, .. }) in self.segments.iter().enumerate() {
+            let shared = i > 0 && segment.widths.shares(&self.segments[i - 1].segment.widths);
+            parts.codes += segment.codes.len() + if shared { 0 } else { segment.widths.byte_length() };
             parts.scales += segment.scales.byte_length() + segment.means.byte_length();
             parts.low_rank += segment.factors.byte_length();
             parts.sparse += segment.outlier_indices.len() + size_of_val(&*segment.outlier_values);
@@ -342,6 +364,26 @@ impl GearTensor {
 
     pub(crate) fn push_segment(&mut self, view: SegmentView) {
         self.segments.push(view);
+    }
+}
+
+/// Where tokens that become a segment come from, and what is known about them.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    /// As many as fill the buffer, rather than a prompt.
+    from_buffer: bool,
+    /// The segment before, when the tensor does not have it yet.
+    before: Option<&'a SegmentView>,
+    need: Option<Need<'a>>,
+}
+
+impl<'a> Run<'a> {
+    fn prompt() -> Self {
+        Self { from_buffer: false, before: None, need: None }
+    }
+
+    fn buffer(before: Option<&'a SegmentView>) -> Self {
+        Self { from_buffer: true, before, need: None }
     }
 }
 

@@ -154,6 +154,6 @@ pub(crate) fn dequantize(
     let rows = ScaleRows { grouping, scales, dim, first_token, tokens: out.len() / dim };
     rows.for_each(|run, scale, zero| {
         let packed = &packed[run.start * bytes..run.end * bytes];
-        simd::dequantize_rows(packed, bits, scale, zero, &mut out[run.start * dim..run.end * dim]);
+        simd::dequantize_rows(packed, bits, scale, zero, &mut out[run.start * dim..run.end * dim], dim);
     });
 }

@@ -4,6 +4,8 @@
 //! so that the decoder uses exactly what the encoder used: `code = clamp(round((x − zero) / scale))`,
 //! `x̂ = code · scale + zero`. The schemes differ only in which values form a group.
 
+pub(crate) mod banded;
+pub(crate) mod coupling;
 mod fit;
 mod groups;
 mod kcvt;

@@ -14,6 +14,7 @@ use super::Grouping;
 use super::scales::{ScaleRecipe, ScaleView, Scales};
 use crate::raw::{f16_bytes, finite_f16};
 use crate::simd::{self, LANES, Stripe};
+use crate::spread::RowWidths;
 
 const LARGEST_MEAN: f32 = 127.0;
 
@@ -107,12 +108,14 @@ impl Means {
     }
 }
 
-/// Packed codes, scales and means of one head, `x` being `[tokens, dim]` with NaN at values that are left out.
+/// Packed codes, scales and means of one head, `x` being `[tokens, dim]` with NaN at values that are left out. `packed` holds rows of
+/// these widths.
 pub(crate) fn encode_head(
     grouping: Grouping,
     x: &[f32],
     dim: usize,
     recipe: ScaleRecipe,
+    widths: RowWidths,
     packed: &mut [u8],
 ) -> (Scales, Means) {
     let mut mean = channel_means(x, dim);
@@ -123,35 +126,49 @@ pub(crate) fn encode_head(
     }
     simd::rotate_rows(&mut turned, dim);
     let channels = group_channels(grouping, dim);
-    let scales = Scales::of_magnitudes(recipe, &fit_scales(&turned, dim, channels, recipe.bits));
-    let mut codes = vec![0; x.len()];
+    let scales = Scales::of_magnitudes(recipe, &fit_rows(&turned, dim, channels, widths));
+    let mut codes = vec![0; dim];
     let mut scale = vec![0.0; dim];
+    let mut packed = packed;
     let view = scales.view(recipe.bits, 0, 0..scales.len());
-    for (t, (row, codes)) in turned.chunks_exact(dim).zip(codes.chunks_exact_mut(dim)).enumerate() {
+    for (t, row) in turned.chunks_exact(dim).enumerate() {
+        let bits = widths.of(t);
+        let (own, rest) = packed.split_at_mut(simd::row_bytes(dim, bits));
         scales_of_row(view, t, channels, &mut scale);
-        simd::nearest_rows(row, recipe.bits, &scale, codes);
+        simd::nearest_rows(row, bits, &scale, &mut codes);
+        simd::pack_rows(&codes, dim, bits, own);
+        packed = rest;
     }
-    simd::pack_rows(&codes, dim, recipe.bits, packed);
     (scales, means)
 }
 
-/// Turned rows without their mean, as many as `out` (`[tokens, dim]`) holds from `first` on. `packed` holds those rows; scales are
-/// the whole head's.
+/// Of each row, over what is not left out: its squared distance from the means of the channels.
+pub(crate) fn variances(x: &[f32], dim: usize) -> Vec<f32> {
+    let mean = channel_means(x, dim);
+    let square = |(&x, &mean): (&f32, &f32)| if x.is_nan() { 0.0 } else { (x - mean) * (x - mean) };
+    x.chunks_exact(dim).map(|row| row.iter().zip(&mean).map(square).sum()).collect()
+}
+
+/// Turned rows without their mean, as many as `out` (`[tokens, dim]`) holds from `first` on. `packed` starts with those rows; scales
+/// and widths are the whole head's.
 pub(crate) fn turned_rows(
     grouping: Grouping,
     scales: ScaleView,
     first: usize,
     packed: &[u8],
     dim: usize,
-    bits: u32,
+    widths: RowWidths,
     out: &mut [f32],
 ) {
-    let bytes = simd::row_bytes(dim, bits);
     let channels = group_channels(grouping, dim);
     let mut scale = vec![0.0; dim];
-    for (t, (packed, out)) in packed.chunks_exact(bytes).zip(out.chunks_exact_mut(dim)).enumerate() {
+    let mut packed = packed;
+    for (t, out) in out.chunks_exact_mut(dim).enumerate() {
+        let bits = widths.of(first + t);
+        let (row, rest) = packed.split_at(simd::row_bytes(dim, bits));
         scales_of_row(scales, first + t, channels, &mut scale);
-        simd::look_up_rows(packed, bits, &scale, out);
+        simd::look_up_rows(row, bits, &scale, out);
+        packed = rest;
     }
 }
 
@@ -191,6 +208,23 @@ fn channel_means(x: &[f32], dim: usize) -> Vec<f32> {
         }
     }
     sums.iter().zip(&counts).map(|(sum, &count)| if count > 0.0 { sum / count } else { 0.0 }).collect()
+}
+
+/// Scales of least squared error, `[token][group]`, of rows whose widths may differ.
+fn fit_rows(turned: &[f32], dim: usize, channels: usize, widths: RowWidths) -> Vec<f32> {
+    if let RowWidths::Even(bits) = widths {
+        return fit_scales(turned, dim, channels, bits);
+    }
+    let (tokens, groups) = (turned.len() / dim, dim.div_ceil(channels));
+    let mut scales = vec![0.0; tokens * groups];
+    for bits in 1..=8 {
+        let own: Vec<usize> = (0..tokens).filter(|&t| widths.of(t) == bits).collect();
+        let rows: Vec<f32> = own.iter().flat_map(|&t| &turned[t * dim..(t + 1) * dim]).copied().collect();
+        for (&t, fitted) in own.iter().zip(fit_scales(&rows, dim, channels, bits).chunks_exact(groups)) {
+            scales[t * groups..(t + 1) * groups].copy_from_slice(fitted);
+        }
+    }
+    scales
 }
 
 /// Scales of least squared error, `[token][group]`.

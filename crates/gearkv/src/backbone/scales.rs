@@ -69,6 +69,33 @@ impl Scales {
         }
     }
 
+    /// Those of neighbouring channels, each part `[groups][channels]`, as `[groups][channel]` under one super-scale.
+    pub fn side_by_side(parts: &[(usize, &Self)], groups: usize, small: bool) -> Self {
+        fn rows<T: Copy>(parts: &[(usize, &[T])], groups: usize) -> Box<[T]> {
+            (0..groups).flat_map(|g| parts.iter().flat_map(move |(n, part)| &part[g * n..(g + 1) * n])).copied().collect()
+        }
+        let (mut wide_scales, mut wide_zeros) = (Vec::new(), Vec::new());
+        let (mut small_scales, mut small_zeros, mut supers) = (Vec::new(), Vec::new(), [f16::ZERO]);
+        for (channels, part) in parts {
+            match part {
+                Self::Wide { scales, zeros } => {
+                    wide_scales.push((*channels, &**scales));
+                    wide_zeros.push((*channels, &**zeros));
+                }
+                Self::Small { supers: own, scales, zeros } => {
+                    supers.copy_from_slice(own);
+                    small_scales.push((*channels, &**scales));
+                    small_zeros.push((*channels, &**zeros));
+                }
+            }
+        }
+        if small {
+            Self::Small { supers: supers.into(), scales: rows(&small_scales, groups), zeros: rows(&small_zeros, groups) }
+        } else {
+            Self::Wide { scales: rows(&wide_scales, groups), zeros: rows(&wide_zeros, groups) }
+        }
+    }
+
     /// Of a head that has none of its own.
     pub fn none(small: bool) -> Self {
         Self::concat(std::iter::empty(), small)

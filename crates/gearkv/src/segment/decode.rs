@@ -2,9 +2,11 @@
 
 use half::f16;
 
+use crate::backbone::banded::Head as Banded;
 use crate::backbone::{self, Grouping, rotated};
 use crate::shape::Role;
 use crate::simd;
+use crate::spread::{RowWidths, Widths};
 
 use super::Segment;
 
@@ -17,6 +19,8 @@ pub(crate) struct BlockScratch {
     pub b: Vec<f32>,
     /// `[head_dim]`
     pub mean: Vec<f32>,
+    /// Queries in the order of the channels of a segment.
+    pub ordered: Vec<f32>,
     /// A block of keys, transposed, where many queries read it.
     pub transposed: Vec<f32>,
 }
@@ -37,20 +41,46 @@ impl Segment {
         (plane / self.layout.heads, plane % self.layout.heads)
     }
 
-    /// What the codes of the tokens from `first` on stand for, as many as `out` (`[tokens, head_dim]`) holds: `D̂`, or, under the
-    /// backbone `rotated`, `D̂` without its mean and turned.
+    /// What the codes of the tokens from `first` on stand for, as many as `out` (`[tokens, head_dim]`) holds: `D̂`; under the backbone
+    /// `rotated`, `D̂` without its mean and turned; where channels have their own widths, `D̂` in their order.
     pub fn backbone_rows(&self, plane: usize, first: usize, out: &mut [f32]) {
         let layout = &self.layout;
         let (item, head) = self.item_head(plane);
         let range = layout.head_scale_range(head);
         let base = item * layout.scales_per_item();
         let set = if layout.grouping == Grouping::TokenAllHeads { item } else { plane };
-        let scales = self.scales.view(layout.scales.bits, set, base + range.start..base + range.end);
-        let bytes = layout.row_bytes();
-        let start = plane * layout.head_code_bytes() + first * bytes;
-        let packed = &self.codes[start..start + out.len() / layout.dim * bytes];
-        let decode = if layout.rotated { rotated::turned_rows } else { backbone::dequantize };
-        decode(layout.grouping, scales, first, packed, layout.dim, layout.scales.bits, out);
+        let (dim, bits) = (layout.dim, layout.scales.bits);
+        let scales = || self.scales.view(bits, set, base + range.start..base + range.end);
+        match &self.widths {
+            Widths::Channels(widths) => {
+                let tokens = layout.tokens;
+                let codes = &self.codes[tokens * widths.row_bytes_before(plane)..tokens * widths.row_bytes_before(plane + 1)];
+                let head = Banded { widths, plane, group: layout.group_tokens(), dim };
+                head.dequantize(&self.scales, base + range.start, codes, tokens, first, out);
+            }
+            Widths::Tokens(widths) => {
+                let packed = &self.codes[widths.start(plane, first)..];
+                rotated::turned_rows(layout.grouping, scales(), first, packed, dim, widths.rows(plane), out);
+            }
+            Widths::Even => {
+                let bytes = layout.row_bytes();
+                let start = plane * layout.head_code_bytes() + first * bytes;
+                let packed = &self.codes[start..start + out.len() / dim * bytes];
+                if layout.rotated {
+                    rotated::turned_rows(layout.grouping, scales(), first, packed, dim, RowWidths::Even(bits), out);
+                } else {
+                    backbone::dequantize(layout.grouping, scales(), first, packed, dim, bits, out);
+                }
+            }
+        }
+    }
+
+    /// The order in which [`Self::backbone_rows`] gives a plane's channels, where it is not their own.
+    pub fn channel_order(&self, plane: usize) -> Option<&[u16]> {
+        match &self.widths {
+            Widths::Channels(widths) => Some(widths.order(plane)),
+            _ => None,
+        }
     }
 
     /// The mean that [`Self::backbone_rows`] leaves out of one plane's rows, under the backbone `rotated`.
@@ -130,6 +160,7 @@ impl Segment {
             self.load_mean(plane, &mut scratch);
             rotated::turn_back(out, &scratch.mean);
         }
+        self.widths.restore_order(plane, out, dim);
         if layout.rank > 0 {
             self.load_factors(plane, 0, tokens, &mut scratch);
             simd::add_low_rank(out, dim, &scratch.a, tokens, &scratch.b);

@@ -1,18 +1,25 @@
 //! Tokens in, [`Segment`] out: outliers are set aside, then codes, then the low-rank of what is left.
 
+use std::sync::Arc;
+
 use half::f16;
 
+use crate::backbone::banded::Head as Banded;
+use crate::backbone::coupling::{Metric, coupling};
 use crate::backbone::rotated::{self, Means};
 use crate::backbone::{self, Scales};
 use crate::config::GearConfig;
 use crate::error::{Cancel, ErrorCode, GearError, Result, check};
 use crate::factors::{FactorLayout, Factors};
 use crate::lowrank::{self, Pair};
+use crate::need::Need;
 use crate::outliers::{self, Outliers};
 use crate::parallel;
 use crate::shape::Role;
 use crate::simd;
+use crate::spread::{ChannelWidths, RowWidths, Widths};
 
+use super::widths::ItemWidths;
 use super::{Segment, SegmentLayout};
 
 /// Where a segment's values come from: the input, or the buffer.
@@ -30,15 +37,32 @@ struct EncodedHead {
     outlier_values: Vec<f16>,
 }
 
+/// What is known beside the values.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Guidance<'a> {
+    /// What attention needs of these tokens.
+    pub need: Option<Need<'a>>,
+    /// Widths to have, where they fit: those of the segment before.
+    pub widths: Option<&'a Widths>,
+}
+
 /// Compresses `layout.tokens` tokens.
-pub(crate) fn encode(rows: &dyn Rows, layout: SegmentLayout, config: &GearConfig, cancel: Cancel) -> Result<Segment> {
-    let mut codes = Vec::with_capacity(layout.code_bytes());
+pub(crate) fn encode(
+    rows: &dyn Rows,
+    layout: SegmentLayout,
+    config: &GearConfig,
+    guidance: Guidance,
+    cancel: Cancel,
+) -> Result<Segment> {
+    let mut codes = Vec::new();
     let mut outlier_indices = Vec::with_capacity(layout.outliers() * layout.index_width().bytes());
     let mut outlier_values = Vec::with_capacity(layout.outliers());
     let starts = lowrank::starts(layout.heads, layout.dim, layout.rank, config.seed);
     let mut items = Vec::with_capacity(layout.batch);
+    let mut widths = Vec::with_capacity(layout.batch);
     for item in 0..layout.batch {
-        let encoded = encode_item(rows, item, &starts, &layout, config, cancel)?;
+        let mut encoded = encode_item(rows, item, &starts, &layout, config, guidance, cancel)?;
+        widths.push(std::mem::replace(&mut encoded.widths, ItemWidths::Even));
         encoded.heads.iter().for_each(|head| codes.extend_from_slice(&head.codes));
         for &index in encoded.outliers.iter().flat_map(|lines| &lines.indices) {
             layout.index_width().push(index, &mut outlier_indices);
@@ -55,6 +79,10 @@ pub(crate) fn encode(rows: &dyn Rows, layout: SegmentLayout, config: &GearConfig
     Ok(Segment {
         layout,
         codes: codes.into(),
+        widths: match guidance.inherited(&layout) {
+            Some(inherited) => Widths::Channels(Arc::clone(inherited)),
+            None => ItemWidths::join(widths, &layout),
+        },
         scales: Scales::concat(scale_sets, layout.scales.small),
         means: if layout.rotated { Means::concat(means, layout.scales.small) } else { Means::none() },
         factors: Factors::concat(factors, layout.factor_bits),
@@ -63,7 +91,18 @@ pub(crate) fn encode(rows: &dyn Rows, layout: SegmentLayout, config: &GearConfig
     })
 }
 
+impl<'a> Guidance<'a> {
+    /// Widths of the segment before, where this one is to have them.
+    fn inherited(&self, layout: &SegmentLayout) -> Option<&'a Arc<ChannelWidths>> {
+        match self.widths {
+            Some(Widths::Channels(widths)) if layout.mean_bits != 0.0 && !layout.rotated => Some(widths),
+            _ => None,
+        }
+    }
+}
+
 struct EncodedItem {
+    widths: ItemWidths,
     heads: Vec<EncodedHead>,
     shared_scales: Option<Scales>,
     /// K: one set a head. V: one set.
@@ -76,6 +115,7 @@ fn encode_item(
     starts: &[f32],
     layout: &SegmentLayout,
     config: &GearConfig,
+    guidance: Guidance,
     cancel: Cancel,
 ) -> Result<EncodedItem> {
     let &SegmentLayout { heads, tokens, dim, .. } = layout;
@@ -99,12 +139,28 @@ fn encode_item(
         planes.iter_mut().zip(&positions).map(|(x, p)| backbone::exclude_from_range(x, p)).collect();
     let shared_scales = backbone::item_scales(layout.grouping, &planes, tokens, dim, layout.scales);
 
+    let inherited = guidance.inherited(layout);
+    let widths = match inherited {
+        Some(_) => ItemWidths::Even,
+        None => ItemWidths::deal(&planes, item, layout, guidance.need),
+    };
     let encoded = parallel::map_mut(&mut planes, threads, |h, x| {
         let start = &starts[h * layout.rank * dim..(h + 1) * layout.rank * dim];
-        let set_aside = SetAside { positions: &positions[h], values: &kept[h] };
-        encode_head(x, set_aside, shared_scales.as_ref(), start, layout, config, cancel)
+        let head = HeadPlan {
+            set_aside: SetAside { positions: &positions[h], values: &kept[h] },
+            start,
+            shared: shared_scales.as_ref(),
+            codes: match (&widths, inherited) {
+                (_, Some(widths)) => Codes::Banded(widths, item * heads + h),
+                (ItemWidths::Channels(widths), None) => Codes::Banded(widths, h),
+                (ItemWidths::Tokens(widths), None) => Codes::Rows(widths.rows(h)),
+                (ItemWidths::Even, None) => Codes::Rows(RowWidths::Even(layout.scales.bits)),
+            },
+            moments: guidance.need.map(|need| need.moments(item * heads + h)),
+        };
+        encode_head(x, &head, layout, config, cancel)
     });
-    Ok(EncodedItem { heads: encoded.into_iter().collect::<Result<_>>()?, shared_scales, outliers: found })
+    Ok(EncodedItem { widths, heads: encoded.into_iter().collect::<Result<_>>()?, shared_scales, outliers: found })
 }
 
 /// Positions `token · dim + channel` of head `h`'s outliers, in the order in which they are stored.
@@ -143,48 +199,107 @@ fn restore(x: &mut [f32], set_aside: SetAside) {
     }
 }
 
+/// How the codes of a head lie.
+#[derive(Clone, Copy)]
+enum Codes<'a> {
+    /// Row by row.
+    Rows(RowWidths<'a>),
+    /// Band by band, by the widths of this plane of them.
+    Banded(&'a ChannelWidths, usize),
+}
+
+/// All that is known about a head beside its values.
+struct HeadPlan<'a> {
+    set_aside: SetAside<'a>,
+    /// Where power iteration starts.
+    start: &'a [f32],
+    /// Scales that all heads share.
+    shared: Option<&'a Scales>,
+    codes: Codes<'a>,
+    /// `E[q qᵀ]`
+    moments: Option<&'a [f32]>,
+}
+
+impl HeadPlan<'_> {
+    /// Codes, scales and means. `x` becomes what they leave, where that is asked for; until then NaN stands where values are left
+    /// out.
+    fn quantize(&self, x: &mut [f32], layout: &SegmentLayout, residual: bool) -> (Vec<u8>, Scales, Means) {
+        let &SegmentLayout { tokens, dim, grouping, .. } = layout;
+        match self.codes {
+            Codes::Banded(widths, plane) => {
+                let head = Banded { widths, plane, group: layout.group_tokens(), dim };
+                let scales = head.scales(x, layout.scales);
+                restore(x, self.set_aside);
+                // An outlier is no error that others could make good.
+                let moments = self.moments.filter(|_| self.set_aside.positions.is_empty());
+                let coupling = moments.and_then(|moments| coupling(moments, widths.order(plane)));
+                let bytes = tokens * (widths.row_bytes_before(plane + 1) - widths.row_bytes_before(plane));
+                let mut codes = vec![0; bytes];
+                head.quantize(&scales, x, coupling.as_deref(), residual, &mut codes);
+                (codes, scales, Means::none())
+            }
+            Codes::Rows(widths) if layout.rotated => {
+                let bytes = (0..tokens).map(|t| simd::row_bytes(dim, widths.of(t))).sum();
+                let mut codes = vec![0; bytes];
+                let (scales, means) = rotated::encode_head(grouping, x, dim, layout.scales, widths, &mut codes);
+                restore(x, self.set_aside);
+                if residual {
+                    let mut backbone = vec![0.0; x.len()];
+                    let mut mean = vec![0.0; dim];
+                    let view = scales.view(layout.scales.bits, 0, 0..scales.len());
+                    rotated::turned_rows(grouping, view, 0, &codes, dim, widths, &mut backbone);
+                    means.load(0, &mut mean);
+                    rotated::turn_back(&mut backbone, &mean);
+                    x.iter_mut().zip(&backbone).for_each(|(x, backbone)| *x -= backbone);
+                }
+                (codes, scales, means)
+            }
+            Codes::Rows(_) => {
+                let bits = layout.scales.bits;
+                let mut codes = vec![0; layout.head_code_bytes()];
+                let own = backbone::head_scales(grouping, x, dim, layout.scales);
+                let scales = self.shared.unwrap_or(&own);
+                restore(x, self.set_aside);
+                let view = scales.view(bits, 0, 0..scales.len());
+                backbone::quantize_head(grouping, view, x, dim, bits, residual, &mut codes);
+                (codes, own, Means::none())
+            }
+        }
+    }
+
+    /// The low-rank part of what is left, as its queries see it where they are known.
+    fn approximate(&self, x: &[f32], layout: &SegmentLayout, config: &GearConfig) -> Pair {
+        let passes = config.power_iterations as usize;
+        let moments = if layout.role == Role::Key { self.moments } else { None };
+        match moments.and_then(|moments| Metric::new(moments, layout.dim)) {
+            Some(metric) => {
+                let mut pair = lowrank::power_iteration(&metric.apply(x), layout.dim, self.start, passes);
+                metric.restore(&mut pair.b);
+                pair
+            }
+            None => lowrank::power_iteration(x, layout.dim, self.start, passes),
+        }
+    }
+}
+
 fn encode_head(
     x: &mut [f32],
-    set_aside: SetAside,
-    shared: Option<&Scales>,
-    start: &[f32],
+    head: &HeadPlan,
     layout: &SegmentLayout,
     config: &GearConfig,
     cancel: Cancel,
 ) -> Result<EncodedHead> {
     check(cancel)?;
-    let &SegmentLayout { tokens, dim, grouping, rank, .. } = layout;
-    let bits = layout.scales.bits;
-    let SetAside { positions, values } = set_aside;
-    let residual = rank > 0 || !positions.is_empty();
-    let mut codes = vec![0; layout.head_code_bytes()];
-    let (own, means) = if layout.rotated {
-        let (scales, means) = rotated::encode_head(grouping, x, dim, layout.scales, &mut codes);
-        restore(x, set_aside);
-        if residual {
-            let mut backbone = vec![0.0; x.len()];
-            let mut mean = vec![0.0; dim];
-            rotated::turned_rows(grouping, scales.view(bits, 0, 0..scales.len()), 0, &codes, dim, bits, &mut backbone);
-            means.load(0, &mut mean);
-            rotated::turn_back(&mut backbone, &mean);
-            x.iter_mut().zip(&backbone).for_each(|(x, backbone)| *x -= backbone);
-        }
-        (scales, means)
-    } else {
-        let own = backbone::head_scales(grouping, x, dim, layout.scales);
-        let scales = shared.unwrap_or(&own);
-        restore(x, set_aside);
-        let view = scales.view(bits, 0, 0..scales.len());
-        backbone::quantize_head(grouping, view, x, dim, bits, residual, &mut codes);
-        (own, Means::none())
-    };
+    let &SegmentLayout { tokens, dim, rank, .. } = layout;
+    let SetAside { positions, values } = head.set_aside;
+    let (codes, own, means) = head.quantize(x, layout, rank > 0 || !positions.is_empty());
     check(cancel)?;
 
     let mut left: Vec<f32> = positions.iter().map(|&p| std::mem::replace(&mut x[p as usize], 0.0)).collect();
     let factor_layout = FactorLayout { planes: 1, ..layout.factors() };
     let mut pair = Pair { a: Vec::new(), b: Vec::new() };
     if rank > 0 {
-        pair = lowrank::power_iteration(x, dim, start, config.power_iterations as usize);
+        pair = head.approximate(x, layout, config);
     }
     let factors = Factors::store(&factor_layout, &mut pair);
     if rank > 0 {

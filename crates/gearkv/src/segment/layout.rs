@@ -10,7 +10,7 @@ use crate::simd;
 use super::sparse::IndexWidth;
 
 /// Shape and parameters of one segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct SegmentLayout {
     pub role: Role,
     pub batch: usize,
@@ -21,6 +21,8 @@ pub(crate) struct SegmentLayout {
     pub grouping: Grouping,
     /// Whether codes stand for turned rows without their mean.
     pub rotated: bool,
+    /// Bits of a code on the average where codes differ in width (`spread`); 0 where they do not.
+    pub mean_bits: f64,
     pub rank: usize,
     pub factor_bits: u32,
     /// Outliers of a line: twice the number on each side.
@@ -50,6 +52,7 @@ impl SegmentLayout {
             scales: ScaleRecipe::of(config),
             grouping: Grouping::of(config.backbone, role, config.group_size as usize, tokens),
             rotated: config.backbone == Backbone::Rotated,
+            mean_bits: config.mean_bits,
             rank: lowrank::usable_rank(rank, tokens, dim),
             factor_bits: config.factor_bits,
             per_line: 2 * config.outliers_per_side(line),
@@ -60,14 +63,25 @@ impl SegmentLayout {
         self.batch * self.heads
     }
 
+    /// Of a token's codes in one plane, where all are of one width.
     pub fn row_bytes(&self) -> usize {
         simd::row_bytes(self.dim, self.scales.bits)
     }
 
+    /// Tokens that share a scale, where channels have their own.
+    pub fn group_tokens(&self) -> usize {
+        match self.grouping {
+            Grouping::Channel { tokens } => tokens,
+            _ => self.tokens.max(1),
+        }
+    }
+
+    /// Where all codes are of one width.
     pub fn head_code_bytes(&self) -> usize {
         self.tokens * self.row_bytes()
     }
 
+    /// Where all codes are of one width.
     pub fn code_bytes(&self) -> usize {
         self.planes() * self.head_code_bytes()
     }

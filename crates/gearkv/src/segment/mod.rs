@@ -4,25 +4,28 @@ mod decode;
 mod encode;
 mod layout;
 mod sparse;
+mod widths;
 
 use half::f16;
 
 use crate::backbone::Scales;
 use crate::backbone::rotated::Means;
 use crate::factors::Factors;
+use crate::spread::Widths;
 
 pub(crate) use decode::{BlockScratch, KeyCursor};
-pub(crate) use encode::{Rows, encode};
+pub(crate) use encode::{Guidance, Rows, encode};
 pub(crate) use layout::SegmentLayout;
 
 /// What one segment keeps beside its arrays, on every target. Asserted below.
-pub(crate) const SEGMENT_HEADER_BYTES: usize = 320;
+pub(crate) const SEGMENT_HEADER_BYTES: usize = 352;
 
 /// One compressed run of tokens of all heads and batch items.
 pub(crate) struct Segment {
     pub layout: SegmentLayout,
-    /// `[batch, heads, tokens, row_bytes]`
+    /// `[batch, heads, tokens, row_bytes]`; where widths differ see there.
     pub codes: Box<[u8]>,
+    pub widths: Widths,
     /// Per batch item; within it see [`Scales`].
     pub scales: Scales,
     /// None where the backbone is not `rotated`.

@@ -7,10 +7,12 @@ use super::codes::row_bytes;
 use super::fit::Stripe;
 
 /// Levels in 128ths of the scale: 8-bit integers, as a table for byte shuffles and integer products holds them.
+pub(crate) const LEVELS_1: [i8; 2] = [-127, 127];
+/// See [`LEVELS_1`].
 pub(crate) const LEVELS_2: [i8; 4] = [-127, -38, 38, 127];
-/// See [`LEVELS_2`].
+/// See [`LEVELS_1`].
 pub(crate) const LEVELS_3: [i8; 8] = [-127, -79, -45, -14, 14, 45, 79, 127];
-/// See [`LEVELS_2`].
+/// See [`LEVELS_1`].
 pub(crate) const LEVELS_4: [i8; 16] = [-127, -96, -75, -58, -44, -31, -18, -6, 6, 18, 31, 44, 58, 75, 96, 127];
 
 const UNIT: f32 = 1.0 / 128.0;
@@ -30,6 +32,7 @@ const fn words<const N: usize, const WORDS: usize>(levels: &[i8], bits: usize) -
     table
 }
 
+static WORDS_1: [[f32; 8]; 256] = words(&LEVELS_1, 1);
 static WORDS_2: [[f32; 4]; 256] = words(&LEVELS_2, 2);
 static WORDS_3: [[f32; 2]; 64] = words(&LEVELS_3, 3);
 static WORDS_4: [[f32; 2]; 256] = words(&LEVELS_4, 4);
@@ -44,6 +47,15 @@ pub(crate) fn look_up_rows(packed: &[u8], bits: u32, scale: &[f32], out: &mut [f
     let dim = scale.len();
     for (packed, out) in packed.chunks_exact(row_bytes(dim, bits)).zip(out.chunks_exact_mut(dim)) {
         match bits {
+            1 => {
+                let (eights, rest) = out.as_chunks_mut::<8>();
+                for (eight, &byte) in eights.iter_mut().zip(packed) {
+                    *eight = WORDS_1[usize::from(byte)];
+                }
+                if let Some(&byte) = packed.get(eights.len()) {
+                    rest.copy_from_slice(&WORDS_1[usize::from(byte)][..rest.len()]);
+                }
+            }
             2 => {
                 let (fours, rest) = out.as_chunks_mut::<4>();
                 for (four, &byte) in fours.iter_mut().zip(packed) {
@@ -100,6 +112,7 @@ fn eight_of_three(word: u32) -> [f32; 8] {
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(crate) fn nearest_rows(x: &[f32], bits: u32, scale: &[f32], codes: &mut [u8]) {
     match bits {
+        1 => nearest(x, &LEVELS_1, scale, codes),
         2 => nearest(x, &LEVELS_2, scale, codes),
         3 => nearest(x, &LEVELS_3, scale, codes),
         8 => nearest_fine(x, scale, codes),
@@ -167,6 +180,7 @@ fn level<const N: usize>(z: f32, levels: &[i8; N]) -> f32 {
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(crate) fn fit_levels(values: &[Stripe], bits: u32) -> Stripe {
     match bits {
+        1 => fit(values, &LEVELS_1, 0.7979),
         2 => fit(values, &LEVELS_2, 1.5104),
         3 => fit(values, &LEVELS_3, 2.1520),
         8 => cover(values),
@@ -228,7 +242,7 @@ mod tests {
 
     #[test]
     fn what_is_looked_up_is_the_nearest_level() {
-        for (bits, levels) in [(2u32, &LEVELS_2[..]), (3, &LEVELS_3), (4, &LEVELS_4)] {
+        for (bits, levels) in [(1u32, &LEVELS_1[..]), (2, &LEVELS_2), (3, &LEVELS_3), (4, &LEVELS_4)] {
             for dim in [1, 2, 3, 7, 8, 16, 21, 64] {
                 let x: Vec<f32> = (0..3 * dim).map(|i| (i as f32 * 1.7).sin() * 3.0).collect();
                 let scale: Vec<f32> = (0..dim).map(|i| 1.5 + i as f32 * 0.01).collect();
@@ -269,7 +283,7 @@ mod tests {
             (state >> 8) as f32 / (1 << 24) as f32 - 0.5
         };
         let values: Vec<Stripe> = (0..4096).map(|_| [(0..12).map(|_| uniform()).sum::<f32>(); LANES]).collect();
-        for (bits, theory) in [(2u32, 0.1175), (3, 0.0345), (4, 0.0095)] {
+        for (bits, theory) in [(1u32, 0.3634), (2, 0.1175), (3, 0.0345), (4, 0.0095)] {
             let scale = fit_levels(&values, bits)[0];
             let x: Vec<f32> = values.iter().map(|stripe| stripe[0]).collect();
             let mut codes = vec![0; x.len()];

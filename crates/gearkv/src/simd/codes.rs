@@ -39,9 +39,11 @@ pub(crate) fn quantize_rows(x: &mut [f32], scale: &[f32], zero: &[f32], levels: 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(crate) fn pack_rows(codes: &[u8], dim: usize, bits: u32, packed: &mut [u8]) {
     match bits {
+        1 => pack::<1>(codes, dim, packed),
         2 => pack::<2>(codes, dim, packed),
         3 => pack::<3>(codes, dim, packed),
         4 => pack::<4>(codes, dim, packed),
+        6 => pack::<6>(codes, dim, packed),
         _ => packed.copy_from_slice(codes),
     }
 }
@@ -53,71 +55,88 @@ fn pack<const BITS: usize>(codes: &[u8], dim: usize, packed: &mut [u8]) {
         let (eights, rest) = codes.as_chunks::<STEP>();
         let mut words = packed.chunks_mut(BITS);
         for (eight, word) in eights.iter().zip(&mut words) {
-            let mut bits = 0u32;
-            for (i, &code) in eight.iter().enumerate() {
-                bits |= u32::from(code) << (i * BITS);
-            }
-            word.copy_from_slice(&bits.to_le_bytes()[..BITS]);
+            word.copy_from_slice(&word_of::<BITS>(eight)[..BITS]);
         }
         if let Some(word) = words.next() {
-            let mut bits = 0u32;
-            for (i, &code) in rest.iter().enumerate() {
-                bits |= u32::from(code) << (i * BITS);
-            }
             let n = word.len();
-            word.copy_from_slice(&bits.to_le_bytes()[..n]);
+            word.copy_from_slice(&word_of::<BITS>(rest)[..n]);
         }
     }
 }
 
-/// `out[row][i] = code[row][i] · scale[i] + zero[i]` for packed rows of `scale.len()` codes.
+/// Up to eight codes side by side.
+#[inline(always)]
+fn word_of<const BITS: usize>(codes: &[u8]) -> [u8; 8] {
+    let mut bits = 0u64;
+    for (i, &code) in codes.iter().enumerate() {
+        bits |= u64::from(code) << (i * BITS);
+    }
+    bits.to_le_bytes()
+}
+
+/// `out[row][i] = code[row][i] · scale[i] + zero[i]` for packed rows of `scale.len()` codes; rows of `out` begin `stride` values
+/// after each other.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn dequantize_rows(packed: &[u8], bits: u32, scale: &[f32], zero: &[f32], out: &mut [f32]) {
+pub(crate) fn dequantize_rows(packed: &[u8], bits: u32, scale: &[f32], zero: &[f32], out: &mut [f32], stride: usize) {
     match bits {
-        2 => dequantize::<2>(packed, scale, zero, out),
-        3 => dequantize::<3>(packed, scale, zero, out),
-        4 => dequantize::<4>(packed, scale, zero, out),
-        _ => dequantize_bytes(packed, scale, zero, out),
+        1 => dequantize::<1>(packed, scale, zero, out, stride),
+        2 => dequantize::<2>(packed, scale, zero, out, stride),
+        3 => dequantize::<3>(packed, scale, zero, out, stride),
+        4 => dequantize::<4>(packed, scale, zero, out, stride),
+        6 => dequantize::<6>(packed, scale, zero, out, stride),
+        _ => dequantize_bytes(packed, scale, zero, out, stride),
     }
 }
 
 #[inline(always)]
-fn dequantize<const BITS: usize>(packed: &[u8], scale: &[f32], zero: &[f32], out: &mut [f32]) {
+fn dequantize<const BITS: usize>(packed: &[u8], scale: &[f32], zero: &[f32], out: &mut [f32], stride: usize) {
     let dim = scale.len();
     let bytes = row_bytes(dim, BITS as u32);
-    let mask = (1u32 << BITS) - 1;
     let (scales, scale_rest) = scale.as_chunks::<STEP>();
     let (zeros, zero_rest) = zero.as_chunks::<STEP>();
-    for (packed, out) in packed.chunks_exact(bytes).zip(out.chunks_exact_mut(dim)) {
+    for (packed, out) in packed.chunks_exact(bytes).zip(out.chunks_mut(stride)) {
         let (words, tail) = packed.split_at(scales.len() * BITS);
-        let (eights, rest) = out.as_chunks_mut::<STEP>();
+        let (eights, rest) = out[..dim].as_chunks_mut::<STEP>();
         let words = words.as_chunks::<BITS>().0;
         for (((word, eight), scale), zero) in words.iter().zip(eights).zip(scales).zip(zeros) {
-            let mut le = [0u8; 4];
-            le[..BITS].copy_from_slice(word);
-            let bits = u32::from_le_bytes(le);
+            let codes = eight_codes::<BITS>(word);
             for i in 0..STEP {
-                let code = ((bits >> (i * BITS)) & mask) as i32;
-                eight[i] = code as f32 * scale[i] + zero[i];
+                eight[i] = codes[i] as f32 * scale[i] + zero[i];
             }
         }
         if !rest.is_empty() {
-            let mut le = [0u8; 4];
-            le[..tail.len()].copy_from_slice(tail);
-            let bits = u32::from_le_bytes(le);
+            let mut word = [0u8; BITS];
+            word[..tail.len()].copy_from_slice(tail);
+            let codes = eight_codes::<BITS>(&word);
             for (i, x) in rest.iter_mut().enumerate() {
-                let code = ((bits >> (i * BITS)) & mask) as i32;
-                *x = code as f32 * scale_rest[i] + zero_rest[i];
+                *x = codes[i] as f32 * scale_rest[i] + zero_rest[i];
             }
         }
     }
 }
 
+/// Codes of a word; those of more than four bits fit 32 bits only four at a time.
 #[inline(always)]
-fn dequantize_bytes(packed: &[u8], scale: &[f32], zero: &[f32], out: &mut [f32]) {
+fn eight_codes<const BITS: usize>(word: &[u8; BITS]) -> [i32; STEP] {
+    let mask = (1u32 << BITS) - 1;
+    let mut le = [0u8; 8];
+    le[..BITS].copy_from_slice(word);
+    if BITS <= 4 {
+        let bits = u32::from_le_bytes([le[0], le[1], le[2], le[3]]);
+        std::array::from_fn(|i| ((bits >> (i * BITS)) & mask) as i32)
+    } else {
+        let half = BITS / 2;
+        let low = u32::from_le_bytes([le[0], le[1], le[2], le[3]]);
+        let high = u32::from_le_bytes([le[half], le[half + 1], le[half + 2], le[half + 3]]);
+        std::array::from_fn(|i| (((if i < 4 { low } else { high }) >> (i % 4 * BITS)) & mask) as i32)
+    }
+}
+
+#[inline(always)]
+fn dequantize_bytes(packed: &[u8], scale: &[f32], zero: &[f32], out: &mut [f32], stride: usize) {
     let dim = scale.len();
     let zero = &zero[..dim];
-    for (packed, out) in packed.chunks_exact(dim).zip(out.chunks_exact_mut(dim)) {
+    for (packed, out) in packed.chunks_exact(dim).zip(out.chunks_mut(stride)) {
         for i in 0..dim {
             out[i] = f32::from(packed[i]) * scale[i] + zero[i];
         }
@@ -130,13 +149,13 @@ mod tests {
 
     #[test]
     fn codes_survive_packing_at_every_width_and_length() {
-        for bits in [2u32, 3, 4, 8] {
+        for bits in [1u32, 2, 3, 4, 6, 8] {
             for dim in 1..40 {
                 let codes: Vec<u8> = (0..3 * dim).map(|i| (i * 37 + 11) as u8 & ((1u16 << bits) - 1) as u8).collect();
                 let mut packed = vec![0xAA; 3 * row_bytes(dim, bits)];
                 pack_rows(&codes, dim, bits, &mut packed);
                 let mut out = vec![0.0; 3 * dim];
-                dequantize_rows(&packed, bits, &vec![2.0; dim], &vec![1.0; dim], &mut out);
+                dequantize_rows(&packed, bits, &vec![2.0; dim], &vec![1.0; dim], &mut out, dim);
                 let expected: Vec<f32> = codes.iter().map(|&c| f32::from(c) * 2.0 + 1.0).collect();
                 assert_eq!(out, expected, "bits {bits}, dim {dim}");
             }

@@ -1,15 +1,14 @@
 //! Tokens that are appended now and compressed later: an exact prefill, and decoding whose newest token sees its neighbours
 //! uncompressed.
 
-use std::sync::Arc;
-
 use crate::config::{MAX_SEGMENT_TOKENS, Storage};
 use crate::error::{Cancel, Result};
+use crate::need::{Need, Observed, Survey};
 use crate::raw::RawTokens;
-use crate::segment::{self, Rows, SegmentLayout};
+use crate::segment::Rows;
 use crate::shape::{KvShape, KvSlice};
 
-use super::{GearTensor, PreparedAppend, SegmentView};
+use super::{GearTensor, PreparedAppend, Run, SegmentView};
 
 /// Tokens from `first` on of a buffer.
 struct HeldRows<'a> {
@@ -68,31 +67,46 @@ impl GearTensor {
     /// # Errors
     /// `ABORTED`.
     pub fn settle(&mut self, cancel: Cancel) -> Result<()> {
-        if let Some(prepared) = self.prepare_settle(cancel)? {
+        if let Some(prepared) = self.prepare_settle(None, cancel)? {
             self.commit_settle(prepared);
         }
         Ok(())
     }
 
-    pub(crate) fn prepare_settle(&self, cancel: Cancel) -> Result<Option<PreparedSettle>> {
-        let capacity = self.config.buffer_tokens as usize;
-        let held = self.buffer.tokens();
-        if self.config.storage != Storage::Gear || held < capacity {
+    /// Whether so many tokens wait in the buffer that [`Self::settle`] compresses them.
+    pub(crate) fn is_full(&self) -> bool {
+        self.config.storage == Storage::Gear && self.buffer.tokens() >= self.config.buffer_tokens as usize
+    }
+
+    /// `survey`: what queries look for among the sinks and what is held.
+    pub(crate) fn prepare_settle(&self, survey: Option<&Survey>, cancel: Cancel) -> Result<Option<PreparedSettle>> {
+        if !self.is_full() {
             return Ok(None);
         }
-        let mut segments = Vec::new();
+        let capacity = self.config.buffer_tokens as usize;
+        let held = self.buffer.tokens();
+        let mut segments: Vec<SegmentView> = Vec::new();
         let mut taken = 0;
         while held - taken >= capacity {
             let run = (held - taken).min(MAX_SEGMENT_TOKENS);
-            let rank = if run > capacity { self.config.rank } else { self.config.decode_rank };
-            let layout =
-                SegmentLayout::new(&self.config, self.role, self.batch, self.heads, run, self.dim, rank as usize);
             let rows = HeldRows { buffer: &self.buffer, first: taken };
-            let segment = segment::encode(&rows, layout, &self.config, cancel)?;
-            segments.push(SegmentView { segment: Arc::new(segment), visible: run });
+            let kind = if run > capacity { Run::prompt() } else { Run::buffer(segments.last()) };
+            let need = survey.map(|survey| Need { survey, first: self.sinks.tokens() + taken });
+            segments.push(self.encode(&rows, run, Run { need, ..kind }, cancel)?);
             taken += run;
         }
         Ok(Some(PreparedSettle { segments, taken }))
+    }
+
+    /// What is held and the sinks before it, as [`Self::prepare_settle`] wants it surveyed. `self` holds keys.
+    pub(crate) fn survey(&self, observed: &Observed) -> Survey {
+        let sinks = self.sinks.tokens();
+        let tokens = sinks + self.buffer.tokens();
+        observed.survey(self.batch * self.heads, tokens, self.dim, self.config.threads, |plane, rows| {
+            let (first, held) = rows.split_at_mut(sinks * self.dim);
+            self.sinks.rows(plane, 0, first);
+            self.buffer.rows(plane, 0, held);
+        })
     }
 
     pub(crate) fn commit_settle(&mut self, mut prepared: PreparedSettle) {

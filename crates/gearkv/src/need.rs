@@ -1,0 +1,207 @@
+//! What attention needs most of keys and values, as some queries show it.
+//!
+//! The queries are those of the newest tokens: what they look at is what later ones will (the observation that SnapKV, arXiv
+//! 2404.14469, selects tokens by). Of keys a channel matters as `E[q²]` does, and two channels together as `E[q qᵀ]` does; of
+//! values a token matters as the square of the weight that it gets.
+
+use crate::attention::AttendOptions;
+use crate::parallel;
+use crate::simd;
+
+/// Newest positions whose queries are kept until what they look for is compressed.
+pub(crate) const POSITIONS: usize = 64;
+
+/// Queries of the newest tokens of one layer.
+#[derive(Clone)]
+pub(crate) struct Observed {
+    /// `[positions][batch · query_heads, head_dim]`, the oldest first.
+    rows: Vec<f32>,
+    positions: usize,
+    options: AttendOptions,
+}
+
+impl Default for Observed {
+    fn default() -> Self {
+        Self { rows: Vec::new(), positions: 0, options: AttendOptions::new(1) }
+    }
+}
+
+impl Observed {
+    /// Takes note of `positions` new positions, `q` being `[batch, query_heads, positions, head_dim]` in `planes` planes; only the
+    /// newest of them stay.
+    pub fn note(&mut self, q: &[f32], planes: usize, positions: usize, dim: usize, options: &AttendOptions) {
+        let row = planes * dim;
+        let fresh = positions.min(POSITIONS);
+        let keep = self.positions.min(POSITIONS - fresh);
+        self.rows.drain(..(self.positions - keep) * row);
+        for position in positions - fresh..positions {
+            for plane in q.chunks_exact(positions * dim) {
+                self.rows.extend_from_slice(&plane[position * dim..(position + 1) * dim]);
+            }
+        }
+        self.positions = keep + fresh;
+        self.options = options.clone();
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.positions == 0
+    }
+
+    pub fn byte_length(&self) -> usize {
+        size_of_val(self.rows.as_slice())
+    }
+
+    /// What these queries look for among the newest `tokens` tokens, the last of which is theirs. `keys` fills a plane's rows,
+    /// `[tokens, dim]`.
+    pub fn survey(
+        &self,
+        planes: usize,
+        tokens: usize,
+        dim: usize,
+        threads: u32,
+        keys: impl Fn(usize, &mut [f32]) + Sync + Send,
+    ) -> Survey {
+        let query_planes = self.rows.len() / self.positions.max(1) / dim;
+        let group = query_planes / planes;
+        let found = parallel::map(planes, threads, |plane| {
+            let mut rows = vec![0.0; tokens * dim];
+            keys(plane, &mut rows);
+            let mut moments = vec![0.0; dim * dim];
+            let mut weights = vec![0.0; tokens];
+            let mut logits = vec![0.0; tokens];
+            for (position, queries) in self.rows.chunks_exact(query_planes * dim).enumerate() {
+                // Its own token is the last that a query sees.
+                let end = (tokens + position + 1).saturating_sub(self.positions);
+                for q in queries.chunks_exact(dim).skip(plane * group).take(group) {
+                    for (sums, &q_i) in moments.chunks_exact_mut(dim).zip(q) {
+                        simd::accumulate_rows(&[q_i], q, sums);
+                    }
+                    self.weigh(q, &rows[..end * dim], &mut logits[..end], &mut weights[..end]);
+                }
+            }
+            let count = (self.positions * group).max(1) as f32;
+            moments.iter_mut().for_each(|sum| *sum /= count);
+            (moments, weights)
+        });
+        let (moments, weights): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+        Survey { dim, tokens, moments: moments.concat(), weights: weights.concat() }
+    }
+
+    /// Adds the squares of one query's weights.
+    fn weigh(&self, q: &[f32], keys: &[f32], logits: &mut [f32], sums: &mut [f32]) {
+        let (dim, tokens) = (q.len(), logits.len());
+        let scale = self.options.scale.unwrap_or(1.0 / (dim as f32).sqrt());
+        let first = self.options.window.map_or(0, |window| tokens.saturating_sub(window));
+        let logits = &mut logits[first..];
+        if logits.is_empty() {
+            return;
+        }
+        simd::dot_rows(&keys[first * dim..], dim, q, logits, tokens - first);
+        logits.iter_mut().for_each(|logit| *logit *= scale);
+        if let Some(cap) = self.options.softcap {
+            soften(logits, cap);
+        }
+        let most = logits.iter().fold(f32::NEG_INFINITY, |most, &x| if x > most { x } else { most });
+        let sum = simd::exp_in_place(logits, most);
+        for (weight, sum_of_squares) in logits.iter().zip(&mut sums[first..]) {
+            let share = weight / sum;
+            *sum_of_squares += share * share;
+        }
+    }
+}
+
+/// `cap · tanh(logit / cap)`, by an exponential that is the same everywhere: widths that depend on it must be, too.
+fn soften(logits: &mut [f32], cap: f32) {
+    let mut shrunk: Vec<f32> = logits.iter().map(|logit| -2.0 * (logit / cap).abs()).collect();
+    simd::exp_in_place(&mut shrunk, 0.0);
+    for (logit, e) in logits.iter_mut().zip(shrunk) {
+        *logit = (cap * ((1.0 - e) / (1.0 + e))).copysign(*logit);
+    }
+}
+
+/// What some queries look for among some tokens.
+pub(crate) struct Survey {
+    dim: usize,
+    tokens: usize,
+    /// `E[q qᵀ]` over the queries of a plane: `[planes, dim, dim]`.
+    moments: Vec<f32>,
+    /// Sum of the squares of the weights that a token gets: `[planes, tokens]`.
+    weights: Vec<f32>,
+}
+
+/// What they look for in one run of these tokens.
+#[derive(Clone, Copy)]
+pub(crate) struct Need<'a> {
+    pub survey: &'a Survey,
+    /// The run's first token among those of the survey.
+    pub first: usize,
+}
+
+impl<'a> Need<'a> {
+    /// `[dim, dim]`
+    pub fn moments(&self, plane: usize) -> &'a [f32] {
+        let size = self.survey.dim * self.survey.dim;
+        &self.survey.moments[plane * size..(plane + 1) * size]
+    }
+
+    /// Of `tokens` tokens.
+    pub fn weights(&self, plane: usize, tokens: usize) -> &'a [f32] {
+        let start = plane * self.survey.tokens + self.first;
+        &self.survey.weights[start..start + tokens]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_queries_stay_whatever_the_pieces_they_came_in() {
+        let options = AttendOptions::new(2);
+        let (dim, planes) = (3, 2);
+        let value = |plane: usize, position: usize, d: usize| (plane * 1000 + position * 10 + d) as f32;
+        let piece = |from: usize, to: usize| -> Vec<f32> {
+            (0..planes)
+                .flat_map(|p| (from..to).flat_map(move |t| (0..dim).map(move |d| value(p, t, d))))
+                .collect()
+        };
+        let mut at_once = Observed::default();
+        at_once.note(&piece(0, 150), planes, 150, dim, &options);
+        let mut pieces = Observed::default();
+        for (from, to) in [(0, 1), (1, 100), (100, 101), (101, 140), (140, 150)] {
+            pieces.note(&piece(from, to), planes, to - from, dim, &options);
+        }
+        assert_eq!(at_once.positions, POSITIONS);
+        assert_eq!(at_once.rows, pieces.rows);
+        assert_eq!(at_once.rows[..dim], [value(0, 86, 0), value(0, 86, 1), value(0, 86, 2)]);
+    }
+
+    #[test]
+    fn a_token_that_all_queries_look_at_weighs_most_and_none_looks_ahead_or_behind_its_window() {
+        let (dim, tokens) = (4, 10);
+        let keys = |_: usize, rows: &mut [f32]| {
+            rows.fill(0.0);
+            rows[3 * dim] = 9.0;
+        };
+        let mut observed = Observed::default();
+        let q = [2.0, 0.0, 0.0, 0.0].repeat(2);
+        observed.note(&q, 1, 2, dim, &AttendOptions::new(1));
+        let survey = observed.survey(1, tokens, dim, 1, keys);
+        let need = Need { survey: &survey, first: 0 };
+        let weights = need.weights(0, tokens);
+        assert_eq!(Need { survey: &survey, first: 3 }.weights(0, 4), &weights[3..7]);
+        assert!(weights[3] > 1.9, "{weights:?}");
+        assert!(weights[9] < weights[8], "only one of two queries sees the last token: {weights:?}");
+        assert_eq!(need.moments(0)[0], 4.0);
+        assert!(need.moments(0)[1..].iter().all(|m| *m == 0.0));
+
+        observed.note(&q, 1, 2, dim, &AttendOptions { window: Some(3), ..AttendOptions::new(1) });
+        let survey = observed.survey(1, tokens, dim, 1, keys);
+        assert!(Need { survey: &survey, first: 0 }.weights(0, tokens)[..6].iter().all(|w| *w == 0.0));
+    }
+}

@@ -1,0 +1,75 @@
+//! Bits where they count: codes of one segment that differ in width (`meanBits`).
+//!
+//! What a bit more is worth differs by orders of magnitude. Keys: a channel that is wide and that queries look at has most of
+//! the error of a logit, one that is narrow or overlooked next to none. Values: most of the output comes from few tokens. So
+//! the same number of bits is dealt out again, to channels of keys and to tokens of values, each bit where it takes most of
+//! the error away. All heads of a batch item share one stock of bits, so that heads differ, too.
+
+mod allocation;
+mod channels;
+mod tokens;
+
+pub(crate) use channels::{Band, ChannelWidths, MAX_CHANNELS};
+pub(crate) use tokens::{RowWidths, TokenWidths};
+
+use std::sync::Arc;
+
+use crate::simd;
+
+/// How wide the codes of a segment are.
+#[derive(Clone)]
+pub(crate) enum Widths {
+    /// As wide as the configuration says.
+    Even,
+    /// Keys. Segments from the buffer have those of the segment before them.
+    Channels(Arc<ChannelWidths>),
+    Tokens(Arc<TokenWidths>),
+}
+
+impl Widths {
+    /// What it takes in memory, shared or not.
+    pub fn byte_length(&self) -> usize {
+        match self {
+            Self::Even => 0,
+            Self::Channels(widths) => widths.byte_length(),
+            Self::Tokens(widths) => widths.byte_length(),
+        }
+    }
+
+    /// Whether both are the same memory.
+    pub fn shares(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Channels(a), Self::Channels(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+
+    /// As they are saved.
+    pub fn bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Even => Vec::new(),
+            Self::Channels(widths) => widths.bytes(),
+            Self::Tokens(widths) => widths.bytes().to_vec(),
+        }
+    }
+
+    /// Bytes of all codes of a segment; with even widths, `even`.
+    pub fn code_bytes(&self, tokens: usize, even: usize) -> usize {
+        match self {
+            Self::Even => even,
+            Self::Channels(widths) => tokens * widths.row_bytes_before(widths.planes()),
+            Self::Tokens(widths) => widths.code_bytes(),
+        }
+    }
+
+    /// Puts rows whose channels are in the order of their widths (`[tokens, head_dim]`) back into their own.
+    pub fn restore_order(&self, plane: usize, rows: &mut [f32], dim: usize) {
+        if let Self::Channels(widths) = self {
+            let mut row = vec![0.0; dim];
+            for ordered in rows.chunks_exact_mut(dim) {
+                row.copy_from_slice(ordered);
+                simd::scatter(&row, widths.order(plane), ordered);
+            }
+        }
+    }
+}
