@@ -1,7 +1,7 @@
 //! A tensor's configuration in the header (FORMAT.md, "A tensor entry").
 //!
-//! Fields that version 2 added are left out where they say what version 1 meant, so that whatever version 1 could hold is
-//! still written as version 1, byte for byte.
+//! Fields that a later version added are left out where they say what was meant before, so that whatever an earlier version
+//! could hold is still written as that version, byte for byte.
 
 use gearkv::{Backbone, GearConfig, NonFinite, Range, Storage};
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,8 @@ pub(crate) struct ConfigFields {
     preset: String,
     storage: Storage,
     bits: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    mean_bits: f64,
     backbone: Backbone,
     group_size: u32,
     #[serde(default, skip_serializing_if = "is_minmax")]
@@ -46,8 +48,16 @@ fn is_minmax(range: &Range) -> bool {
     *range == Range::Minmax
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_zero(bits: &f64) -> bool {
+    *bits == 0.0
+}
+
 /// The least format version that can hold a tensor of this configuration.
 pub(crate) fn version(config: &GearConfig) -> u32 {
+    if !is_zero(&config.mean_bits) {
+        return 3;
+    }
     let known = config.backbone != Backbone::Rotated;
     let first = known && is_minmax(&config.range) && is_sixteen(&config.scale_bits) && is_sixteen(&config.factor_bits);
     if first { 1 } else { 2 }

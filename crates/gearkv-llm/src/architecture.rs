@@ -1,6 +1,6 @@
 //! What a model is, read from a GGUF's metadata and checked.
 
-use gearkv::{ErrorCode, GearError, Result};
+use gearkv::{AttendOptions, ErrorCode, GearError, Result};
 
 use crate::gguf::{Gguf, Value, corrupt};
 use crate::rope::{Pairing, RopeConfig, Yarn};
@@ -176,6 +176,15 @@ impl Architecture {
             gate: if gemma { Gate::Gelu } else { Gate::Silu },
             name,
         })
+    }
+
+    /// How one layer attends.
+    pub fn attend_options(&self, layer: usize) -> AttendOptions {
+        AttendOptions {
+            scale: Some(self.attention_scale),
+            window: self.layer_window(layer),
+            ..AttendOptions::new(self.heads)
+        }
     }
 
     /// The window of one layer.

@@ -46,7 +46,7 @@ enum Stage {
 struct Prompted {
     /// The prompt on a float16 cache.
     exact: Session,
-    /// The prompt's queries, where a candidate is a method.
+    /// The prompt's queries, where a candidate needs them.
     queries: QueryLog,
     /// `[position][token]` log-probabilities of the continuation there.
     reference: Vec<Vec<f32>>,
@@ -143,9 +143,8 @@ impl EvalRun {
     fn begin(&self) -> Result<Stage> {
         let (key, value) = float16()?;
         let mut session = self.model.session(key, value)?;
-        let asks =
-            |candidate: &Candidate| matches!(candidate.cache, Cache::Method(_) | Cache::Frozen { queries: true, .. });
-        session.queries = self.candidates.iter().any(asks).then(QueryLog::default);
+        let needed = self.candidates.iter().any(|candidate| candidate.cache.needs_queries());
+        session.queries = needed.then(QueryLog::default);
         session.begin(&self.windows.token_ids[self.window][..self.windows.prompt_tokens])?;
         Ok(Stage::Prompt(Box::new(session)))
     }
@@ -237,8 +236,9 @@ impl EvalRun {
             return Ok(Stage::Next);
         };
         let work = match &candidate.cache {
-            Cache::Gear { key, value } => {
-                Prompting::Gear(Recompression::new(&prompted.exact, key.clone(), value.clone())?)
+            Cache::Gear { key, value, queries } => {
+                let recompression = Recompression::new(&prompted.exact, key.clone(), value.clone())?;
+                Prompting::Gear(if *queries { recompression.with_queries(prompted.queries.clone()) } else { recompression })
             }
             Cache::Frozen { options, queries } => {
                 let layers = prompted.exact.cache().shape().layers;

@@ -78,6 +78,8 @@ pub enum Cache {
         key: GearConfig,
         /// How values are kept.
         value: GearConfig,
+        /// Whether the prompt's queries are at hand when it is compressed, as they are in a prefill.
+        queries: bool,
     },
     /// At rest: the prompt is frozen and thawed into float16; what comes behind it stays in float16.
     Frozen {
@@ -90,7 +92,27 @@ pub enum Cache {
     Method(Arc<dyn Method>),
 }
 
+impl Cache {
+    /// Whether what becomes of the prompt depends on its queries.
+    pub(crate) fn needs_queries(&self) -> bool {
+        match self {
+            Self::Gear { key, value, queries } => *queries && (key.mean_bits != 0.0 || value.mean_bits != 0.0),
+            Self::Frozen { queries, .. } => *queries,
+            Self::Method(_) => true,
+        }
+    }
+}
+
 impl Candidate {
+    /// As if the prompt's queries were not at hand when it is compressed.
+    #[must_use]
+    pub fn without_queries(mut self) -> Self {
+        if let Cache::Gear { queries, .. } = &mut self.cache {
+            *queries = false;
+        }
+        self
+    }
+
     /// Keys and values by one preset; or `frozen-3.1` for a cache at rest in that many bits an element, and
     /// `frozen-3.1-queries` for one whose steps follow the queries.
     ///
@@ -123,7 +145,7 @@ impl Candidate {
     /// # Errors
     /// `INVALID_OPTION`.
     pub fn gear(name: &str, key: &GearOptions, value: &GearOptions) -> Result<Self> {
-        let cache = Cache::Gear { key: key.resolve(Role::Key)?, value: value.resolve(Role::Value)? };
+        let cache = Cache::Gear { key: key.resolve(Role::Key)?, value: value.resolve(Role::Value)?, queries: true };
         Ok(Self { name: name.to_owned(), cache })
     }
 

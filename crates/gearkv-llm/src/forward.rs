@@ -1,6 +1,6 @@
 //! A chunk of new tokens through one layer, and behind the last one to logits.
 
-use gearkv::{AttendOptions, Cancel, KvSlice, Result};
+use gearkv::{Cancel, KvSlice, Result, Role};
 
 use crate::layer::Layer;
 use crate::model::Weights;
@@ -97,7 +97,12 @@ impl Step<'_> {
         self.clock.lap(&mut self.timings.other);
         cache.hold(self.index, KvSlice::F32(keys), KvSlice::F32(values), n)?;
         self.clock.lap(&mut self.timings.compression);
-        let options = AttendOptions { scale: Some(a.attention_scale), window, ..AttendOptions::new(a.heads) };
+        let options = a.attend_options(self.index);
+        // Of a prompt, whose last queries show what the rest of the text will look for. A single token's would have to be kept
+        // for as long as it waits in the buffer, where they take more room than they save.
+        if piece.exact && piece.together > cache.tensor(self.index, Role::Key)?.config().buffer_tokens as usize {
+            cache.observe(self.index, KvSlice::F32(queries), n, &options)?;
+        }
         let mut attended = vec![0.0; queries.len()];
         cache.attend(self.index, KvSlice::F32(queries), n, &options, &mut attended, self.cancel)?;
         self.clock.lap(&mut self.timings.attention);

@@ -60,6 +60,8 @@ pub(crate) struct Lane<'a> {
 pub(crate) struct Piece {
     pub part: usize,
     pub exact: bool,
+    /// Tokens that came together with these.
+    pub together: usize,
     /// Its first row in the chunk.
     pub row: usize,
     pub rows: usize,
@@ -110,6 +112,7 @@ fn chunks(weights: &Weights, parts: &[Part]) -> Vec<Chunk> {
             chunk.pieces.push(Piece {
                 part: index,
                 exact: part.exact,
+                together: part.tokens.len(),
                 row: chunk.rows,
                 rows,
                 rotation: Rotation::new(&a.rope, position, rows),

@@ -3,6 +3,7 @@
 use gearkv::{Cancel, GearCache, GearConfig, KvSlice, Result, Role};
 
 use crate::pass::{GoOn, Progress};
+use crate::queries::QueryLog;
 use crate::session::Session;
 use crate::timings::{Stopwatch, Timings};
 
@@ -13,6 +14,8 @@ pub struct Recompression {
     cache: GearCache,
     layer: usize,
     timings: Timings,
+    /// Those of all tokens, where they are known.
+    queries: Option<QueryLog>,
 }
 
 impl Recompression {
@@ -24,7 +27,12 @@ impl Recompression {
         let mut session = session.fork();
         session.abandon();
         let cache = GearCache::new(session.cache().shape(), key, value)?;
-        Ok(Self { session, cache, layer: 0, timings: Timings::default() })
+        Ok(Self { session, cache, layer: 0, timings: Timings::default(), queries: None })
+    }
+
+    /// With the queries of all tokens at hand, as in a prefill.
+    pub(crate) fn with_queries(self, queries: QueryLog) -> Self {
+        Self { queries: Some(queries), ..self }
     }
 
     /// Layers that are done, and all there are.
@@ -37,7 +45,7 @@ impl Recompression {
     /// # Errors
     /// `OUT_OF_RANGE`, `ABORTED`.
     pub fn advance(&mut self, cancel: Cancel, go_on: GoOn) -> Result<Progress> {
-        let Self { session, cache, layer, timings } = self;
+        let Self { session, cache, layer, timings, queries } = self;
         let total = cache.shape().layers;
         let tokens = session.tokens().len();
         let mut clock = Stopwatch::start();
@@ -48,6 +56,11 @@ impl Recompression {
                 // What an interruption left of this layer.
                 if cache.layer_tokens(*layer)? == 0 {
                     cache.hold(*layer, KvSlice::F32(&keys), KvSlice::F32(&values), tokens)?;
+                    if let Some(log) = queries {
+                        let a = &session.model().0.architecture;
+                        let queries = log.take(*layer, a.heads);
+                        cache.observe(*layer, KvSlice::F32(&queries), tokens, &a.attend_options(*layer))?;
+                    }
                 }
                 cache.settle(*layer, cancel)?;
                 *layer += 1;

@@ -58,9 +58,7 @@ impl Layer {
         if !self.key.is_full() && !self.value.is_full() {
             return Ok(());
         }
-        // Where one tensor's buffer is longer than the other's, its tokens are not those that the queries were of.
-        let fits = !self.observed.is_empty() && self.key.buffer().tokens() == self.value.buffer().tokens();
-        let survey = fits.then(|| self.key.survey(&self.observed));
+        let survey = (!self.observed.is_empty()).then(|| self.key.survey(&self.observed));
         let key = self.key.prepare_settle(survey.as_ref(), cancel)?;
         let value = self.value.prepare_settle(survey.as_ref(), cancel)?;
         if let Some(key) = key {

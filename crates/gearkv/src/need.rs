@@ -134,15 +134,27 @@ pub(crate) struct Survey {
     weights: Vec<f32>,
 }
 
+impl Survey {
+    /// What they look for among the newest `tokens` of these tokens, where there are so many.
+    pub fn newest(&self, tokens: usize) -> Option<Need<'_>> {
+        Some(Need { survey: self, first: self.tokens.checked_sub(tokens)? })
+    }
+}
+
 /// What they look for in one run of these tokens.
 #[derive(Clone, Copy)]
 pub(crate) struct Need<'a> {
-    pub survey: &'a Survey,
+    survey: &'a Survey,
     /// The run's first token among those of the survey.
-    pub first: usize,
+    first: usize,
 }
 
 impl<'a> Need<'a> {
+    /// Of the run that begins so many tokens later.
+    pub fn behind(self, tokens: usize) -> Self {
+        Self { first: self.first + tokens, ..self }
+    }
+
     /// `[dim, dim]`
     pub fn moments(&self, plane: usize) -> &'a [f32] {
         let size = self.survey.dim * self.survey.dim;

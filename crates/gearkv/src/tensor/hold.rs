@@ -3,7 +3,7 @@
 
 use crate::config::{MAX_SEGMENT_TOKENS, Storage};
 use crate::error::{Cancel, Result};
-use crate::need::{Need, Observed, Survey};
+use crate::need::{Observed, Survey};
 use crate::raw::RawTokens;
 use crate::segment::Rows;
 use crate::shape::{KvShape, KvSlice};
@@ -78,7 +78,7 @@ impl GearTensor {
         self.config.storage == Storage::Gear && self.buffer.tokens() >= self.config.buffer_tokens as usize
     }
 
-    /// `survey`: what queries look for among the sinks and what is held.
+    /// `survey`: what queries look for among the newest tokens.
     pub(crate) fn prepare_settle(&self, survey: Option<&Survey>, cancel: Cancel) -> Result<Option<PreparedSettle>> {
         if !self.is_full() {
             return Ok(None);
@@ -91,7 +91,7 @@ impl GearTensor {
             let run = (held - taken).min(MAX_SEGMENT_TOKENS);
             let rows = HeldRows { buffer: &self.buffer, first: taken };
             let kind = if run > capacity { Run::prompt() } else { Run::buffer(segments.last()) };
-            let need = survey.map(|survey| Need { survey, first: self.sinks.tokens() + taken });
+            let need = survey.and_then(|survey| survey.newest(held)).map(|need| need.behind(taken));
             segments.push(self.encode(&rows, run, Run { need, ..kind }, cancel)?);
             taken += run;
         }
