@@ -238,7 +238,11 @@ impl EvalRun {
         let work = match &candidate.cache {
             Cache::Gear { key, value, queries } => {
                 let recompression = Recompression::new(&prompted.exact, key.clone(), value.clone())?;
-                Prompting::Gear(if *queries { recompression.with_queries(prompted.queries.clone()) } else { recompression })
+                Prompting::Gear(if *queries {
+                    recompression.with_queries(prompted.queries.clone())
+                } else {
+                    recompression
+                })
             }
             Cache::Frozen { options, queries } => {
                 let layers = prompted.exact.cache().shape().layers;

@@ -81,7 +81,12 @@ pub(crate) fn attend(
 }
 
 /// Queries that fit a tensor of keys and these options, in float32.
-pub(crate) fn checked_queries(key: &GearTensor, q: KvSlice, queries: usize, options: &AttendOptions) -> Result<Vec<f32>> {
+pub(crate) fn checked_queries(
+    key: &GearTensor,
+    q: KvSlice,
+    queries: usize,
+    options: &AttendOptions,
+) -> Result<Vec<f32>> {
     let KvShape { batch, heads, head_dim, .. } = key.shape();
     options.check(heads)?;
     let shape = KvShape::new(batch, options.query_heads, queries, head_dim)?;

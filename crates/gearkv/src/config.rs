@@ -119,7 +119,19 @@ impl GearOptions {
         macro_rules! take {
             ($($field:ident),*) => { $(if let Some(value) = self.$field { config.$field = value; })* };
         }
-        take!(bits, mean_bits, backbone, group_size, range, scale_bits, factor_bits, rank, power_iterations, sparsity, sinks);
+        take!(
+            bits,
+            mean_bits,
+            backbone,
+            group_size,
+            range,
+            scale_bits,
+            factor_bits,
+            rank,
+            power_iterations,
+            sparsity,
+            sinks
+        );
         take!(buffer_tokens, seed, threads, non_finite);
         // A smaller rank for the prompt bounds the later ones too, unless they are given by themselves.
         config.decode_rank = match (self.decode_rank, self.rank) {

@@ -128,16 +128,10 @@ fn load_scales(layout: &SegmentLayout, bytes: &[u8]) -> Option<(Scales, Means, W
     let (bytes, widths) = bytes.split_at_checked(bytes.len().checked_sub(width_bytes)?)?;
     let widths = match (mean_bits != 0.0, layout.rotated) {
         (false, _) => Widths::Even,
-        (true, false) => {
-            Widths::Channels(Arc::new(ChannelWidths::from_bytes(layout.planes(), layout.dim, widths)?))
+        (true, false) => Widths::Channels(Arc::new(ChannelWidths::from_bytes(layout.planes(), layout.dim, widths)?)),
+        (true, true) => {
+            Widths::Tokens(Arc::new(TokenWidths::from_bytes(layout.planes(), tokens, layout.dim, mean_bits, widths)?))
         }
-        (true, true) => Widths::Tokens(Arc::new(TokenWidths::from_bytes(
-            layout.planes(),
-            tokens,
-            layout.dim,
-            mean_bits,
-            widths,
-        )?)),
     };
     let (small, planes, dim) = (layout.scales.small, layout.planes(), layout.dim);
     let mean_bytes = match (layout.rotated, small) {

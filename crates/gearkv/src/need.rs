@@ -178,9 +178,7 @@ mod tests {
         let (dim, planes) = (3, 2);
         let value = |plane: usize, position: usize, d: usize| (plane * 1000 + position * 10 + d) as f32;
         let piece = |from: usize, to: usize| -> Vec<f32> {
-            (0..planes)
-                .flat_map(|p| (from..to).flat_map(move |t| (0..dim).map(move |d| value(p, t, d))))
-                .collect()
+            (0..planes).flat_map(|p| (from..to).flat_map(move |t| (0..dim).map(move |d| value(p, t, d)))).collect()
         };
         let mut at_once = Observed::default();
         at_once.note(&piece(0, 150), planes, 150, dim, &options);
@@ -212,6 +210,7 @@ mod tests {
         assert_eq!(need.moments(0)[0], 4.0);
         assert!(need.moments(0)[1..].iter().all(|m| *m == 0.0));
 
+        observed.clear();
         observed.note(&q, 1, 2, dim, &AttendOptions { window: Some(3), ..AttendOptions::new(1) });
         let survey = observed.survey(1, tokens, dim, 1, keys);
         assert!(Need { survey: &survey, first: 0 }.weights(0, tokens)[..6].iter().all(|w| *w == 0.0));

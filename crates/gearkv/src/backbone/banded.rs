@@ -71,12 +71,23 @@ impl Head<'_> {
             }
             found.push((band, scales::store(grid, &scale, &zero)));
         }
-        Scales::side_by_side(&found.iter().map(|(band, scales)| (band.channels, scales)).collect::<Vec<_>>(), groups, recipe.small)
+        Scales::side_by_side(
+            &found.iter().map(|(band, scales)| (band.channels, scales)).collect::<Vec<_>>(),
+            groups,
+            recipe.small,
+        )
     }
 
     /// Codes of `x` (`[tokens, dim]`), band by band. With `residual`, `x` becomes `x − x̂`. `coupling` is that of the channels in
     /// the order of their widths (`backbone/coupling.rs`).
-    pub fn quantize(&self, scales: &Scales, x: &mut [f32], coupling: Option<&[f32]>, residual: bool, packed: &mut [u8]) {
+    pub fn quantize(
+        &self,
+        scales: &Scales,
+        x: &mut [f32],
+        coupling: Option<&[f32]>,
+        residual: bool,
+        packed: &mut [u8],
+    ) {
         let (dim, tokens) = (self.dim, x.len() / self.dim);
         let order = self.widths.order(self.plane);
         let mut codes = vec![0u8; x.len()];
@@ -127,7 +138,15 @@ impl Head<'_> {
     /// What the codes of the tokens from `first` on stand for, channels in the order of their widths: as many rows as `out`
     /// (`[tokens, dim]`) holds. `packed` holds all `tokens` tokens of the head, `scales` are those of the segment, of which the head's
     /// start at `base`.
-    pub fn dequantize(&self, scales: &Scales, base: usize, packed: &[u8], tokens: usize, first: usize, out: &mut [f32]) {
+    pub fn dequantize(
+        &self,
+        scales: &Scales,
+        base: usize,
+        packed: &[u8],
+        tokens: usize,
+        first: usize,
+        out: &mut [f32],
+    ) {
         let dim = self.dim;
         let end = first + out.len() / dim;
         let (mut scale, mut zero) = (vec![0.0; dim], vec![0.0; dim]);

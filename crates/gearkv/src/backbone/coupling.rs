@@ -121,8 +121,9 @@ mod tests {
 
     fn moments(dim: usize) -> Vec<f32> {
         // A sum of squares, so that it is positive.
-        let rows: Vec<Vec<f32>> =
-            (0..2 * dim).map(|r| (0..dim).map(|d| ((r * 7 + d * 3) as f32 * 0.9).sin() + (d == 1) as u8 as f32).collect()).collect();
+        let rows: Vec<Vec<f32>> = (0..2 * dim)
+            .map(|r| (0..dim).map(|d| ((r * 7 + d * 3) as f32 * 0.9).sin() + (d == 1) as u8 as f32).collect())
+            .collect();
         let mut m = vec![0.0; dim * dim];
         for row in &rows {
             for i in 0..dim {

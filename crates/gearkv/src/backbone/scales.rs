@@ -72,7 +72,10 @@ impl Scales {
     /// Those of neighbouring channels, each part `[groups][channels]`, as `[groups][channel]` under one super-scale.
     pub fn side_by_side(parts: &[(usize, &Self)], groups: usize, small: bool) -> Self {
         fn rows<T: Copy>(parts: &[(usize, &[T])], groups: usize) -> Box<[T]> {
-            (0..groups).flat_map(|g| parts.iter().flat_map(move |(n, part)| &part[g * n..(g + 1) * n])).copied().collect()
+            (0..groups)
+                .flat_map(|g| parts.iter().flat_map(move |(n, part)| &part[g * n..(g + 1) * n]))
+                .copied()
+                .collect()
         }
         let (mut wide_scales, mut wide_zeros) = (Vec::new(), Vec::new());
         let (mut small_scales, mut small_zeros, mut supers) = (Vec::new(), Vec::new(), [f16::ZERO]);
@@ -90,7 +93,11 @@ impl Scales {
             }
         }
         if small {
-            Self::Small { supers: supers.into(), scales: rows(&small_scales, groups), zeros: rows(&small_zeros, groups) }
+            Self::Small {
+                supers: supers.into(),
+                scales: rows(&small_scales, groups),
+                zeros: rows(&small_zeros, groups),
+            }
         } else {
             Self::Wide { scales: rows(&wide_scales, groups), zeros: rows(&wide_zeros, groups) }
         }

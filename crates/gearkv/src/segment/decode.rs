@@ -54,7 +54,8 @@ impl Segment {
         match &self.widths {
             Widths::Channels(widths) => {
                 let tokens = layout.tokens;
-                let codes = &self.codes[tokens * widths.row_bytes_before(plane)..tokens * widths.row_bytes_before(plane + 1)];
+                let codes =
+                    &self.codes[tokens * widths.row_bytes_before(plane)..tokens * widths.row_bytes_before(plane + 1)];
                 let head = Banded { widths, plane, group: layout.group_tokens(), dim };
                 head.dequantize(&self.scales, base + range.start, codes, tokens, first, out);
             }

