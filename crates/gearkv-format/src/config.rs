@@ -56,7 +56,7 @@ fn is_zero(bits: &f64) -> bool {
 /// The least format version that can hold a tensor of this configuration.
 pub(crate) fn version(config: &GearConfig) -> u32 {
     if !is_zero(&config.mean_bits) {
-        return 3;
+        return 4;
     }
     let known = config.backbone != Backbone::Rotated;
     let first = known && is_minmax(&config.range) && is_sixteen(&config.scale_bits) && is_sixteen(&config.factor_bits);

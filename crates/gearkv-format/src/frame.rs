@@ -9,7 +9,7 @@ use crate::header::Header;
 pub const MAGIC: [u8; 8] = *b"\x89GEARKV\n";
 
 /// The newest version. This build reads it and all before it, and writes the oldest that can hold what is written.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The version that added frozen caches.
 pub(crate) const FIRST_FROZEN: u32 = 3;

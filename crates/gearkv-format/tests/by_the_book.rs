@@ -41,6 +41,50 @@ fn turned(row: &[f32]) -> Vec<f32> {
     out
 }
 
+/// Where a code is: a byte of the section, a bit from there on, how many bits, and its channel's place among the scales.
+struct Place {
+    byte: usize,
+    bit: usize,
+    bits: usize,
+    sorted: usize,
+}
+
+enum Places {
+    Even {
+        tokens: usize,
+        row_bytes: usize,
+        bits: usize,
+    },
+    /// Of every row of every head: its first byte, and its width.
+    Rows {
+        tokens: usize,
+        rows: Vec<(usize, usize)>,
+    },
+    /// Of every channel of every head: where its band starts, the band's bytes a token, its bit there, its width and place.
+    Channels {
+        dim: usize,
+        channels: Vec<(usize, usize, usize, usize, usize)>,
+    },
+}
+
+impl Places {
+    fn find(&self, plane: usize, t: usize, d: usize) -> Place {
+        match self {
+            Self::Even { tokens, row_bytes, bits } => {
+                Place { byte: (plane * tokens + t) * row_bytes, bit: d * bits, bits: *bits, sorted: d }
+            }
+            Self::Rows { tokens, rows } => {
+                let (byte, bits) = rows[plane * tokens + t];
+                Place { byte, bit: d * bits, bits, sorted: d }
+            }
+            Self::Channels { dim, channels } => {
+                let (start, row_bytes, bit, bits, sorted) = channels[plane * dim + d];
+                Place { byte: start + t * row_bytes, bit, bits, sorted }
+            }
+        }
+    }
+}
+
 impl Decoder<'_> {
     fn section(&self, section: Section) -> &[u8] {
         &self.payload[section.0 as usize..(section.0 + section.1) as usize]
@@ -66,34 +110,39 @@ impl Decoder<'_> {
     fn segment(&mut self, segment: &SegmentEntry) {
         let KvShape { batch, heads, head_dim: dim, .. } = self.entry.shape;
         let config = &self.entry.config;
-        let (tokens, rank, bits, group) =
-            (segment.tokens, segment.rank, config.bits as usize, config.group_size as usize);
+        let (tokens, rank, group) = (segment.tokens, segment.rank, config.group_size as usize);
+        let places = self.places(segment);
         let codes = self.section(segment.sections.codes).to_vec();
         let (scales, zeros, means) = self.scales(segment);
         let (a, b) = self.factors(segment);
-        let row_bytes = (dim * bits).div_ceil(8);
         for i in 0..batch {
             for h in 0..heads {
                 let plane = i * heads + h;
                 for t in 0..segment.visible {
                     let mut backbone = vec![0.0; dim];
-                    let row = &codes[(plane * tokens + t) * row_bytes..][..row_bytes];
                     for (d, value) in backbone.iter_mut().enumerate() {
-                        let code = (0..bits).fold(0, |code, bit| {
-                            let at = d * bits + bit;
-                            code | (u32::from(row[at / 8] >> (at % 8) & 1) << bit)
+                        let Place { byte, bit, bits, sorted } = places.find(plane, t, d);
+                        let code = (0..bits).fold(0, |code, i| {
+                            let at = bit + i;
+                            code | (u32::from(codes[byte + at / 8] >> (at % 8) & 1) << i)
                         });
                         let scale = match (config.backbone, self.entry.role) {
-                            (Backbone::Kivi, Role::Key) => (plane * tokens.div_ceil(group) + t / group) * dim + d,
-                            (Backbone::Kcvt, Role::Key) => plane * dim + d,
+                            (Backbone::Kivi, Role::Key) => (plane * tokens.div_ceil(group) + t / group) * dim + sorted,
+                            (Backbone::Kcvt, Role::Key) => plane * dim + sorted,
                             (Backbone::Kcvt, Role::Value) => i * tokens + t,
                             _ => (plane * tokens + t) * dim.div_ceil(group) + d / group,
                         };
                         *value = match (config.backbone, bits) {
+                            (Backbone::Rotated, 1) => [-127.0, 127.0][code as usize] / 128.0 * scales[scale],
                             (Backbone::Rotated, 2) => LEVELS_2[code as usize] / 128.0 * scales[scale],
                             (Backbone::Rotated, 3) => LEVELS_3[code as usize] / 128.0 * scales[scale],
                             (Backbone::Rotated, 8) => (2.0 * code as f32 - 255.0) / 256.0 * scales[scale],
                             (Backbone::Rotated, _) => LEVELS_4[code as usize] / 128.0 * scales[scale],
+                            // A small zero counts in shares of its own code's range.
+                            _ if config.mean_bits != 0.0 && config.scale_bits == 8 => {
+                                let levels = ((1u32 << bits) - 1) as f32;
+                                code as f32 * scales[scale] + zeros[scale] * levels
+                            }
                             _ => code as f32 * scales[scale] + zeros[scale],
                         };
                     }
@@ -114,9 +163,61 @@ impl Decoder<'_> {
         self.first += segment.visible;
     }
 
+    /// Bytes of the widths at the end of the scales.
+    fn width_bytes(&self, segment: &SegmentEntry) -> usize {
+        let (config, shape) = (&self.entry.config, self.entry.shape);
+        match (config.mean_bits == 0.0, config.backbone) {
+            (true, _) => 0,
+            (false, Backbone::Rotated) => shape.batch * shape.heads * segment.tokens.div_ceil(4),
+            (false, _) => shape.batch * shape.heads * shape.head_dim,
+        }
+    }
+
+    fn places(&self, segment: &SegmentEntry) -> Places {
+        let (config, dim, tokens) = (&self.entry.config, self.entry.shape.head_dim, segment.tokens);
+        let bytes = self.section(segment.sections.scales);
+        let widths = &bytes[bytes.len() - self.width_bytes(segment)..];
+        if config.mean_bits == 0.0 {
+            return Places::Even {
+                tokens,
+                row_bytes: (dim * config.bits as usize).div_ceil(8),
+                bits: config.bits as usize,
+            };
+        }
+        if config.backbone == Backbone::Rotated {
+            let set = if config.mean_bits < 3.0 { [1, 2, 3, 4] } else { [2, 3, 4, 8] };
+            let mut rows = Vec::new();
+            let mut byte = 0;
+            for plane in widths.chunks(tokens.div_ceil(4)) {
+                for t in 0..tokens {
+                    let bits = set[usize::from(plane[t / 4] >> (2 * (t % 4)) & 3)];
+                    rows.push((byte, bits));
+                    byte += (dim * bits).div_ceil(8);
+                }
+            }
+            return Places::Rows { tokens, rows };
+        }
+        let mut channels = vec![(0, 0, 0, 0, 0); widths.len()];
+        let mut start = 0;
+        for (plane, widths) in widths.chunks(dim).enumerate() {
+            let mut sorted = 0;
+            for bits in [8, 6, 4, 3, 2, 1] {
+                let band: Vec<usize> = (0..dim).filter(|&d| usize::from(widths[d]) == bits).collect();
+                let row_bytes = (band.len() * bits).div_ceil(8);
+                for (n, &d) in band.iter().enumerate() {
+                    channels[plane * dim + d] = (start, row_bytes, n * bits, bits, sorted);
+                    sorted += 1;
+                }
+                start += tokens * row_bytes;
+            }
+        }
+        Places::Channels { dim, channels }
+    }
+
     /// Every scale, zero and mean, in the order of the table.
     fn scales(&self, segment: &SegmentEntry) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         let bytes = self.section(segment.sections.scales);
+        let bytes = &bytes[..bytes.len() - self.width_bytes(segment)];
         let (config, shape) = (&self.entry.config, self.entry.shape);
         let planes = shape.batch * shape.heads;
         let rotated = config.backbone == Backbone::Rotated;
@@ -142,7 +243,7 @@ impl Decoder<'_> {
             .enumerate()
             .map(|(n, &s)| supers[n / per_set] * f32::from(16 + s % 16) * 2f32.powi(i32::from(s / 16) - 20))
             .collect();
-        let levels = ((1u32 << config.bits) - 1) as f32;
+        let levels = if config.mean_bits == 0.0 { ((1u32 << config.bits) - 1) as f32 } else { 1.0 };
         let zeros = zeros.iter().zip(&scales).map(|(&z, scale)| f32::from(z as i8) * levels / 32.0 * scale).collect();
         (scales, zeros, means)
     }
@@ -245,6 +346,27 @@ fn every_combination_decodes_as_the_page_says() {
                     tensor.append(KvSlice::F32(&more), 5, NEVER).unwrap();
                     check(&tensor, &format!("{what}, truncated"));
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn codes_of_different_widths_decode_as_the_page_says() {
+    let key = [Backbone::Kivi, Backbone::Kcvt, Backbone::Rotated].map(|backbone| (backbone, Role::Key));
+    for (backbone, role) in key.into_iter().chain([(Backbone::Rotated, Role::Value)]) {
+        for mean_bits in [1.0, 2.3, 3.5, 8.0] {
+            for scale_bits in [16, 8] {
+                let options =
+                    GearOptions { backbone: Some(backbone), mean_bits: Some(mean_bits), ..Default::default() };
+                let options = GearOptions { group_size: Some(8), buffer_tokens: Some(16), ..options };
+                let options = GearOptions { sparsity: Some(0.06), sinks: Some(3), rank: Some(2), ..options };
+                let config = GearOptions { scale_bits: Some(scale_bits), ..options }.resolve(role).unwrap();
+                let mut tensor = tensor(KvShape::new(2, 3, 70, 21).unwrap(), role, config, 37);
+                let what = format!("{backbone:?} {role:?} {mean_bits} bits on the average, scales {scale_bits}");
+                check(&tensor, &what);
+                tensor.truncate(61).unwrap();
+                check(&tensor, &format!("{what}, truncated"));
             }
         }
     }

@@ -5,14 +5,14 @@ mod common;
 use candle_core::quantized::GgmlDType;
 use common::gguf::KINDS;
 use common::tiny::{Scaling, Shape, Windowed};
-use common::{config, naive, tiny};
+use common::{config, naive, tiny, value_config};
 use gearkv::NEVER;
 use gearkv_llm::Model;
 
 const ARCHITECTURES: [&str; 4] = ["llama", "qwen2", "qwen3", "gemma3"];
 
 fn all_logits(model: &Model, preset: &str, tokens: &[u32]) -> Vec<Vec<f32>> {
-    let mut session = model.session(config(preset), config(preset)).unwrap();
+    let mut session = model.session(config(preset), value_config(preset)).unwrap();
     let mut out = Vec::new();
     session
         .force(tokens, NEVER, |i, logits| {
@@ -136,7 +136,7 @@ fn a_prompt_at_once_and_token_by_token_are_the_same() {
     for architecture in ARCHITECTURES {
         let model = tiny::model(architecture);
         let at_once = all_logits(&model, "float32", &tokens);
-        let mut session = model.session(config("float32"), config("float32")).unwrap();
+        let mut session = model.session(config("float32"), value_config("float32")).unwrap();
         for (t, &token) in tokens.iter().enumerate() {
             let logits = session.step(token).unwrap();
             let off = logits.iter().zip(&at_once[t]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -152,7 +152,7 @@ fn several_sessions_step_together_as_they_would_alone() {
     for preset in ["float16", "gear-4"] {
         let mut together = Vec::new();
         for n in [3usize, 150, 70] {
-            let mut session = model.session(config(preset), config(preset)).unwrap();
+            let mut session = model.session(config(preset), value_config(preset)).unwrap();
             session.prefill(&text[..n], NEVER).unwrap();
             together.push(session);
         }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{config, real_model, tiny};
+use common::{config, real_model, tiny, value_config};
 use gearkv::{ErrorCode, NEVER};
 use gearkv_llm::{
     Batch, BatchStep, GenerateOptions, Generated, Generation, Message, Model, Progress, Reason, generate,
@@ -13,7 +13,7 @@ fn batch(model: &Model, preset: &str, prompts: &[Vec<u32>], options: &GenerateOp
 }
 
 fn alone(model: &Model, preset: &str, prompt: &[u32], options: &GenerateOptions) -> Generated {
-    let mut session = model.session(config(preset), config(preset)).unwrap();
+    let mut session = model.session(config(preset), value_config(preset)).unwrap();
     generate(&mut session, prompt, options, NEVER, &mut |_| {}).unwrap()
 }
 

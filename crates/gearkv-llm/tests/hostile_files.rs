@@ -4,7 +4,7 @@
 mod common;
 
 use common::gguf::{Meta, TensorData};
-use common::{Noise, changed, config, refused, tiny, vocabularies};
+use common::{Noise, changed, config, refused, tiny, value_config, vocabularies};
 use gearkv::{ErrorCode, NEVER};
 use gearkv_llm::Model;
 
@@ -181,7 +181,7 @@ fn files_with_random_changes_are_refused_or_run() {
             match Model::from_bytes(bytes) {
                 Ok(model) => {
                     accepted += 1;
-                    let mut session = model.session(config("gear-4"), config("gear-4")).unwrap();
+                    let mut session = model.session(config("gear-4"), value_config("gear-4")).unwrap();
                     let tokens = model.tokenizer().encode("hello 123", true).unwrap();
                     // Whatever it now is, it runs or says why not.
                     let _ = session.prefill(&tokens, NEVER);

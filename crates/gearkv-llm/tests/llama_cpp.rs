@@ -6,7 +6,7 @@ mod common;
 use candle_core::quantized::GgmlDType;
 use common::gguf::KINDS;
 use common::tiny::{Scaling, Shape, Windowed};
-use common::{config, tiny, vocabularies};
+use common::{config, tiny, value_config, vocabularies};
 use gearkv::NEVER;
 use gearkv_llm::Model;
 use serde_json::{Value, json};
@@ -66,7 +66,7 @@ fn log_probabilities(logits: &[f32]) -> Vec<f64> {
 /// chose, which must be the likeliest here, too, but for `slack` of their logits.
 fn furthest(name: &str, shape: &Shape, expected: &Value, slack: f32) -> f64 {
     let model = Model::from_bytes(shape.file().bytes()).unwrap();
-    let mut session = model.session(config("float32"), config("float32")).unwrap();
+    let mut session = model.session(config("float32"), value_config("float32")).unwrap();
     session.prefill(&tiny::text(PROMPT), NEVER).unwrap();
     let off = |logits: &[f32], expected: &Value| {
         let expected: Vec<f64> = serde_json::from_value(expected.clone()).unwrap();

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{config, real_model};
+use common::{config, real_model, value_config};
 use gearkv::NEVER;
 use gearkv_llm::{Candidate, GenerateOptions, Message, Reason, Windows, eval_windows, generate};
 use serde_json::Value;
@@ -20,7 +20,7 @@ fn greedy_text_is_that_of_the_reference_token_for_token() {
     const LOGIT_TOLERANCE: f64 = 1e-2;
     let Some(model) = real_model() else { return };
     for case in reference()["greedy"].as_array().unwrap() {
-        let mut session = model.session(config("float16"), config("float16")).unwrap();
+        let mut session = model.session(config("float16"), value_config("float16")).unwrap();
         session.prefill(&ids(&case["prompt"]), NEVER).unwrap();
         for pair in case["firstTop"].as_array().unwrap() {
             let (token, expected) = (pair[0].as_u64().unwrap(), pair[1].as_f64().unwrap());
@@ -75,7 +75,7 @@ fn a_conversation_is_answered_on_a_compressed_cache() {
     let message = |content: &str| Message { role: "user".into(), content: content.into() };
     let prompt = model.tokenizer().render_chat(&[message("What is the capital of France?")], true).unwrap();
     assert!(prompt.ends_with("<|im_start|>assistant\n") && prompt.contains("France?<|im_end|>"), "{prompt:?}");
-    let mut session = model.session(config("gear-4"), config("gear-4")).unwrap();
+    let mut session = model.session(config("gear-4"), value_config("gear-4")).unwrap();
     let tokens = model.tokenizer().encode(&prompt, true).unwrap();
     let answer = generate(&mut session, &tokens, &GenerateOptions::default(), NEVER, &mut |_| {}).unwrap();
     assert!(answer.text.contains("Paris"), "{}", answer.text);

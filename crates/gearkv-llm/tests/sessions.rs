@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{config, tiny};
+use common::{config, tiny, value_config};
 use gearkv::{ErrorCode, NEVER};
 use gearkv_llm::{
     Candidate, EvalRun, GenerateOptions, Model, PerplexityRun, Progress, Reason, Recompression, Session, Windows,
@@ -12,7 +12,7 @@ use gearkv_llm::{
 };
 
 fn session(model: &Model, preset: &str, tokens: &[u32]) -> Session {
-    let mut session = model.session(config(preset), config(preset)).unwrap();
+    let mut session = model.session(config(preset), value_config(preset)).unwrap();
     session.prefill(tokens, NEVER).unwrap();
     session
 }
@@ -27,7 +27,7 @@ fn a_prompt_is_seen_exactly_and_compressed_once() {
     let off = gear.logits().iter().zip(float16.logits()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(off < 1e-3, "off by {off}");
     assert!(gear.cache().byte_length() < float16.cache().byte_length());
-    let mut chunked = model.session(config("gear-2"), config("gear-2")).unwrap();
+    let mut chunked = model.session(config("gear-2"), value_config("gear-2")).unwrap();
     chunked.set_exact_prefill(false);
     chunked.prefill(&text, NEVER).unwrap();
     chunked.step(1).unwrap();
@@ -164,7 +164,7 @@ fn generation_stops_and_streams_what_it_returns() {
     let prompt = model.tokenizer().encode("hello there", false).unwrap();
     assert_eq!(prompt[0], tiny::MERGED);
     let run = |options: GenerateOptions| {
-        let mut session = model.session(config("gear-4"), config("gear-4")).unwrap();
+        let mut session = model.session(config("gear-4"), value_config("gear-4")).unwrap();
         let mut streamed = String::new();
         let all = generate(&mut session, &prompt, &options, NEVER, &mut |piece| streamed += piece).unwrap();
         assert_eq!(streamed, all.text);
@@ -182,7 +182,7 @@ fn generation_stops_and_streams_what_it_returns() {
     assert_eq!(stopped.text, all.text[..all.text.find(&middle).unwrap()]);
     let none = run(GenerateOptions { max_tokens: 0, ..Default::default() });
     assert_eq!((none.tokens.len(), none.reason), (0, Reason::Length));
-    let mut empty = model.session(config("gear-4"), config("gear-4")).unwrap();
+    let mut empty = model.session(config("gear-4"), value_config("gear-4")).unwrap();
     let error = generate(&mut empty, &[], &GenerateOptions::default(), NEVER, &mut |_| {}).unwrap_err();
     assert_eq!(error.code(), ErrorCode::ShapeMismatch);
     assert_eq!(GenerateOptions::from_json("{\"tempature\": 1}").unwrap_err().code(), ErrorCode::InvalidOption);
@@ -192,7 +192,7 @@ fn generation_stops_and_streams_what_it_returns() {
 fn perplexity_is_the_exponential_of_the_mean_loss() {
     let model = tiny::model("qwen3");
     let text = tiny::text(150);
-    let mut session = model.session(config("float16"), config("float16")).unwrap();
+    let mut session = model.session(config("float16"), value_config("float16")).unwrap();
     let mut loss = 0.0;
     for (given, next) in text.iter().zip(&text[1..]) {
         let logits = session.step(*given).unwrap();

@@ -139,8 +139,8 @@ impl GearOptions {
             (None, Some(rank)) => config.decode_rank.min(rank),
             (None, None) => config.decode_rank,
         };
-        // Bits that are given by themselves are meant for every code.
-        if self.bits.is_some() && self.mean_bits.is_none() {
+        // Bits that are given by themselves are meant for every code, and so are those of a backbone that cannot spread them.
+        if self.mean_bits.is_none() && (self.bits.is_some() || !config.can_spread(role)) {
             config.mean_bits = 0.0;
         }
         config.validate()?;
@@ -283,14 +283,22 @@ impl GearConfig {
     /// # Errors
     /// `INVALID_OPTION` naming the field.
     pub fn check_role(&self, role: Role) -> Result<()> {
-        let of_channels = role == Role::Key && matches!(self.backbone, Backbone::Kivi | Backbone::Kcvt);
-        if self.mean_bits != 0.0 && self.backbone != Backbone::Rotated && !of_channels {
+        if self.mean_bits != 0.0 && !self.can_spread(role) {
             return Err(GearError::option(format!(
                 "meanBits is {} with backbone {:?} for {role:?}s; expected backbone \"rotated\", or \"kivi\" or \"kcvt\" for keys",
                 self.mean_bits, self.backbone
             )));
         }
         Ok(())
+    }
+
+    /// Whether codes can differ in width.
+    fn can_spread(&self, role: Role) -> bool {
+        match self.backbone {
+            Backbone::Rotated => true,
+            Backbone::Kivi | Backbone::Kcvt => role == Role::Key,
+            Backbone::Uniform => false,
+        }
     }
 
     /// Outliers on each side (largest, smallest) of a line of `n` values: `round(n·s/2)`, halves to even.

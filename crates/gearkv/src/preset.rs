@@ -25,8 +25,15 @@ const GEAR_POWER_ITERATIONS: u32 = 6;
 #[derive(Clone, Copy)]
 enum Recipe {
     Backbone(Backbone),
-    PaperGear { sparsity: f64 },
-    Gear { value_bits: u32, rank: u32 },
+    PaperGear {
+        sparsity: f64,
+    },
+    /// Bits on the average; and bits of every value's code, where the average is given up.
+    Gear {
+        key_mean: f64,
+        value_mean: f64,
+        value_bits: u32,
+    },
     Uncompressed(Storage),
 }
 
@@ -43,13 +50,18 @@ const fn preset(name: &'static str, bits: u32, recipe: Recipe) -> Preset {
     Preset { name, bits, recipe }
 }
 
-const COUNT: usize = 18;
+const GEAR_4: Recipe = Recipe::Gear { key_mean: 4.25, value_mean: 4.0, value_bits: 4 };
+const GEAR_3: Recipe = Recipe::Gear { key_mean: 3.5, value_mean: 3.25, value_bits: 3 };
+const GEAR_2: Recipe = Recipe::Gear { key_mean: 2.75, value_mean: 2.4, value_bits: 2 };
+
+const COUNT: usize = 19;
 const PRESETS: [Preset; COUNT] = [
-    preset("gear-4", 4, Recipe::Gear { value_bits: 4, rank: 2 }),
-    preset("gear-3", 4, Recipe::Gear { value_bits: 3, rank: 0 }),
-    preset("gear-2", 3, Recipe::Gear { value_bits: 2, rank: 2 }),
-    preset("gear-l-4", 4, Recipe::Gear { value_bits: 4, rank: 2 }),
-    preset("gear-l-2", 3, Recipe::Gear { value_bits: 2, rank: 2 }),
+    preset("gear-4", 4, GEAR_4),
+    preset("gear-3", 4, GEAR_3),
+    preset("gear-2", 3, GEAR_2),
+    preset("gear-l-4", 4, GEAR_4),
+    preset("gear-l-3", 4, GEAR_3),
+    preset("gear-l-2", 3, GEAR_2),
     preset("paper-gear-4", 4, Recipe::PaperGear { sparsity: PAPER_SPARSITY }),
     preset("paper-gear-2", 2, Recipe::PaperGear { sparsity: PAPER_SPARSITY }),
     preset("paper-gear-l-4", 4, Recipe::PaperGear { sparsity: 0.0 }),
@@ -130,15 +142,16 @@ impl Preset {
                 config.decode_rank = PAPER_DECODE_RANK;
                 config.sparsity = sparsity;
             }
-            Recipe::Gear { value_bits, rank } => {
+            Recipe::Gear { key_mean, value_mean, value_bits } => {
+                config.mean_bits = key_mean;
                 if role == Role::Value {
+                    config.mean_bits = value_mean;
                     config.bits = value_bits;
                     config.backbone = Backbone::Rotated;
                 }
                 config.range = Range::Mse;
                 config.scale_bits = 8;
                 config.factor_bits = 4;
-                config.rank = rank;
                 config.power_iterations = GEAR_POWER_ITERATIONS;
                 config.sinks = SINKS;
             }

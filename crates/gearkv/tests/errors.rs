@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{preset, values};
+use common::{preset, value_preset, values};
 use gearkv::{
     AttendOptions, Backbone, CacheShape, ErrorCode, GearCache, GearError, GearOptions, GearTensor, KvShape, KvSlice,
     NEVER, Role, f16,
@@ -111,7 +111,7 @@ fn the_whole_range_of_float16_is_compressed_or_refused() {
 
 fn cache() -> GearCache {
     let shape = CacheShape { layers: 2, batch: 1, kv_heads: 2, head_dim: 8 };
-    GearCache::new(shape, preset("gear-4"), preset("gear-4")).unwrap()
+    GearCache::new(shape, preset("gear-4"), value_preset("gear-4")).unwrap()
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn a_cache_refuses_what_does_not_fit_and_stays_as_it_was() {
     assert_eq!((cache.layer_tokens(0).unwrap(), cache.tokens()), (5, 0));
     refused(cache.truncate(1), bad, &["truncate(1)"]);
     refused(
-        GearCache::new(CacheShape { layers: 0, ..cache.shape() }, preset("gear-4"), preset("gear-4")),
+        GearCache::new(CacheShape { layers: 0, ..cache.shape() }, preset("gear-4"), value_preset("gear-4")),
         bad,
         &["layers is 0"],
     );
@@ -213,6 +213,7 @@ fn damaged_images_are_refused() {
         |i| i.config.factor_bits = if i.config.factor_bits == 4 { 16 } else { 4 },
         |i| i.config.factor_bits = 2,
         |i| i.config.backbone = Backbone::Kcvt,
+        |i| i.config.mean_bits = 17.0 - i.config.mean_bits,
         |i| i.config.sinks = 100,
         |i| i.sink_tokens = usize::MAX,
         |i| i.buffer_tokens += 1,
@@ -237,9 +238,11 @@ fn damaged_images_are_refused() {
     ];
     for (options, role) in [
         (r#"{"preset":"paper-gear-2","sinks":4}"#, Role::Value),
-        (r#"{"preset":"gear-2","sparsity":0.02}"#, Role::Key),
-        (r#"{"preset":"gear-2","sparsity":0.02}"#, Role::Value),
-        (r#"{"preset":"gear-2","sparsity":0.02,"scaleBits":16}"#, Role::Value),
+        (r#"{"preset":"gear-2","sparsity":0.02,"rank":2}"#, Role::Key),
+        (r#"{"preset":"gear-2","sparsity":0.02,"rank":2}"#, Role::Value),
+        (r#"{"preset":"gear-2","sparsity":0.02,"bits":3,"rank":2}"#, Role::Key),
+        (r#"{"preset":"gear-2","sparsity":0.02,"bits":2,"rank":2}"#, Role::Value),
+        (r#"{"preset":"gear-2","sparsity":0.02,"scaleBits":16,"rank":2}"#, Role::Value),
     ] {
         let config = GearOptions::from_json(options).unwrap().resolve(role).unwrap();
         let mut tensor = GearTensor::new(1, 2, 64, role, config).unwrap();

@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::preset;
+use common::{preset, value_preset};
 use gearkv::{
     CacheShape, ErrorCode, FreezeOptions, FrozenCache, FrozenHeader, FrozenTensor, GearCache, KvShape, KvSlice, NEVER,
     Role, Statistics, f16,
@@ -47,7 +47,7 @@ fn values(shape: CacheShape, tokens: usize, role: Role, seed: u32) -> Vec<f32> {
 }
 
 fn cache(shape: CacheShape, tokens: usize, name: &str) -> GearCache {
-    let mut cache = GearCache::new(shape, preset(name), preset(name)).unwrap();
+    let mut cache = GearCache::new(shape, preset(name), value_preset(name)).unwrap();
     for layer in 0..shape.layers {
         let [k, v] = [Role::Key, Role::Value].map(|role| values(shape, tokens, role, 7 + layer as u32));
         cache.append(layer, KvSlice::F32(&k), KvSlice::F32(&v), tokens, NEVER).unwrap();
@@ -105,7 +105,7 @@ fn a_cache_has_the_size_that_was_asked_for_and_an_error_to_match() {
 fn keys_whose_mean_turns_take_no_more_than_keys_without_a_mean() {
     let shape = CacheShape { layers: 1, ..SHAPE };
     let turning = cache(shape, 1000, "float16");
-    let mut still = GearCache::new(shape, preset("float16"), preset("float16")).unwrap();
+    let mut still = GearCache::new(shape, preset("float16"), value_preset("float16")).unwrap();
     let [k, v] = [values(shape, 1000, Role::Value, 7), values(shape, 1000, Role::Value, 7)];
     still.append(0, KvSlice::F32(&k), KvSlice::F32(&v), 1000, NEVER).unwrap();
     let size = |cache: &GearCache| freeze(cache, &step(0.5)).tensor(0, Role::Key).unwrap().byte_length() as f64;
@@ -227,7 +227,7 @@ fn hard_values_come_back_as_near_as_others() {
     for (name, make, most) in cases {
         let mut noise = Noise(3);
         let x: Vec<f32> = (0..2 * tokens * 32).map(|i| make(i, noise.next())).collect();
-        let mut cache = GearCache::new(shape, preset("float32"), preset("float32")).unwrap();
+        let mut cache = GearCache::new(shape, preset("float32"), value_preset("float32")).unwrap();
         cache.append(0, KvSlice::F32(&x), KvSlice::F32(&x), tokens, NEVER).unwrap();
         let frozen = freeze(&cache, &step(0.25));
         for role in [Role::Key, Role::Value] {

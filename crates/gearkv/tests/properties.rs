@@ -42,8 +42,11 @@ prop_compose! {
         range in prop_oneof![Just(Range::Minmax), Just(Range::Mse)],
         scale_bits in prop_oneof![Just(8u32), Just(16)],
         factor_bits in prop_oneof![Just(4u32), Just(8), Just(16)],
+        mean_bits in prop_oneof![3 => Just(0.0f64), 2 => 1.0f64..8.0],
     ) -> GearConfig {
+        let spreads = backbone == Backbone::Rotated;
         GearOptions {
+            mean_bits: spreads.then_some(mean_bits),
             preset: Some("paper-gear-4".into()),
             bits: Some(bits), backbone: Some(backbone), group_size: Some(group_size), rank: Some(rank),
             decode_rank: Some(decode_rank), sparsity: Some(sparsity), sinks: Some(sinks),

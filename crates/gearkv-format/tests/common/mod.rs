@@ -22,6 +22,12 @@ pub fn config(preset: &str) -> GearConfig {
     GearOptions { preset: Some(preset.to_owned()), threads: Some(1), ..Default::default() }.resolve(Role::Key).unwrap()
 }
 
+pub fn value_config(preset: &str) -> GearConfig {
+    GearOptions { preset: Some(preset.to_owned()), threads: Some(1), ..Default::default() }
+        .resolve(Role::Value)
+        .unwrap()
+}
+
 /// Compresses some tokens, then appends as many one by one.
 pub fn tensor(shape: KvShape, role: Role, config: GearConfig, appended: usize) -> GearTensor {
     let input = values(shape.elements(), 7);
@@ -49,7 +55,7 @@ pub fn small_tensor() -> GearTensor {
 
 pub fn small_cache() -> GearCache {
     let shape = CacheShape { layers: 2, batch: 1, kv_heads: 2, head_dim: 8 };
-    let mut cache = GearCache::new(shape, config("gear-4"), config("kivi-2")).unwrap();
+    let mut cache = GearCache::new(shape, config("gear-4"), value_config("kivi-2")).unwrap();
     for layer in 0..2 {
         let (k, v) = (values(2 * 80 * 8, layer), values(2 * 80 * 8, layer + 50));
         cache.append(layer as usize, KvSlice::F32(&k), KvSlice::F32(&v), 80, NEVER).unwrap();

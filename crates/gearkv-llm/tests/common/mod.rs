@@ -16,6 +16,10 @@ pub fn config(preset: &str) -> GearConfig {
     GearOptions { preset: Some(preset.into()), ..Default::default() }.resolve(Role::Key).unwrap()
 }
 
+pub fn value_config(preset: &str) -> GearConfig {
+    GearOptions { preset: Some(preset.into()), ..Default::default() }.resolve(Role::Value).unwrap()
+}
+
 /// Code and message of the error that a file gives.
 pub fn refused(bytes: Vec<u8>) -> (ErrorCode, String) {
     match Model::from_bytes(bytes) {

@@ -85,7 +85,11 @@ mod tests {
     #[test]
     fn bits_go_where_they_take_most_away_and_never_beyond_the_budget() {
         let chosen = deal(&units(&[1.0, 100.0, 1.0, 1e-9]), &WIDTHS, &ERRORS, 8 * 8);
-        assert_eq!(chosen, [1, 3, 0, 0], "one bit for each, three more for the heaviest, and what is left for the next");
+        assert_eq!(
+            chosen,
+            [1, 3, 0, 0],
+            "one bit for each, three more for the heaviest, and what is left for the next"
+        );
         for bits in 0..200 {
             let chosen = deal(&units(&[3.0, 0.1, 7.0, 2.0]), &WIDTHS, &ERRORS, bits);
             let spent: usize = chosen.iter().map(|&at| usize::from(WIDTHS[at]) * 8).sum();

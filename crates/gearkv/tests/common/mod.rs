@@ -20,7 +20,15 @@ pub fn values(shape: KvShape, seed: u32) -> Vec<f32> {
 }
 
 pub fn preset(name: &str) -> GearConfig {
-    GearOptions { preset: Some(name.into()), ..Default::default() }.resolve(Role::Key).unwrap()
+    preset_for(name, Role::Key)
+}
+
+pub fn value_preset(name: &str) -> GearConfig {
+    preset_for(name, Role::Value)
+}
+
+pub fn preset_for(name: &str, role: Role) -> GearConfig {
+    GearOptions { preset: Some(name.into()), ..Default::default() }.resolve(role).unwrap()
 }
 
 /// `softmax(q Kᵀ · scale) V` in float64, straight from the definition.
