@@ -374,7 +374,7 @@ fn codes_of_different_widths_decode_as_the_page_says() {
 
 #[test]
 fn long_lines_have_wider_indices() {
-    let config = GearOptions { sparsity: Some(0.02), ..Default::default() }.resolve(Role::Key).unwrap();
+    let config = GearOptions { sparsity: Some(0.02), bits: Some(4), ..Default::default() }.resolve(Role::Key).unwrap();
     check(&tensor(KvShape::new(1, 1, 300, 8).unwrap(), Role::Key, config.clone(), 0), "300 tokens");
     check(&tensor(KvShape::new(1, 2, 4, 160).unwrap(), Role::Value, config, 9), "320 channels");
 }

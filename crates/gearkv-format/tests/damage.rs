@@ -62,7 +62,7 @@ fn trailing_bytes_are_noticed() {
 #[test]
 fn another_version_is_told_apart_from_damage() {
     let mut bytes = small_container();
-    for version in [0_u32, 4, u32::MAX] {
+    for version in [0_u32, 5, u32::MAX] {
         bytes[8..12].copy_from_slice(&version.to_le_bytes());
         let error = Container::parse(bytes.as_slice()).unwrap_err();
         assert_eq!(error.code(), ErrorCode::UnsupportedVersion);
@@ -71,11 +71,13 @@ fn another_version_is_told_apart_from_damage() {
 }
 
 #[test]
-fn the_first_version_has_none_of_what_the_second_added() {
+fn no_version_has_what_a_later_one_added() {
     let (header, payload) = split(&small_container());
-    assert!(header.contains(r#""scaleBits":8"#));
-    assert!(Container::parse(forge_version(2, &header, &payload)).is_ok());
-    assert_refused(&forge_version(1, &header, &payload), "a header of version 2 in a file of version 1");
+    assert!(header.contains(r#""scaleBits":8"#) && header.contains(r#""meanBits":"#));
+    assert!(Container::parse(forge_version(4, &header, &payload)).is_ok());
+    for version in [1, 2, 3] {
+        assert_refused(&forge_version(version, &header, &payload), "a header of version 4 in an older file");
+    }
 }
 
 #[test]

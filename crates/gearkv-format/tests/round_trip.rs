@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{config, decompressed, small_cache, small_tensor, tensor, values};
+use common::{config, config_for, decompressed, small_cache, small_tensor, tensor, values};
 use gearkv::{GearTensor, KvShape, KvSlice, NEVER, Role, preset_names};
 use gearkv_format::{
     Container, ContainerWriter, Kind, Metadata, cache_from_bytes, cache_to_bytes, tensor_from_bytes, tensor_to_bytes,
@@ -18,7 +18,7 @@ fn assert_same(a: &GearTensor, b: &GearTensor) {
 fn a_tensor_of_every_preset_comes_back_the_same() {
     for preset in preset_names() {
         for role in [Role::Key, Role::Value] {
-            let original = tensor(KvShape::new(2, 2, 70, 20).unwrap(), role, config(preset), 3);
+            let original = tensor(KvShape::new(2, 2, 70, 20).unwrap(), role, config_for(preset, role), 3);
             let bytes = tensor_to_bytes(&original).unwrap();
             let restored = tensor_from_bytes(&bytes).unwrap();
             assert_same(&original, &restored);
@@ -41,7 +41,7 @@ fn a_restored_tensor_goes_on_as_the_original_would() {
 
 #[test]
 fn an_empty_tensor_comes_back() {
-    let empty = GearTensor::new(1, 3, 64, Role::Value, config("gear-2")).unwrap();
+    let empty = GearTensor::new(1, 3, 64, Role::Value, config_for("gear-2", Role::Value)).unwrap();
     assert_same(&empty, &tensor_from_bytes(&tensor_to_bytes(&empty).unwrap()).unwrap());
 }
 
@@ -143,7 +143,7 @@ proptest! {
     ) {
         let role = if is_key { Role::Key } else { Role::Value };
         let shape = KvShape::new(batch, heads, tokens, head_dim).unwrap();
-        let mut original = tensor(shape, role, config(preset), appended);
+        let mut original = tensor(shape, role, config_for(preset, role), appended);
         original.truncate(kept.min(tokens + appended)).unwrap();
         let bytes = tensor_to_bytes(&original).unwrap();
         let restored = tensor_from_bytes(&bytes).unwrap();

@@ -19,13 +19,11 @@ pub fn values(count: usize, seed: u32) -> Vec<f32> {
 }
 
 pub fn config(preset: &str) -> GearConfig {
-    GearOptions { preset: Some(preset.to_owned()), threads: Some(1), ..Default::default() }.resolve(Role::Key).unwrap()
+    config_for(preset, Role::Key)
 }
 
-pub fn value_config(preset: &str) -> GearConfig {
-    GearOptions { preset: Some(preset.to_owned()), threads: Some(1), ..Default::default() }
-        .resolve(Role::Value)
-        .unwrap()
+pub fn config_for(preset: &str, role: Role) -> GearConfig {
+    GearOptions { preset: Some(preset.to_owned()), threads: Some(1), ..Default::default() }.resolve(role).unwrap()
 }
 
 /// Compresses some tokens, then appends as many one by one.
@@ -55,7 +53,7 @@ pub fn small_tensor() -> GearTensor {
 
 pub fn small_cache() -> GearCache {
     let shape = CacheShape { layers: 2, batch: 1, kv_heads: 2, head_dim: 8 };
-    let mut cache = GearCache::new(shape, config("gear-4"), value_config("kivi-2")).unwrap();
+    let mut cache = GearCache::new(shape, config("gear-4"), config_for("kivi-2", Role::Value)).unwrap();
     for layer in 0..2 {
         let (k, v) = (values(2 * 80 * 8, layer), values(2 * 80 * 8, layer + 50));
         cache.append(layer as usize, KvSlice::F32(&k), KvSlice::F32(&v), 80, NEVER).unwrap();
@@ -77,9 +75,9 @@ pub fn split(container: &[u8]) -> (String, Vec<u8>) {
 
 /// A container with this header and payload and a checksum to match, as someone might forge it.
 pub fn forge(header: &str, payload: &[u8]) -> Vec<u8> {
-    // Frozen caches are all that the newest version is for.
+    // Frozen caches have a version of their own.
     let frozen = header.starts_with(r#"{"kind":"frozen""#);
-    forge_version(if frozen { VERSION } else { VERSION - 1 }, header, payload)
+    forge_version(if frozen { VERSION - 1 } else { VERSION }, header, payload)
 }
 
 /// As [`forge`], of a version.
