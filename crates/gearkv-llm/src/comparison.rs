@@ -236,9 +236,9 @@ impl EvalRun {
             return Ok(Stage::Next);
         };
         let work = match &candidate.cache {
-            Cache::Gear { key, value, queries } => {
+            cache @ Cache::Gear { key, value, .. } => {
                 let recompression = Recompression::new(&prompted.exact, key.clone(), value.clone())?;
-                Prompting::Gear(if *queries {
+                Prompting::Gear(if cache.needs_queries() {
                     recompression.with_queries(prompted.queries.clone())
                 } else {
                     recompression

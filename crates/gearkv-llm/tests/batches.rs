@@ -9,7 +9,7 @@ use gearkv_llm::{
 };
 
 fn batch(model: &Model, preset: &str, prompts: &[Vec<u32>], options: &GenerateOptions) -> Batch {
-    Batch::new(model, &config(preset), &config(preset), prompts.to_vec(), options).unwrap()
+    Batch::new(model, &config(preset), &value_config(preset), prompts.to_vec(), options).unwrap()
 }
 
 fn alone(model: &Model, preset: &str, prompt: &[u32], options: &GenerateOptions) -> Generated {
@@ -115,7 +115,7 @@ fn a_batch_without_prompts_or_with_an_empty_one_is_refused() {
     let model = tiny::model("llama");
     let new = |prompts: &[Vec<u32>]| {
         let options = GenerateOptions::default();
-        Batch::new(&model, &config("gear-4"), &config("gear-4"), prompts.to_vec(), &options).err().unwrap()
+        Batch::new(&model, &config("gear-4"), &value_config("gear-4"), prompts.to_vec(), &options).err().unwrap()
     };
     assert_eq!(new(&[]).code(), ErrorCode::ShapeMismatch);
     let error = new(&[vec![1], vec![]]);

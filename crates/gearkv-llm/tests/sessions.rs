@@ -33,7 +33,7 @@ fn a_prompt_is_seen_exactly_and_compressed_once() {
     chunked.step(1).unwrap();
     assert_eq!(chunked.tokens().len(), 201);
     // Another cache made from the exact one is the same as one that was made at once.
-    let mut again = float16.recompress(config("kivi-2"), config("kivi-2"), NEVER).unwrap();
+    let mut again = float16.recompress(config("kivi-2"), value_config("kivi-2"), NEVER).unwrap();
     assert_eq!(again.step(7).unwrap(), session(&model, "kivi-2", &text).step(7).unwrap());
 }
 
@@ -114,7 +114,9 @@ fn a_prompt_that_is_abandoned_leaves_the_session_as_it_was() {
         ("abandoned", Session::abandon),
         ("another prompt", |session| session.begin(&[]).unwrap()),
         ("truncated", |session| session.truncate(30).unwrap()),
-        ("recompressed", |session| *session = session.recompress(config("float16"), config("float16"), NEVER).unwrap()),
+        ("recompressed", |session| {
+            *session = session.recompress(config("float16"), value_config("float16"), NEVER).unwrap()
+        }),
     ];
     for (name, give_up) in uses {
         for units in [0, 1, 4, 20] {
@@ -200,12 +202,12 @@ fn perplexity_is_the_exponential_of_the_mean_loss() {
         loss += sum.ln() - f64::from(logits[*next as usize]);
     }
     let expected = (loss / 149.0).exp();
-    let got = perplexity(&model, &text, config("float16"), config("float16"), NEVER).unwrap();
+    let got = perplexity(&model, &text, config("float16"), value_config("float16"), NEVER).unwrap();
     assert!((got.perplexity / expected - 1.0).abs() < 1e-4, "{} {expected}", got.perplexity);
     assert_eq!(got.tokens, 149);
-    let gear = perplexity(&model, &text, config("gear-2"), config("gear-2"), NEVER).unwrap();
+    let gear = perplexity(&model, &text, config("gear-2"), value_config("gear-2"), NEVER).unwrap();
     assert!(gear.perplexity != got.perplexity && gear.cache_bytes < got.cache_bytes);
-    let error = perplexity(&model, &text[..1], config("gear-2"), config("gear-2"), NEVER).unwrap_err();
+    let error = perplexity(&model, &text[..1], config("gear-2"), value_config("gear-2"), NEVER).unwrap_err();
     assert_eq!(error.code(), ErrorCode::ShapeMismatch);
 }
 
@@ -238,8 +240,8 @@ fn evaluation_finds_nothing_where_there_is_nothing_and_more_with_fewer_bits() {
 fn measurements_in_units_find_the_same_and_count_up() {
     let model = tiny::model("llama");
     let text = tiny::text(150);
-    let whole = perplexity(&model, &text, config("gear-4"), config("gear-4"), NEVER).unwrap();
-    let mut run = PerplexityRun::new(&model, &text, config("gear-4"), config("gear-4")).unwrap();
+    let whole = perplexity(&model, &text, config("gear-4"), value_config("gear-4"), NEVER).unwrap();
+    let mut run = PerplexityRun::new(&model, &text, config("gear-4"), value_config("gear-4")).unwrap();
     let mut before = Progress { done: 0, total: 149 };
     while !before.finished() {
         let progress = run.advance(NEVER, &mut |_| false).unwrap();
@@ -248,7 +250,7 @@ fn measurements_in_units_find_the_same_and_count_up() {
     }
     assert_eq!(run.found(), whole);
     assert_eq!(run.advance(&|| true, &mut |_| true).unwrap(), before);
-    let mut run = PerplexityRun::new(&model, &text, config("gear-4"), config("gear-4")).unwrap();
+    let mut run = PerplexityRun::new(&model, &text, config("gear-4"), value_config("gear-4")).unwrap();
     assert_eq!(run.advance(&|| true, &mut |_| true).unwrap_err().code(), ErrorCode::Aborted);
 
     let token_ids = vec![tiny::text(150), tiny::text(190)[40..].to_vec()];
@@ -265,7 +267,7 @@ fn measurements_in_units_find_the_same_and_count_up() {
     assert_eq!(run.found(), whole);
     let mut session = session(&model, "float16", &text);
     session.begin(&[1, 2]).unwrap();
-    let mut recompression = Recompression::new(&session, config("gear-2"), config("gear-2")).unwrap();
+    let mut recompression = Recompression::new(&session, config("gear-2"), value_config("gear-2")).unwrap();
     let mut layers = 0;
     while !recompression.advance(NEVER, &mut |_| false).unwrap().finished() {
         layers += 1;
@@ -274,6 +276,6 @@ fn measurements_in_units_find_the_same_and_count_up() {
     }
     let mut other = recompression.finish();
     assert_eq!((other.tokens(), other.reading()), (session.tokens(), None));
-    let mut expected = session.recompress(config("gear-2"), config("gear-2"), NEVER).unwrap();
+    let mut expected = session.recompress(config("gear-2"), value_config("gear-2"), NEVER).unwrap();
     assert_eq!(other.step(9).unwrap(), expected.step(9).unwrap());
 }

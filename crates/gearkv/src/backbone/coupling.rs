@@ -177,11 +177,10 @@ mod tests {
         let b = [1.0f32, 0.5, -0.25, 0.125, 2.0];
         let mut restored = b;
         metric.restore(&mut restored);
-        let mut back = vec![0.0f64; dim];
-        for i in 0..dim {
-            back[i] = (i..dim).map(|j| metric.lower[j * dim + i] * f64::from(restored[j])).sum();
+        for (i, b) in b.into_iter().enumerate() {
+            let back: f64 = (i..dim).map(|j| metric.lower[j * dim + i] * f64::from(restored[j])).sum();
+            assert!((back - f64::from(b)).abs() < 1e-4);
         }
-        assert!(back.iter().zip(b).all(|(x, y)| (x - f64::from(y)).abs() < 1e-4));
     }
 
     #[test]
