@@ -11,7 +11,7 @@ use crate::tensor::GearTensor;
 
 use super::observe;
 use super::options::FreezeOptions;
-use super::plane::weight_index;
+use super::plane::{Frame, weight_index};
 use super::rate::{self, Sampled, depth_of};
 use super::statistics::{Statistics, Turns};
 use super::tables::Tables;
@@ -54,11 +54,12 @@ impl FrozenCache {
             (0..shape.layers).map(|layer| cache.layer_tokens(layer)).try_fold(0, |n, t| t.map(|t| n.max(t)))?;
         let turns = Turns::new(&rotations, tokens, shape.head_dim);
         let frames = Statistics::new(shape.head_dim, rotations.clone(), [Tables::built_in(), Tables::built_in()]);
+        let key_frames: Vec<Frame> = (0..rotations.len()).map(|i| frames.frame(&turns, Role::Key, i)).collect();
         let liquid = |layer: usize, role: Role| -> Result<Liquid> {
             let tensor = cache.tensor(layer, role)?;
             let values = tensor.decompress(cancel)?;
             let rotation = match role {
-                Role::Key => observe::rotation_of(&values, &rotations, tensor.shape(), sinks),
+                Role::Key => observe::rotation_of(&values, &key_frames, tensor.shape(), sinks),
                 Role::Value => 0,
             };
             let weigh = |plane: usize, squares: &[f32]| match role {

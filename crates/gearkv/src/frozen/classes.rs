@@ -53,7 +53,7 @@ impl ClassUse {
     /// Behind a value at `previous` half steps from the mean.
     #[inline(always)]
     pub fn context(&self, previous: i32) -> usize {
-        let distance = previous.abs();
+        let distance = previous.wrapping_abs();
         let steps = i32::from(distance > self.near) + i32::from(distance > self.far);
         (2 + if previous < 0 { -steps } else { steps }) as usize
     }

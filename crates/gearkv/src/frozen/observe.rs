@@ -4,7 +4,7 @@ use crate::error::{Cancel, Result};
 use crate::shape::{KvShape, Role};
 use crate::{GearCache, GearTensor, simd};
 
-use super::plane::RUN;
+use super::plane::{Frame, RUN};
 use super::rotation::Rotation;
 
 /// Heads whose keys are looked at together.
@@ -40,23 +40,25 @@ impl Seen {
         Ok(Self { heads: planes.map(behind_sinks).collect() })
     }
 
-    /// Energy, and how much of it is the mean's.
-    fn explained(&self, rotation: &Rotation, dim: usize) -> (f64, f64) {
+    /// Energy of a run of tokens, and how much of it is the mean's.
+    fn explained(&self, frame: &Frame) -> (f64, f64) {
         let mut sums = (0.0, 0.0);
         for head in &self.heads {
-            sums.0 += head.iter().map(|x| f64::from(x * x)).sum::<f64>();
-            sums.1 += explained(head, rotation, dim);
+            let run = &head[..head.len().min(RUN * frame.dim)];
+            sums.0 += run.iter().map(|x| f64::from(x * x)).sum::<f64>();
+            sums.1 += explained(run, frame);
         }
         sums
     }
 }
 
-/// The energy of the mean of `x`, `[tokens, dim]`.
-fn explained(x: &[f32], rotation: &Rotation, dim: usize) -> f64 {
+/// The energy of the mean of `x`, `[tokens, dim]`, a run at most.
+fn explained(x: &[f32], frame: &Frame) -> f64 {
+    let Frame { dim, rotation, .. } = *frame;
     let tokens = x.len() / dim;
-    let (cos, sin) = rotation.table(tokens, dim);
+    let (cos, sin) = frame.turns(tokens);
     let (mut with_cos, mut with_sin, mut mean) = (vec![0.0; dim], vec![0.0; dim], vec![0.0; dim]);
-    simd::turning_sums(x, &cos, &sin, &mut with_cos, &mut with_sin);
+    simd::turning_sums(x, cos, sin, &mut with_cos, &mut with_sin);
     rotation.add_to_mean(&with_cos, &with_sin, 0, &mut mean);
     mean.iter().map(|sum| sum * sum).sum::<f64>() / tokens.max(1) as f64
 }
@@ -72,14 +74,20 @@ pub(crate) fn rotations(cache: &GearCache, sinks: usize, cancel: Cancel) -> Resu
     let seen: Vec<Seen> =
         layers.map(|layer| Seen::of(cache.tensor(layer, Role::Key)?, sinks, cancel)).collect::<Result<_>>()?;
     let first = together(&seen.iter().collect::<Vec<_>>(), shape.head_dim);
-    let found: Vec<(f64, f64)> = seen.iter().map(|layer| layer.explained(&first, shape.head_dim)).collect();
+    let turns = first.table(RUN, shape.head_dim);
+    let frame = Frame { dim: shape.head_dim, rotation: &first, turns: &turns };
+    let found: Vec<(f64, f64)> = seen.iter().map(|layer| layer.explained(&frame)).collect();
     let most = found.iter().map(|(all, mean)| mean / all.max(f64::MIN_POSITIVE)).fold(0.0, f64::max);
     let doubtful = seen.iter().zip(&found).filter(|(_, (all, mean))| *mean < DOUBTFUL * most * all);
     let doubtful: Vec<(&Seen, (f64, f64))> = doubtful.map(|(layer, found)| (layer, *found)).collect();
     let second = together(&doubtful.iter().map(|(layer, _)| *layer).collect::<Vec<_>>(), shape.head_dim);
-    let better = |(layer, (all, mean)): &(&Seen, (f64, f64))| {
-        all - layer.explained(&second, shape.head_dim).1 < WORTHWHILE * (all - mean)
-    };
+    if doubtful.is_empty() {
+        return Ok(vec![first]);
+    }
+    let turns = second.table(RUN, shape.head_dim);
+    let frame = Frame { dim: shape.head_dim, rotation: &second, turns: &turns };
+    let better =
+        |(layer, (all, mean)): &(&Seen, (f64, f64))| all - layer.explained(&frame).1 < WORTHWHILE * (all - mean);
     if doubtful.iter().any(better) { Ok(vec![first, second]) } else { Ok(vec![first]) }
 }
 
@@ -90,17 +98,17 @@ fn together(layers: &[&Seen], dim: usize) -> Rotation {
     Rotation::observe(&heads.into_iter().step_by(every).collect::<Vec<_>>(), dim)
 }
 
-/// Which of some rotations the keys of a layer turn by, `[planes, tokens, dim]` with sinks in front.
-pub(crate) fn rotation_of(keys: &[f32], rotations: &[Rotation], shape: KvShape, sinks: usize) -> usize {
-    if rotations.len() < 2 {
+/// Which of some frames' rotations the keys of a layer turn by, `[planes, tokens, dim]` with sinks in front.
+pub(crate) fn rotation_of(keys: &[f32], frames: &[Frame], shape: KvShape, sinks: usize) -> usize {
+    if frames.len() < 2 {
         return 0;
     }
     let dim = shape.head_dim;
-    let energy = |rotation: &Rotation| -> f64 {
+    let energy = |frame: &Frame| -> f64 {
         let planes = keys.chunks((shape.tokens * dim).max(1)).take(HEADS_OF_A_LAYER);
         let behind_sinks = planes.map(|plane| &plane[(sinks * dim).min(plane.len())..]);
-        behind_sinks.map(|rest| explained(&rest[..rest.len().min(TOKENS * dim)], rotation, dim)).sum()
+        behind_sinks.map(|rest| explained(&rest[..rest.len().min(RUN * dim)], frame)).sum()
     };
-    let energies: Vec<f64> = rotations.iter().map(energy).collect();
+    let energies: Vec<f64> = frames.iter().map(energy).collect();
     (1..energies.len()).fold(0, |best, i| if energies[i] > energies[best] { i } else { best })
 }

@@ -35,7 +35,7 @@ pub(crate) struct Frame<'a> {
 
 impl Frame<'_> {
     /// Cosines and sines of `tokens` tokens.
-    fn turns(&self, tokens: usize) -> (&[f32], &[f32]) {
+    pub fn turns(&self, tokens: usize) -> (&[f32], &[f32]) {
         let (cos, sin) = self.turns;
         (&cos[..tokens * self.dim], &sin[..tokens * self.dim])
     }

@@ -161,10 +161,10 @@ fn choose(x: &[f32], thresholds: &[f32], steps: &[u8], codes: &mut [i32], odd: &
     }
 }
 
-/// The point of a code in half steps.
+/// The point of a code in half steps. What damaged bytes say may be any number, so that nothing here may overflow.
 #[inline(always)]
 pub(crate) fn point(code: i32, odd: u8) -> i32 {
-    2 * code - i32::from(odd) * code.signum()
+    code.wrapping_mul(2).wrapping_sub(i32::from(odd) * code.signum())
 }
 
 #[cfg(test)]
@@ -184,6 +184,12 @@ mod tests {
                 .fold(f32::MAX, f32::min)
         }
         from(x, 0)
+    }
+
+    #[test]
+    fn points_of_any_codes_are_numbers() {
+        assert_eq!([point(3, 0), point(3, 1), point(-3, 1), point(0, 1)], [6, 5, -5, 0]);
+        assert_eq!((point(i32::MAX, 0), point(i32::MIN, 1)), (-2, 1));
     }
 
     #[test]
