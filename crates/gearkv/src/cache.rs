@@ -127,12 +127,16 @@ impl GearCache {
         let value = layer.value.prepare_append(v, tokens, cancel)?;
         layer.key.commit(key);
         layer.value.commit(value);
+        if tokens > 0 {
+            // They are not those of the newest tokens any more.
+            layer.observed.clear();
+        }
         Ok(())
     }
 
     /// As [`Self::append`], with the queries of the new tokens: `q` is `[batch, query_heads, tokens, head_dim]`, asked as `options`
     /// say. What is compressed is compressed with an eye to what they look for; of earlier calls whose tokens still wait in the
-    /// buffer the queries count, too. Under a configuration without `meanBits` it is the same as [`Self::append`].
+    /// buffer the queries count, too, until one comes without. Under a configuration without `meanBits` it is the same as [`Self::append`].
     ///
     /// # Errors
     /// As [`Self::append`], and what is wrong with the queries.

@@ -28,8 +28,11 @@ impl Default for Observed {
 
 impl Observed {
     /// Takes note of `positions` new positions, `q` being `[batch, query_heads, positions, head_dim]` in `planes` planes; only the
-    /// newest of them stay.
+    /// newest of them stay, and none from before that attended in another way.
     pub fn note(&mut self, q: &[f32], planes: usize, positions: usize, dim: usize, options: &AttendOptions) {
+        if self.options != *options {
+            self.clear();
+        }
         let row = planes * dim;
         let fresh = positions.min(POSITIONS);
         let keep = self.positions.min(POSITIONS - fresh);
@@ -189,6 +192,14 @@ mod tests {
         assert_eq!(at_once.positions, POSITIONS);
         assert_eq!(at_once.rows, pieces.rows);
         assert_eq!(at_once.rows[..dim], [value(0, 86, 0), value(0, 86, 1), value(0, 86, 2)]);
+    }
+
+    #[test]
+    fn queries_that_attend_in_another_way_take_the_place_of_those_before() {
+        let (dim, mut observed) = (2, Observed::default());
+        observed.note(&[1.0; 10], 1, 5, dim, &AttendOptions::new(1));
+        observed.note(&[2.0; 8], 2, 2, dim, &AttendOptions::new(2));
+        assert_eq!((observed.positions, &observed.rows[..]), (2, &[2.0; 8][..]));
     }
 
     #[test]
