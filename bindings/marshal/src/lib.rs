@@ -11,10 +11,12 @@ pub mod half_floats;
 pub mod info;
 pub mod options;
 
+mod append;
 mod error;
 mod number;
 mod slot;
 
+pub use append::NewTokens;
 pub use error::{BindingError, Result};
 pub use number::{extents, whole};
 pub use slot::Slot;

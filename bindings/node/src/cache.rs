@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use gearkv::{CacheShape, GearCache, KvSlice, NEVER, Role, f16_slice};
 use gearkv_format::{cache_from_bytes, cache_to_bytes};
-use gearkv_marshal::{info, options, whole};
+use gearkv_marshal::{NewTokens, info, options, whole};
 use napi::Env;
 use napi::bindgen_prelude::{Float32ArraySlice, ObjectFinalize, Uint8ArraySlice};
 use napi_derive::napi;
@@ -25,11 +25,8 @@ impl Cache {
         Self { held: Held::new(env, cache) }
     }
 
-    fn append(&self, env: &Env, layer: f64, k: KvSlice, v: KvSlice, bytes: usize, tokens: f64) -> napi::Result<()> {
-        self.held.change(|cache| {
-            let (layer, tokens) = (whole("layer", layer)?, whole("tokens", tokens)?);
-            Ok(cache.append(layer, k, v, tokens, NEVER)?)
-        })?;
+    fn append(&self, env: &Env, new: NewTokens, bytes: usize) -> napi::Result<()> {
+        self.held.change(|cache| new.append_to(cache))?;
         self.held.grew(env, bytes);
         Ok(())
     }
@@ -73,14 +70,54 @@ impl Cache {
     #[napi(js_name = "appendF32")]
     pub fn append_f32(&self, env: &Env, layer: f64, k: &[f32], v: &[f32], tokens: f64) -> napi::Result<()> {
         let bytes = size_of_val(k) + size_of_val(v);
-        self.append(env, layer, KvSlice::F32(k), KvSlice::F32(v), bytes, tokens)
+        let (key, value) = (KvSlice::F32(k), KvSlice::F32(v));
+        self.append(env, NewTokens { layer, key, value, tokens, queries: None }, bytes)
     }
 
     /// The same for the bits of float16 values.
     #[napi(js_name = "appendF16")]
     pub fn append_f16(&self, env: &Env, layer: f64, k: &[u16], v: &[u16], tokens: f64) -> napi::Result<()> {
         let bytes = size_of_val(k) + size_of_val(v);
-        self.append(env, layer, KvSlice::F16(f16_slice(k)), KvSlice::F16(f16_slice(v)), bytes, tokens)
+        let (key, value) = (KvSlice::F16(f16_slice(k)), KvSlice::F16(f16_slice(v)));
+        self.append(env, NewTokens { layer, key, value, tokens, queries: None }, bytes)
+    }
+
+    /// Appends tokens whose queries, `[batch, queryHeads, tokens, headDim]`, say what to compress most exactly.
+    #[expect(clippy::too_many_arguments, reason = "what the JavaScript method has")]
+    #[napi(js_name = "appendQueriedF32")]
+    pub fn append_queried_f32(
+        &self,
+        env: &Env,
+        layer: f64,
+        k: &[f32],
+        v: &[f32],
+        tokens: f64,
+        queries: &[f32],
+        attend_json: String,
+    ) -> napi::Result<()> {
+        let bytes = size_of_val(k) + size_of_val(v) + size_of_val(queries);
+        let (key, value) = (KvSlice::F32(k), KvSlice::F32(v));
+        let queries = Some((queries, attend_json.as_str()));
+        self.append(env, NewTokens { layer, key, value, tokens, queries }, bytes)
+    }
+
+    /// The same for the bits of float16 keys and values.
+    #[expect(clippy::too_many_arguments, reason = "what the JavaScript method has")]
+    #[napi(js_name = "appendQueriedF16")]
+    pub fn append_queried_f16(
+        &self,
+        env: &Env,
+        layer: f64,
+        k: &[u16],
+        v: &[u16],
+        tokens: f64,
+        queries: &[f32],
+        attend_json: String,
+    ) -> napi::Result<()> {
+        let bytes = size_of_val(k) + size_of_val(v) + size_of_val(queries);
+        let (key, value) = (KvSlice::F16(f16_slice(k)), KvSlice::F16(f16_slice(v)));
+        let queries = Some((queries, attend_json.as_str()));
+        self.append(env, NewTokens { layer, key, value, tokens, queries }, bytes)
     }
 
     /// Attention of `q`, `[batch, queryHeads, queries, headDim]`, to a layer; the output takes the same shape.

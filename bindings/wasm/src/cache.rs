@@ -2,7 +2,7 @@
 
 use gearkv::{CacheShape, GearCache, KvSlice, NEVER, Role, f16_slice};
 use gearkv_format::{cache_from_bytes, cache_to_bytes};
-use gearkv_marshal::{Result, Slot, info, options, whole};
+use gearkv_marshal::{NewTokens, Result, Slot, info, options, whole};
 use js_sys::{Float32Array, Uint8Array, Uint16Array};
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -23,12 +23,9 @@ impl Cache {
         &self.slot
     }
 
-    fn append(&mut self, layer: f64, k: KvSlice, v: KvSlice, tokens: f64) -> Result<()> {
-        room_to_compress(k.len() + v.len())?;
-        self.slot.change(|cache| {
-            let (layer, tokens) = (whole("layer", layer)?, whole("tokens", tokens)?);
-            Ok(cache.append(layer, k, v, tokens, NEVER)?)
-        })
+    fn append(&mut self, new: NewTokens) -> Result<()> {
+        room_to_compress(new.len())?;
+        self.slot.change(|cache| new.append_to(cache))
     }
 
     fn attend(&self, layer: f64, q: KvSlice, queries: f64, attend_json: &str, out: &Float32Array) -> Result<()> {
@@ -70,14 +67,52 @@ impl Cache {
     #[wasm_bindgen(js_name = appendF32)]
     pub fn append_f32(&mut self, layer: f64, k: &Float32Array, v: &Float32Array, tokens: f64) -> JsResult<()> {
         let (k, v) = (copy_f32(k).map_err(thrown)?, copy_f32(v).map_err(thrown)?);
-        self.append(layer, KvSlice::F32(&k), KvSlice::F32(&v), tokens).map_err(thrown)
+        let (key, value) = (KvSlice::F32(&k), KvSlice::F32(&v));
+        self.append(NewTokens { layer, key, value, tokens, queries: None }).map_err(thrown)
     }
 
     /// The same for the bits of float16 values.
     #[wasm_bindgen(js_name = appendF16)]
     pub fn append_f16(&mut self, layer: f64, k: &Uint16Array, v: &Uint16Array, tokens: f64) -> JsResult<()> {
         let (k, v) = (copy_u16(k).map_err(thrown)?, copy_u16(v).map_err(thrown)?);
-        self.append(layer, KvSlice::F16(f16_slice(&k)), KvSlice::F16(f16_slice(&v)), tokens).map_err(thrown)
+        let (key, value) = (KvSlice::F16(f16_slice(&k)), KvSlice::F16(f16_slice(&v)));
+        self.append(NewTokens { layer, key, value, tokens, queries: None }).map_err(thrown)
+    }
+
+    /// Appends tokens whose queries, `[batch, queryHeads, tokens, headDim]`, say what to compress most exactly.
+    #[wasm_bindgen(js_name = appendQueriedF32)]
+    pub fn append_queried_f32(
+        &mut self,
+        layer: f64,
+        k: &Float32Array,
+        v: &Float32Array,
+        tokens: f64,
+        queries: &Float32Array,
+        attend_json: &str,
+    ) -> JsResult<()> {
+        let (k, v) = (copy_f32(k).map_err(thrown)?, copy_f32(v).map_err(thrown)?);
+        let queries = copy_f32(queries).map_err(thrown)?;
+        let (key, value) = (KvSlice::F32(&k), KvSlice::F32(&v));
+        let queries = Some((&queries[..], attend_json));
+        self.append(NewTokens { layer, key, value, tokens, queries }).map_err(thrown)
+    }
+
+    /// The same for the bits of float16 keys and values.
+    #[wasm_bindgen(js_name = appendQueriedF16)]
+    pub fn append_queried_f16(
+        &mut self,
+        layer: f64,
+        k: &Uint16Array,
+        v: &Uint16Array,
+        tokens: f64,
+        queries: &Float32Array,
+        attend_json: &str,
+    ) -> JsResult<()> {
+        let (k, v) = (copy_u16(k).map_err(thrown)?, copy_u16(v).map_err(thrown)?);
+        let queries = copy_f32(queries).map_err(thrown)?;
+        let (key, value) = (KvSlice::F16(f16_slice(&k)), KvSlice::F16(f16_slice(&v)));
+        let queries = Some((&queries[..], attend_json));
+        self.append(NewTokens { layer, key, value, tokens, queries }).map_err(thrown)
     }
 
     /// Attention of `q`, `[batch, queryHeads, queries, headDim]`, to a layer; the output takes the same shape.

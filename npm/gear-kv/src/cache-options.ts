@@ -1,5 +1,6 @@
 import type { BackendChoice } from './backend/selection.js';
 import { describe, GearError } from './errors.js';
+import type { KvData } from './kv-array.js';
 import { checkedOptions, type GearOptions, optionsJson, type ResolvedGearOptions, refuseUnknown } from './options.js';
 import { checkedCount } from './shape.js';
 import type { Parts } from './tensor.js';
@@ -39,6 +40,25 @@ export interface AttendOptions {
   softcap?: number;
   /** Where to write the result; as long as `query`. Default: a new array. */
   out?: Float32Array;
+}
+
+/** Options of {@link GearCache.append}: the queries of the new tokens, and how they attend. */
+export interface CacheAppendOptions {
+  /**
+   * `[batch, queryHeads, new tokens, headDim]`, after RoPE. What is compressed is compressed with an eye to what they look for, so that
+   * later queries like them read it more exactly at the same size. It takes effect where `meanBits` deals out bits, as in presets
+   * `gear-*`; other caches check them and are the same with and without. Queries of tokens that still wait in the buffer, of the 64
+   * newest, are kept in float32 until those are compressed, and count in `byteLength`; files do not hold them.
+   */
+  queries?: KvData;
+  /** Query heads, a multiple of the KV heads. Needed with `queries`. */
+  queryHeads?: number;
+  /** What the scores are multiplied with. Default `1 / √headDim`. */
+  scale?: number;
+  /** Sliding window: a query sees only this many tokens back, its own included. */
+  window?: number;
+  /** Scores become `softcap · tanh(score / softcap)`. */
+  softcap?: number;
 }
 
 /** One half of one layer, in {@link CacheStats}. */
@@ -129,6 +149,11 @@ function given(options: GearOptions): GearOptions {
 /** Checks the options of `attend` and turns them into the JSON that the core takes. */
 export function attendJson(options: AttendOptions): string {
   refuseUnknown('attend', options, ['queryHeads', 'scale', 'causal', 'window', 'softcap', 'out']);
+  return attentionJson(options);
+}
+
+/** Checks how queries attend and turns it into the JSON that the core takes; `queryHeads` is checked already. */
+export function attentionJson(options: Omit<AttendOptions, 'out'>): string {
   const { queryHeads, scale, causal = true, window, softcap } = options;
   if (typeof causal !== 'boolean') {
     throw new GearError('INVALID_OPTION', `causal is ${describe(causal)}; expected true or false`);

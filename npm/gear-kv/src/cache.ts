@@ -1,4 +1,5 @@
 /// <reference lib="esnext.disposable" preserve="true" />
+import { appendInput } from './append-input.js';
 import type { Backend, CacheHandle } from './backend/binding.js';
 import { guarded, settled } from './backend/failure.js';
 import { backendFor } from './backend/selection.js';
@@ -6,6 +7,7 @@ import { type ByteSource, byteStream, collectBytes, type StreamOptions } from '.
 import {
   type AttendOptions,
   attendJson,
+  type CacheAppendOptions,
   type CacheShape,
   type CacheStats,
   cacheSettings,
@@ -16,7 +18,7 @@ import { GearError } from './errors.js';
 import { readFileBytes, writeFileAtomically } from './file.js';
 import { type FrozenCache, freezeCache } from './frozen.js';
 import type { FreezeOptions } from './frozen-options.js';
-import { byteArray, type KvArray, type KvData, kvArray, newFloat32Array, outputArray, writeInto } from './kv-array.js';
+import { byteArray, type KvData, kvArray, newFloat32Array, outputArray, writeInto } from './kv-array.js';
 import { checkedOptions, type ResolvedGearOptions, type Role, refuseUnknown } from './options.js';
 import { checkedCount, tokensOf } from './shape.js';
 import type { FromBytesOptions } from './tensor.js';
@@ -149,31 +151,26 @@ export class GearCache {
    * @param layer - From 0.
    * @param key - `[batch, kvHeads, new tokens, headDim]`, after RoPE; the number of tokens follows from its length.
    * @param value - The same shape.
-   * @throws GearError `SHAPE_MISMATCH`, `NOT_FINITE`, `OUT_OF_RANGE`, `DISPOSED`.
+   * @param options - The queries of the new tokens, where they are at hand: what is compressed is then compressed for them.
+   * @throws GearError `SHAPE_MISMATCH`, `INVALID_OPTION`, `NOT_FINITE`, `OUT_OF_RANGE`, `DISPOSED`.
    */
-  append(layer: number, key: KvData, value: KvData): void {
+  append(layer: number, key: KvData, value: KvData, options: CacheAppendOptions = {}): void {
     const handle = this.#live();
     const index = this.#layer(layer);
-    const { batch, kvHeads, headDim } = this.#shape;
-    let k = kvArray('key', key);
-    let v = kvArray('value', value);
-    const layout = `[${batch}, ${kvHeads}, new tokens, ${headDim}]`;
-    const tokens = tokensOf('key', k.data.length, batch * kvHeads * headDim, layout);
-    if (v.data.length !== k.data.length) {
-      throw new GearError(
-        'SHAPE_MISMATCH',
-        `value has ${v.data.length} elements and key ${k.data.length}; expected the same number, ${layout}`,
-      );
-    }
-    if (k.kind !== v.kind) {
-      k = this.#widened(k);
-      v = this.#widened(v);
-    }
+    const widen = (bits: Uint16Array): Float32Array => guarded(() => this.#backend.binding.widenHalf(bits, 'f16'));
+    const { kv, tokens, looking } = appendInput(this.#shape, key, value, options, widen);
     this.#info = undefined;
-    if (k.kind === 'f32') {
-      guarded(() => handle.appendF32(index, k.data as Float32Array, v.data as Float32Array, tokens));
+    if (looking !== undefined) {
+      const { queries, json } = looking;
+      guarded(() =>
+        kv.kind === 'f32'
+          ? handle.appendQueriedF32(index, kv.key, kv.value, tokens, queries, json)
+          : handle.appendQueriedF16(index, kv.key, kv.value, tokens, queries, json),
+      );
+    } else if (kv.kind === 'f32') {
+      guarded(() => handle.appendF32(index, kv.key, kv.value, tokens));
     } else {
-      guarded(() => handle.appendF16(index, k.data as Uint16Array, v.data as Uint16Array, tokens));
+      guarded(() => handle.appendF16(index, kv.key, kv.value, tokens));
     }
   }
 
@@ -358,11 +355,6 @@ export class GearCache {
     const out = newFloat32Array(batch * kvHeads * tokens * headDim);
     guarded(() => handle.decompressInto(index, role, out));
     return out;
-  }
-
-  #widened(input: KvArray): KvArray {
-    if (input.kind === 'f32') return input;
-    return { kind: 'f32', data: guarded(() => this.#backend.binding.widenHalf(input.data, 'f16')) };
   }
 }
 

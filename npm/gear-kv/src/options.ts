@@ -14,6 +14,7 @@ export const presets = [
   'gear-3',
   'gear-2',
   'gear-l-4',
+  'gear-l-3',
   'gear-l-2',
   'paper-gear-4',
   'paper-gear-2',
@@ -52,10 +53,17 @@ export interface GearOptions {
   /** Where the other fields start from. Default `gear-4`. */
   preset?: Preset;
   /**
-   * Bits of one code of the backbone, for keys and values unless they are configured apart. Presets `gear-*` spend more on keys:
-   * `gear-3` has 4 and 3 bits, `gear-2` 3 and 2.
+   * Bits of one code of the backbone, for keys and values unless they are configured apart. Given without `meanBits`, they are those
+   * of every code, also where the preset spreads them.
    */
   bits?: 2 | 3 | 4 | 8;
+  /**
+   * Bits of a code on the average, 1 to 8, fractions included, where they are dealt out by need: channels of keys (`kivi`, `kcvt`) or
+   * tokens (`rotated`) that matter more to attention get more of them from a stock that the heads of a batch item share. 0: every code has its
+   * `bits`. The queries that {@link GearCache.append} may get say what matters; without them it is judged by the numbers alone. Presets
+   * `gear-*` spend more on keys: `gear-4` has 4.25 and 4, `gear-3` 3.5 and 3.25, `gear-2` 2.75 and 2.4.
+   */
+  meanBits?: number;
   /** The quantization scheme. */
   backbone?: Backbone;
   /** Elements that share one scale and zero; 64 by default. `kcvt` has its own groups. */
@@ -99,6 +107,8 @@ export interface ResolvedGearOptions {
   readonly storage: 'gear' | 'float16' | 'float32';
   /** Bits of one code. */
   readonly bits: number;
+  /** Bits of one code on the average, where they are dealt out by need; 0: every code has its `bits`. */
+  readonly meanBits: number;
   /** The quantization scheme. */
   readonly backbone: Backbone;
   /** Elements that share one scale. */

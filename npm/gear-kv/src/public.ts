@@ -5,6 +5,7 @@ export type { ByteSource, StreamOptions } from './byte-stream.js';
 export { GearCache } from './cache.js';
 export type {
   AttendOptions,
+  CacheAppendOptions,
   CacheStats,
   GearCacheOptions,
   HalfStats,

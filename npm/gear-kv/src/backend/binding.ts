@@ -18,6 +18,22 @@ export interface TensorHandle {
 export interface CacheHandle {
   appendF32(layer: number, key: Float32Array, value: Float32Array, tokens: number): void;
   appendF16(layer: number, key: Uint16Array, value: Uint16Array, tokens: number): void;
+  appendQueriedF32(
+    layer: number,
+    key: Float32Array,
+    value: Float32Array,
+    tokens: number,
+    queries: Float32Array,
+    attendJson: string,
+  ): void;
+  appendQueriedF16(
+    layer: number,
+    key: Uint16Array,
+    value: Uint16Array,
+    tokens: number,
+    queries: Float32Array,
+    attendJson: string,
+  ): void;
   attendF32(layer: number, query: Float32Array, queries: number, attendJson: string, out: Float32Array): void;
   attendF16(layer: number, query: Uint16Array, queries: number, attendJson: string, out: Float32Array): void;
   decompressInto(layer: number, role: string, out: Float32Array): void;

@@ -73,8 +73,8 @@ function sizes({ byteLength, shape }: Pick<TensorEntry, 'byteLength' | 'shape'>)
 
 function described(entry: TensorEntry): object {
   const { name, role, shape, config, byteLength, parts, metadata } = entry;
-  const { preset, bits } = config;
-  return { name, role, shape, preset, bits, ...sizes(entry), byteLength, parts, options: config, metadata };
+  const { preset, bits, meanBits } = config;
+  return { name, role, shape, preset, bits, meanBits, ...sizes(entry), byteLength, parts, options: config, metadata };
 }
 
 function kept({ name, dtype, shape, metadata }: RawEntry): object {
@@ -84,7 +84,7 @@ function kept({ name, dtype, shape, metadata }: RawEntry): object {
 function tensorRow(entry: TensorEntry): string[] {
   const { name, role, shape, config, byteLength, parts } = entry;
   const { ratio, bitsPerElement } = sizes(entry);
-  const bits = config.storage === 'gear' ? String(config.bits) : config.storage.replace('float', '');
+  const bits = config.storage === 'gear' ? String(config.meanBits || config.bits) : config.storage.replace('float', '');
   return [
     name,
     role,

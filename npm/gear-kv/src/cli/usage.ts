@@ -39,6 +39,11 @@ export const sharedFlags = {
 export const optionFlags = {
   preset: { type: 'string', value: 'name', help: 'settings to start from (default: gear-4)' },
   bits: { type: 'string', value: 'n', help: 'bits of a code: 2, 3, 4 or 8' },
+  'mean-bits': {
+    type: 'string',
+    value: 'n',
+    help: 'bits of a code on the average, dealt out by need; 0: every code alike',
+  },
   backbone: { type: 'string', value: 'name', help: 'uniform, kcvt, kivi or rotated' },
   'group-size': { type: 'string', value: 'n', help: 'elements that share a scale' },
   range: { type: 'string', value: 'minmax|mse', help: 'how scales are found: to cover the range, or of least error' },

@@ -90,7 +90,10 @@ test('the model: sizes, and presets for keys and values apart', async (t) => {
   const [key, value] = ['layer.0.key', 'layer.0.value'].map((name) =>
     tensors.find((tensor: { name: string }) => tensor.name === name),
   );
-  t.deepEqual([key.preset, key.bits, value.preset, value.bits], ['kivi-4', 4, 'gear-2', 2]);
+  t.deepEqual(
+    [key.preset, key.bits, key.meanBits, value.preset, value.bits, value.meanBits],
+    ['kivi-4', 4, 0, 'gear-2', 2, 2.4],
+  );
   t.deepEqual(key.shape, { batch: 1, heads: 3, tokens: 512, headDim: 64 });
   t.true(key.ratio > 3 && key.ratio < 4, `ratio ${key.ratio}`);
   const total = Object.values(key.parts as Record<string, number>).reduce((sum, bytes) => sum + bytes, 0);
@@ -98,6 +101,8 @@ test('the model: sizes, and presets for keys and values apart', async (t) => {
 
   const text = await gearKv('inspect', output);
   t.is(text.code, 0);
+  t.regex(text.stdout, /layer\.0\.key +key +1×3×512×64 +kivi-4 +4 /);
+  t.regex(text.stdout, /layer\.0\.value +value +1×3×512×64 +gear-2 +2\.4 /);
   t.regex(text.stdout, /layer\.0\.key +key +1×3×512×64 +kivi-4 +4 +4\.\d\d +3\.\d\d×/);
   t.regex(text.stdout, /layer\.0\.query .*kept as F16/);
 });
@@ -138,6 +143,11 @@ test('options of compression, and a forced role', async (t) => {
     [resolved.bits, resolved.groupSize, resolved.rank, resolved.sparsity, resolved.sinks],
     [3, 32, 1, 0.01, 2],
   );
+
+  const spread = await gearKv('compress', input, output, '--role', 'value', '--mean-bits', '2.5', '--force');
+  t.is(spread.code, 0, spread.stderr);
+  const [{ options: dealtOut }] = JSON.parse((await gearKv('inspect', output, '--json')).stdout).tensors;
+  t.deepEqual([dealtOut.preset, dealtOut.bits, dealtOut.meanBits], ['gear-4', 4, 2.5]);
 });
 
 test('a saved cache can be inspected and decompressed', async (t) => {

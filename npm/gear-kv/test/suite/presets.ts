@@ -4,6 +4,7 @@ export const presets = [
   'gear-3',
   'gear-2',
   'gear-l-4',
+  'gear-l-3',
   'gear-l-2',
   'kivi-4',
   'kivi-2',

@@ -133,6 +133,7 @@ test('options that are nonsense give a GearError, and nothing else', (t) => {
   const names = [
     'preset',
     'bits',
+    'meanBits',
     'backbone',
     'groupSize',
     'rank',

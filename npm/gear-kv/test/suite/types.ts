@@ -1,6 +1,7 @@
 // Never run: `tsc` finds fault with this file when the types allow too much or too little.
 import {
   append,
+  appendSync,
   type CompressedTensor,
   compress,
   compressSync,
@@ -20,6 +21,7 @@ export async function allowed(tensor: CompressedTensor, half: Uint16Array): Prom
   const every: Required<GearOptions> = {
     preset: 'paper-gear-l-2',
     bits: 3,
+    meanBits: 2.5,
     backbone: 'kcvt',
     groupSize: 64,
     range: 'mse',
@@ -49,13 +51,14 @@ export async function allowed(tensor: CompressedTensor, half: Uint16Array): Prom
     out: data,
   });
   cache.append(0, out, half);
+  cache.append(0, out, half, { queries: half, queryHeads: 2, scale: 2, window: 3, softcap: 1 });
   const code: GearErrorCode = 'NOT_FINITE';
   const name: Preset = 'float16';
   const real: KvData = {} as Float32Array | Uint16Array;
   void [code, name, real, packed.parts.lowRank];
 }
 
-export function refused(): void {
+export function refused(packed: CompressedTensor): void {
   // @ts-expect-error there is no such preset
   compressSync(data, { shape, role: 'key', preset: 'gear-5' });
   // @ts-expect-error 5 bits are not offered
@@ -76,6 +79,10 @@ export function refused(): void {
   new GearCache({ layers: 1, kvHeads: 1 });
   // @ts-expect-error queryHeads is required
   new GearCache({ layers: 1, kvHeads: 1, headDim: 1 }).attend(0, data, {});
+  // @ts-expect-error queries of new tokens are causal
+  new GearCache({ layers: 1, kvHeads: 1, headDim: 1 }).append(0, data, data, { queries: data, causal: false });
+  // @ts-expect-error a single tensor takes no queries
+  appendSync(packed, data, { queries: data });
   // @ts-expect-error a number is no source of a module
   init(7);
 }
