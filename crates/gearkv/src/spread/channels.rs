@@ -5,6 +5,7 @@
 //! keys being brought back.
 
 use super::allocation::{Unit, deal};
+use super::{HEADER_BYTES, NUMBER_BYTES};
 
 /// What a channel can have, the widest first.
 const WIDTHS: [u8; 6] = [8, 6, 4, 3, 2, 1];
@@ -124,7 +125,7 @@ impl ChannelWidths {
     }
 
     pub fn byte_length(&self) -> usize {
-        size_of::<Self>() + size_of_val(&*self.order) + size_of_val(&*self.counts) + size_of_val(&*self.rows)
+        HEADER_BYTES + size_of_val(&*self.order) + size_of_val(&*self.counts) + NUMBER_BYTES * self.rows.len()
     }
 
     /// A plane's channels in the order of their widths.

@@ -16,6 +16,13 @@ use std::sync::Arc;
 
 use crate::simd;
 
+/// What [`ChannelWidths`] or [`TokenWidths`] takes beside its arrays, and a number of theirs, where addresses have 64 bits: sizes are the
+/// same on every machine.
+const HEADER_BYTES: usize = 72;
+const NUMBER_BYTES: usize = 8;
+const _: () = assert!(size_of::<ChannelWidths>() <= HEADER_BYTES && size_of::<TokenWidths>() <= HEADER_BYTES);
+const _: () = assert!(size_of::<usize>() <= NUMBER_BYTES);
+
 /// How wide the codes of a segment are.
 #[derive(Clone)]
 pub(crate) enum Widths {

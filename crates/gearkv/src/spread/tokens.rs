@@ -3,6 +3,7 @@
 //! Rows stay in the order of the tokens; where a block of them starts is noted, and within a block the widths are added up.
 
 use super::allocation::{Unit, deal};
+use super::{HEADER_BYTES, NUMBER_BYTES};
 use crate::simd;
 
 /// Tokens between two noted places.
@@ -118,7 +119,7 @@ impl TokenWidths {
     }
 
     pub fn byte_length(&self) -> usize {
-        size_of::<Self>() + self.packed.len() + size_of_val(&*self.planes) + size_of_val(&*self.blocks)
+        HEADER_BYTES + self.packed.len() + NUMBER_BYTES * self.planes.len() + size_of_val(&*self.blocks)
     }
 
     /// Of one plane.

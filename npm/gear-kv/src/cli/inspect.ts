@@ -73,7 +73,8 @@ function sizes({ byteLength, shape }: Pick<TensorEntry, 'byteLength' | 'shape'>)
 
 function described(entry: TensorEntry): object {
   const { name, role, shape, config, byteLength, parts, metadata } = entry;
-  const { preset, bits, meanBits } = config;
+  // Headers leave out what is 0.
+  const { preset, bits, meanBits = 0 } = config;
   return { name, role, shape, preset, bits, meanBits, ...sizes(entry), byteLength, parts, options: config, metadata };
 }
 
