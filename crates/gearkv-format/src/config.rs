@@ -48,7 +48,10 @@ fn is_minmax(range: &Range) -> bool {
     *range == Range::Minmax
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference; where usize has 32 bits it is none"
+)]
 fn is_zero(bits: &f64) -> bool {
     *bits == 0.0
 }

@@ -32,8 +32,8 @@ for (const [name, data] of Object.entries(hard)) {
         const own = await error({ shape, role, preset });
         const like = { bits, sinks } as gear.GearOptions;
         const uniform = await error({ shape, role, preset: 'uniform-4', ...like });
-        // Half a float16 ulp, for what both hold all but exactly.
-        t.true(own <= uniform + 1 / 2048, `${preset} ${role}: ${own}, uniform ${uniform}`);
+        // A float16 ulp, for what uniform codes hold exactly: zeros in 8 bits do so of a constant only nearly.
+        t.true(own <= uniform + 1 / 1024, `${preset} ${role}: ${own}, uniform ${uniform}`);
         t.true(own < 0.5, `${preset} ${role}: ${own}`);
       }
     }
