@@ -83,8 +83,8 @@ impl Cache {
     }
 
     /// Appends tokens whose queries, `[batch, queryHeads, tokens, headDim]`, say what to compress most exactly.
-    #[expect(clippy::too_many_arguments, reason = "what the JavaScript method has")]
     #[napi(js_name = "appendQueriedF32")]
+    #[allow(clippy::too_many_arguments, reason = "JavaScript's arguments arrive one by one")]
     pub fn append_queried_f32(
         &self,
         env: &Env,
@@ -102,8 +102,8 @@ impl Cache {
     }
 
     /// The same for the bits of float16 keys and values.
-    #[expect(clippy::too_many_arguments, reason = "what the JavaScript method has")]
     #[napi(js_name = "appendQueriedF16")]
+    #[allow(clippy::too_many_arguments, reason = "JavaScript's arguments arrive one by one")]
     pub fn append_queried_f16(
         &self,
         env: &Env,
