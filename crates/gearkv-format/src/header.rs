@@ -244,7 +244,7 @@ impl Header {
         let versions = self.entries.iter().map(|entry| match entry {
             Entry::Tensor(tensor) => config::version(&tensor.config),
             Entry::Raw(_) => 1,
-            Entry::Frozen(_) => FIRST_FROZEN,
+            Entry::Frozen(frozen) => config::version(&frozen.config).max(FIRST_FROZEN),
         });
         let least = if self.kind == Kind::Frozen { FIRST_FROZEN } else { 1 };
         versions.max().unwrap_or(least).max(least)
