@@ -11,6 +11,11 @@ use crate::simd;
 /// Newest positions whose queries are kept until what they look for is compressed.
 pub(crate) const POSITIONS: usize = 64;
 
+/// Keys of so many tokens, and so many queries, stay in the nearest caches while they are multiplied.
+const TOKENS_AT_ONCE: usize = 256;
+/// See [`TOKENS_AT_ONCE`].
+const QUERIES_AT_ONCE: usize = 16;
+
 /// Queries of the newest tokens of one layer.
 #[derive(Clone)]
 pub(crate) struct Observed {
@@ -74,17 +79,28 @@ impl Observed {
         let found = parallel::map(planes, threads, |plane| {
             let mut rows = vec![0.0; tokens * dim];
             keys(plane, &mut rows);
+            let mut transposed = vec![0.0; rows.len()];
+            for (rows, transposed) in rows.chunks(TOKENS_AT_ONCE * dim).zip(transposed.chunks_mut(TOKENS_AT_ONCE * dim))
+            {
+                simd::transpose(rows, dim, transposed);
+            }
+            let own = |row: &'_ [f32]| row[plane * group * dim..(plane + 1) * group * dim].to_vec();
+            let queries: Vec<f32> = self.rows.chunks_exact(query_planes * dim).flat_map(own).collect();
             let mut moments = vec![0.0; dim * dim];
+            for q in queries.chunks_exact(dim) {
+                for (sums, &q_i) in moments.chunks_exact_mut(dim).zip(q) {
+                    simd::accumulate_rows(&[q_i], q, sums);
+                }
+            }
             let mut weights = vec![0.0; tokens];
-            let mut logits = vec![0.0; tokens];
-            for (position, queries) in self.rows.chunks_exact(query_planes * dim).enumerate() {
-                // Its own token is the last that a query sees.
-                let end = (tokens + position + 1).saturating_sub(self.positions);
-                for q in queries.chunks_exact(dim).skip(plane * group).take(group) {
-                    for (sums, &q_i) in moments.chunks_exact_mut(dim).zip(q) {
-                        simd::accumulate_rows(&[q_i], q, sums);
-                    }
-                    self.weigh(q, &rows[..end * dim], &mut logits[..end], &mut weights[..end]);
+            let mut logits = vec![0.0; QUERIES_AT_ONCE * tokens];
+            for (chunk, some) in queries.chunks(QUERIES_AT_ONCE * dim).enumerate() {
+                dot_transposed(&transposed, dim, some, &mut logits);
+                for (i, logits) in logits.chunks_exact_mut(tokens).take(some.len() / dim).enumerate() {
+                    let position = (chunk * QUERIES_AT_ONCE + i) / group;
+                    // Its own token is the last that a query sees.
+                    let end = (tokens + position + 1).saturating_sub(self.positions);
+                    self.weigh(&mut logits[..end], dim, &mut weights[..end]);
                 }
             }
             let count = (self.positions * group).max(1) as f32;
@@ -95,16 +111,15 @@ impl Observed {
         Survey { dim, tokens, moments: moments.concat(), weights: weights.concat() }
     }
 
-    /// Adds the squares of one query's weights.
-    fn weigh(&self, q: &[f32], keys: &[f32], logits: &mut [f32], sums: &mut [f32]) {
-        let (dim, tokens) = (q.len(), logits.len());
+    /// Adds the squares of the weights that one query's products with the keys mean.
+    fn weigh(&self, products: &mut [f32], dim: usize, sums: &mut [f32]) {
+        let tokens = products.len();
         let scale = self.options.scale.unwrap_or(1.0 / (dim as f32).sqrt());
         let first = self.options.window.map_or(0, |window| tokens.saturating_sub(window));
-        let logits = &mut logits[first..];
+        let logits = &mut products[first..];
         if logits.is_empty() {
             return;
         }
-        simd::dot_rows(&keys[first * dim..], dim, q, logits, tokens - first);
         logits.iter_mut().for_each(|logit| *logit *= scale);
         if let Some(cap) = self.options.softcap {
             soften(logits, cap);
@@ -114,6 +129,22 @@ impl Observed {
         for (weight, sum_of_squares) in logits.iter().zip(&mut sums[first..]) {
             let share = weight / sum;
             *sum_of_squares += share * share;
+        }
+    }
+}
+
+/// Products of queries (`[count, dim]`) with keys that are transposed, [`TOKENS_AT_ONCE`] tokens at a time: `[count, tokens]`.
+fn dot_transposed(transposed: &[f32], dim: usize, queries: &[f32], products: &mut [f32]) {
+    let tokens = transposed.len() / dim;
+    let count = queries.len() / dim;
+    let mut some = vec![0.0; count * TOKENS_AT_ONCE.min(tokens)];
+    for (block, keys) in transposed.chunks(TOKENS_AT_ONCE * dim).enumerate() {
+        let (first, n) = (block * TOKENS_AT_ONCE, keys.len() / dim);
+        let some = &mut some[..count * n];
+        some.fill(0.0);
+        simd::weigh_rows(keys, n, queries, dim, some);
+        for (products, some) in products.chunks_exact_mut(tokens).zip(some.chunks_exact(n)) {
+            products[first..first + n].copy_from_slice(some);
         }
     }
 }
