@@ -141,7 +141,7 @@ fn prepare(row: &Row, fixture: &Fixture) -> Result<(Candidate, Option<Errors>)> 
     let Some(method) = &row.method else {
         let (key, value) = (row.key.resolve(Role::Key)?, row.value.resolve(Role::Value)?);
         let errors = fixture.gear(&key, &value)?;
-        return Ok((Candidate { name, cache: Cache::Gear { key, value } }, Some(errors)));
+        return Ok((Candidate { name, cache: Cache::Gear { key, value, queries: true } }, Some(errors)));
     };
     if method.starts_with("frozen-") {
         return Ok((Candidate { name, ..Candidate::preset(method)? }, None));
