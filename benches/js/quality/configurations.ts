@@ -15,6 +15,8 @@ export interface Configuration {
   readonly value?: Options;
   /** A method of the Rust harness (benches/quality), in place of options. */
   readonly method?: string;
+  /** Whether the prompt's queries are at hand when it is compressed, as in the engine (default). */
+  readonly queries?: boolean;
 }
 
 /** Rows that belong together. */
@@ -36,7 +38,11 @@ const other = (name: string, series: string, label: string): Configuration => ({
 /** Every method at every size. The first series is drawn in front of the others. */
 export const methods: readonly Configuration[] = [
   ...['gear-4', 'gear-3', 'gear-2'].map((name) => gear(name, 'gear-*')),
-  ...['gear-l-4', 'gear-l-2'].map((name) => gear(name, 'gear-l-*')),
+  ...['gear-4', 'gear-3', 'gear-2'].map((preset) => ({
+    ...gear(`${preset}-blind`, 'gear-*, without queries', { preset }, `${preset}, without queries`),
+    queries: false,
+  })),
+  ...['gear-l-4', 'gear-l-3', 'gear-l-2'].map((name) => gear(name, 'gear-l-*')),
   other('frozen-3.1', 'frozen', 'frozen, 3.1 bits'),
   other('frozen-2.45', 'frozen', 'frozen, 2.45 bits'),
   other('frozen-3.1-queries', 'frozen, with queries', 'frozen with queries, 3.1 bits'),
@@ -70,6 +76,7 @@ interface Change {
   readonly both?: Options;
   readonly key?: Options;
   readonly value?: Options;
+  readonly queries?: boolean;
 }
 
 /** A named improvement. */
@@ -80,11 +87,15 @@ interface Start {
   readonly label: string;
   readonly key: Options;
   readonly value: Options;
+  readonly queries?: boolean;
 }
 
-const changed = ({ key, value }: Pick<Start, 'key' | 'value'>, change: Change): Pick<Start, 'key' | 'value'> => ({
+type Parts = Pick<Start, 'key' | 'value' | 'queries'>;
+
+const changed = ({ key, value, queries }: Parts, change: Change): Parts => ({
   key: { ...key, ...change.both, ...change.key },
   value: { ...value, ...change.both, ...change.value },
+  queries: change.queries ?? queries ?? true,
 });
 const slug = (label: string): string => label.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-');
 
@@ -100,7 +111,7 @@ function alone(start: Start, improvements: readonly Improvement[]): Configuratio
 
 /** The start, and each improvement on top of those before it. */
 function addedUp(start: Start, improvements: readonly Improvement[]): Configuration[] {
-  let sum: Pick<Start, 'key' | 'value'> = start;
+  let sum: Parts = start;
   const rows = improvements.map(([label, change]) => {
     sum = changed(sum, change);
     return { name: `sum+${slug(label)}`, label: `+ ${label}`, ...sum };
@@ -135,6 +146,9 @@ export const ablation: readonly Group[] = [
       ['rank 8 in 4-bit factors', { both: { rank: 8, decodeRank: 0, factorBits: 4 } }],
       ['1 % outliers', { both: { sparsity: 0.01 } }],
       ['2 % outliers', { both: { sparsity: 0.02 } }],
+      ['K bits by need', { key: { meanBits: 2 } }],
+      ['K bits by need, without queries', { key: { meanBits: 2 }, queries: false }],
+      ['V rotated, bits by need', { value: { backbone: 'rotated', meanBits: 2 } }],
     ]),
   },
   {
@@ -148,6 +162,10 @@ export const ablation: readonly Group[] = [
       keyBit,
       ['rank 2 in float16 factors', { both: { rank: 2, decodeRank: 0, powerIterations: 6 } }],
       ['4-bit factors', { both: { factorBits: 4 } }],
+      ['K bits by need, no low-rank, without queries', { both: { rank: 0 }, key: { meanBits: 3 }, queries: false }],
+      ['with queries', { queries: true }],
+      ['V bits by need', { value: { meanBits: 2 } }],
+      ['K 2.75 bits, V 2.4 (gear-2)', { key: { meanBits: 2.75 }, value: { meanBits: 2.4 } }],
     ]),
   },
   {
@@ -157,10 +175,11 @@ export const ablation: readonly Group[] = [
       ['no sinks', { both: { sinks: 0 } }],
       ['min/max range', { both: { range: 'minmax' } }],
       ['float16 scales', { both: { scaleBits: 16 } }],
-      ['V not rotated', { value: { backbone: 'kivi' } }],
-      ['float16 factors', { both: { factorBits: 16 } }],
-      ['no low-rank', { both: { rank: 0, decodeRank: 0 } }],
-      ['K at 2 bits', { key: { bits: 2 } }],
+      ['V not rotated, at 2 bits', { value: { backbone: 'kivi' } }],
+      ['without queries', { queries: false }],
+      ['K at 3 bits alike', { key: { bits: 3 } }],
+      ['V at 2 bits alike', { value: { bits: 2 } }],
+      ['rank 2 in 4-bit factors added', { both: { rank: 2, decodeRank: 0 } }],
     ]).map((row) => ({ ...row, label: row.label.replace(/^\+ /, '') })),
   },
 ];
@@ -169,6 +188,9 @@ const secondModel = [
   'gear-4',
   'gear-3',
   'gear-2',
+  'gear-4-blind',
+  'gear-3-blind',
+  'gear-2-blind',
   'paper-gear-4',
   'kivi-4',
   'kivi-2',

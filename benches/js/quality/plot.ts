@@ -16,6 +16,7 @@ interface Point {
 /** Colours that stand out from white and from black alike; the first is ours. */
 const COLOURS = [
   '#e5484d',
+  '#f5a3a6',
   '#f2a33a',
   '#a34fd9',
   '#d07df0',

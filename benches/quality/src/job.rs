@@ -46,6 +46,13 @@ pub struct Row {
     /// Options of values.
     #[serde(default)]
     pub value: GearOptions,
+    /// Whether the prompt's queries are at hand when it is compressed.
+    #[serde(default = "yes")]
+    pub queries: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What was found about a row.
@@ -141,7 +148,7 @@ fn prepare(row: &Row, fixture: &Fixture) -> Result<(Candidate, Option<Errors>)> 
     let Some(method) = &row.method else {
         let (key, value) = (row.key.resolve(Role::Key)?, row.value.resolve(Role::Value)?);
         let errors = fixture.gear(&key, &value)?;
-        return Ok((Candidate { name, cache: Cache::Gear { key, value, queries: true } }, Some(errors)));
+        return Ok((Candidate { name, cache: Cache::Gear { key, value, queries: row.queries } }, Some(errors)));
     };
     if method.starts_with("frozen-") {
         return Ok((Candidate { name, ..Candidate::preset(method)? }, None));
