@@ -44,9 +44,8 @@ prop_compose! {
         factor_bits in prop_oneof![Just(4u32), Just(8), Just(16)],
         mean_bits in prop_oneof![3 => Just(0.0f64), 2 => 1.0f64..8.0],
     ) -> GearConfig {
-        let spreads = backbone == Backbone::Rotated;
         GearOptions {
-            mean_bits: spreads.then_some(mean_bits),
+            mean_bits: (backbone != Backbone::Uniform).then_some(mean_bits),
             preset: Some("paper-gear-4".into()),
             bits: Some(bits), backbone: Some(backbone), group_size: Some(group_size), rank: Some(rank),
             decode_rank: Some(decode_rank), sparsity: Some(sparsity), sinks: Some(sinks),
@@ -56,8 +55,14 @@ prop_compose! {
     }
 }
 
+/// The configuration, without widths of its own where this role has none.
+fn suited(config: &GearConfig, role: Role) -> GearConfig {
+    let even = GearConfig { mean_bits: 0.0, ..config.clone() };
+    if config.check_role(role).is_ok() { config.clone() } else { even }
+}
+
 fn compress(x: &[f32], shape: KvShape, role: Role, config: &GearConfig) -> GearTensor {
-    GearTensor::compress(KvSlice::F32(x), shape, role, config.clone(), NEVER).unwrap()
+    GearTensor::compress(KvSlice::F32(x), shape, role, suited(config, role), NEVER).unwrap()
 }
 
 fn restored(tensor: &GearTensor) -> Vec<f32> {
@@ -126,7 +131,7 @@ proptest! {
         let x = values(shape, seed);
         let half: Vec<f16> = x.iter().map(|&v| f16::from_f32(v)).collect();
         let a = compress(&x, shape, role, &config);
-        let b = GearTensor::compress(KvSlice::F16(&half), shape, role, config, NEVER).unwrap();
+        let b = GearTensor::compress(KvSlice::F16(&half), shape, role, suited(&config, role), NEVER).unwrap();
         prop_assert!(restored(&a) == restored(&b));
     }
 
@@ -146,7 +151,10 @@ proptest! {
         shape in shapes(), role in roles(), config in configs(), seed in any::<u32>(), cuts in prop::collection::vec(0usize..150, 0..6)
     ) {
         let x = values(shape, seed);
-        let mut tensor = GearTensor::new(shape.batch, shape.heads, shape.head_dim, role, config.clone()).unwrap();
+        // Segments from the buffer have the widths of the segment before them.
+        let inherits = role == Role::Key && config.backbone != Backbone::Rotated;
+        let config = if inherits { GearConfig { mean_bits: 0.0, ..config } } else { config };
+        let mut tensor = GearTensor::new(shape.batch, shape.heads, shape.head_dim, role, suited(&config, role)).unwrap();
         let mut cuts: Vec<usize> = cuts.into_iter().map(|c| c.min(shape.tokens)).collect();
         cuts.sort_unstable();
         cuts.push(shape.tokens);
@@ -163,7 +171,7 @@ proptest! {
         for segment in &tensor.image().segments {
             if at == 0 { at = tensor.image().sink_tokens; }
             let run = KvShape { tokens: segment.tokens, ..shape };
-            let alone = GearConfig { sinks: 0, rank: segment.rank as u32, ..config.clone() };
+            let alone = GearConfig { sinks: 0, rank: segment.rank as u32, ..suited(&config, role) };
             let part = restored(&compress(&tokens_of(&x, shape, at..at + segment.tokens), run, role, &alone));
             prop_assert!(part == tokens_of(&got, shape, at..at + segment.tokens));
             at += segment.tokens;
@@ -182,7 +190,7 @@ proptest! {
     ) {
         prop_assume!(shape.tokens >= queries);
         let cache_shape = CacheShape { layers: 1, batch: shape.batch, kv_heads: shape.heads, head_dim: shape.head_dim };
-        let mut cache = GearCache::new(cache_shape, key_config, value_config).unwrap();
+        let mut cache = GearCache::new(cache_shape, key_config, suited(&value_config, Role::Value)).unwrap();
         let (k, v) = (values(shape, seed), values(shape, seed ^ 1));
         let first = shape.tokens / 2;
         for range in [0..first, first..shape.tokens] {
@@ -209,7 +217,7 @@ proptest! {
         shape in shapes(), role in roles(), config in configs(), seed in any::<u32>(), keep in 0usize..150
     ) {
         let x = values(shape, seed);
-        let mut tensor = GearTensor::new(shape.batch, shape.heads, shape.head_dim, role, config).unwrap();
+        let mut tensor = GearTensor::new(shape.batch, shape.heads, shape.head_dim, role, suited(&config, role)).unwrap();
         tensor.append(KvSlice::F32(&x), shape.tokens, NEVER).unwrap();
         let whole = restored(&tensor);
         let keep = keep.min(shape.tokens);
