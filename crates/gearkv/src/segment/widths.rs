@@ -58,7 +58,8 @@ impl ItemWidths {
     }
 }
 
-/// Of each channel: the mean square of its groups' ranges, times the mean square of the queries there.
+/// Of each channel: the mean square of its groups' ranges, times the mean square of the queries there. Where queries are not known,
+/// the keys stand for them: what a model's keys have much of in a channel its queries look for.
 fn channel_weights(x: &[f32], layout: &SegmentLayout, moments: Option<&[f32]>) -> Vec<f64> {
     let (dim, group) = (layout.dim, layout.group_tokens());
     debug_assert!(matches!(layout.grouping, Grouping::Channel { .. }));
@@ -72,9 +73,20 @@ fn channel_weights(x: &[f32], layout: &SegmentLayout, moments: Option<&[f32]>) -
             *weight += range * range;
         }
     }
-    if let Some(moments) = moments {
-        for (channel, weight) in weights.iter_mut().enumerate() {
-            *weight *= f64::from(moments[channel * dim + channel]).max(0.0);
+    match moments {
+        Some(moments) => {
+            for (channel, weight) in weights.iter_mut().enumerate() {
+                *weight *= f64::from(moments[channel * dim + channel]).max(0.0);
+            }
+        }
+        None => {
+            let mut squares = vec![0.0f64; dim];
+            for row in x.chunks_exact(dim) {
+                for (sum, &x) in squares.iter_mut().zip(row) {
+                    *sum += if x.is_nan() { 0.0 } else { f64::from(x) * f64::from(x) };
+                }
+            }
+            weights.iter_mut().zip(&squares).for_each(|(weight, square)| *weight *= square);
         }
     }
     weights
