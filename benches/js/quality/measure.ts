@@ -31,7 +31,10 @@ type Message = { progress: { done: number; total: number } } | { baseline: Basel
 /** Measures all rows of a task; `onProgress` hears of each text that a row is done with. */
 export async function measure(task: Task, onProgress: (done: number, total: number) => void): Promise<Measured> {
   const { rows, ...rest } = task;
-  const job = { ...rest, rows: rows.map(({ name, key, value, method, queries }) => ({ name, key, value, method, queries })) };
+  const job = {
+    ...rest,
+    rows: rows.map(({ name, key, value, method, queries }) => ({ name, key, value, method, queries })),
+  };
   const args = ['run', '--release', '--quiet', '-p', 'gearkv-quality'];
   const child = spawn('cargo', args, { cwd: ROOT, stdio: ['pipe', 'pipe', 'inherit'] });
   const ended = new Promise<number | null>((resolve, reject) => {
