@@ -2,7 +2,8 @@
 
 import { GearError } from '../errors.js';
 
-const ANSWER_MS = 8_000;
+/** A server that does not begin to answer for so long is asked again. A busy machine can take some seconds by itself. */
+const ANSWER_MS = 20_000;
 /** A server that says nothing for so long in the middle of an answer is given up. */
 const SILENCE_MS = 30_000;
 
