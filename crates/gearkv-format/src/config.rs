@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 #[serde(remote = "GearConfig", rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ConfigFields {
     preset: String,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    max_bits_per_element: f64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    max_error: f64,
     storage: Storage,
     bits: u32,
     #[serde(default, skip_serializing_if = "is_zero")]

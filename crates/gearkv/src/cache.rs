@@ -1,6 +1,7 @@
 //! A whole model's cache: one K and one V tensor a layer.
 
 use crate::attention::{self, AttendOptions};
+use crate::auto;
 use crate::config::{GearConfig, Storage};
 use crate::error::{Cancel, GearError, Result};
 use crate::need::Observed;
@@ -59,8 +60,12 @@ impl Layer {
             return Ok(());
         }
         let survey = (!self.observed.is_empty()).then(|| self.key.survey(&self.observed));
-        let key = self.key.prepare_settle(survey.as_ref(), cancel)?;
-        let value = self.value.prepare_settle(survey.as_ref(), cancel)?;
+        let (key_config, value_config) = match auto::share(&self.key, &self.value, survey.as_ref(), cancel)? {
+            Some((key, value)) => (Some(key), Some(value)),
+            None => (None, None),
+        };
+        let key = self.key.prepare_settle(survey.as_ref(), key_config, cancel)?;
+        let value = self.value.prepare_settle(survey.as_ref(), value_config, cancel)?;
         if let Some(key) = key {
             self.key.commit_settle(key);
         }
@@ -122,6 +127,16 @@ impl GearCache {
     pub fn append(&mut self, layer: usize, k: KvSlice, v: KvSlice, tokens: usize, cancel: Cancel) -> Result<()> {
         let count = self.layers.len();
         let layer = self.layers.get_mut(layer).ok_or_else(|| no_layer(layer, count))?;
+        if layer.key.is_undecided() || layer.value.is_undecided() {
+            let mut next = layer.clone();
+            let key = next.key.prepare_hold(k, tokens)?;
+            let value = next.value.prepare_hold(v, tokens)?;
+            next.key.commit(key);
+            next.value.commit(value);
+            next.settle(cancel)?;
+            *layer = next;
+            return Ok(());
+        }
         // Both sides are prepared before either is changed.
         let key = layer.key.prepare_append(k, tokens, cancel)?;
         let value = layer.value.prepare_append(v, tokens, cancel)?;

@@ -59,6 +59,10 @@ pub enum NonFinite {
 pub struct GearOptions {
     /// Name of a preset; `gear-4` when left out.
     pub preset: Option<String>,
+    /// Only with preset `auto`, which needs this or `max_error`: bits an element at most, 1 to 16, everything counted.
+    pub max_bits_per_element: Option<f64>,
+    /// Only with preset `auto`: relative error at most, more than 0 and at most 1.
+    pub max_error: Option<f64>,
     /// Bits a code: 2, 3, 4 or 8.
     pub bits: Option<u32>,
     /// Bits of a code on the average, 1 to 8, where channels of keys (`kivi`, `kcvt`) or tokens (`rotated`) get more of them the
@@ -116,9 +120,11 @@ impl GearOptions {
         if config.storage != Storage::Gear {
             self.refuse_compression_fields(&config.preset)?;
         }
+        self.check_goal(&config.preset)?;
         macro_rules! take {
             ($($field:ident),*) => { $(if let Some(value) = self.$field { config.$field = value; })* };
         }
+        take!(max_bits_per_element, max_error);
         take!(
             bits,
             mean_bits,
@@ -146,6 +152,45 @@ impl GearOptions {
         config.validate()?;
         config.check_role(role)?;
         Ok(config)
+    }
+
+    /// Preset `auto` needs a goal, and chooses for itself what would decide it; no other preset has one.
+    fn check_goal(&self, preset: &str) -> Result<()> {
+        let goals =
+            [("maxBitsPerElement", self.max_bits_per_element, 1.0..=16.0), ("maxError", self.max_error, 1e-6..=1.0)];
+        if preset != Preset::AUTO {
+            return match goals.iter().find(|(_, value, _)| value.is_some()) {
+                Some((field, ..)) => Err(GearError::option(format!(
+                    "{field} is given with preset {preset:?}; only preset \"auto\" heeds it"
+                ))),
+                None => Ok(()),
+            };
+        }
+        if self.max_bits_per_element.is_some() == self.max_error.is_some() {
+            return Err(GearError::option(
+                "preset \"auto\" needs a goal; expected exactly one of maxBitsPerElement and maxError",
+            ));
+        }
+        for (field, value, range) in goals {
+            if let Some(value) = value.filter(|value| !range.contains(value)) {
+                let (least, most) = (range.start(), range.end());
+                return Err(GearError::option(format!("{field} is {value}; expected {least} to {most}")));
+            }
+        }
+        let chosen = [
+            ("bits", self.bits.is_some()),
+            ("meanBits", self.mean_bits.is_some()),
+            ("backbone", self.backbone.is_some()),
+            ("rank", self.rank.is_some()),
+            ("decodeRank", self.decode_rank.is_some()),
+            ("sparsity", self.sparsity.is_some()),
+        ];
+        match chosen.iter().find(|(_, is_given)| *is_given) {
+            Some((field, _)) => Err(GearError::option(format!(
+                "{field} is given with preset \"auto\", which chooses it; leave it out or choose another preset"
+            ))),
+            None => Ok(()),
+        }
     }
 
     fn refuse_compression_fields(&self, preset: &str) -> Result<()> {
@@ -179,6 +224,12 @@ impl GearOptions {
 pub struct GearConfig {
     /// The preset that it started from.
     pub preset: String,
+    /// See [`GearOptions::max_bits_per_element`]; 0 where no size is asked for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub max_bits_per_element: f64,
+    /// See [`GearOptions::max_error`]; 0 where no error is asked for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub max_error: f64,
     /// How values are held.
     pub storage: Storage,
     /// See [`GearOptions::bits`].
@@ -224,6 +275,11 @@ fn sixteen() -> u32 {
     16
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
+
 /// The longest segment; longer prompts become several. Bounds scratch memory and index widths.
 pub const MAX_SEGMENT_TOKENS: usize = 65_536;
 
@@ -245,6 +301,18 @@ impl GearConfig {
         }
         if self.mean_bits != 0.0 && !(1.0..=8.0).contains(&self.mean_bits) {
             return Err(GearError::option(format!("meanBits is {}; expected 0, or 1 to 8", self.mean_bits)));
+        }
+        for (field, value, most) in
+            [("maxBitsPerElement", self.max_bits_per_element, 16.0), ("maxError", self.max_error, 1.0)]
+        {
+            if !(0.0..=most).contains(&value) {
+                return Err(GearError::option(format!("{field} is {value}; expected 0 to {most}")));
+            }
+        }
+        if self.has_goal() && (self.mean_bits == 0.0 || self.storage != Storage::Gear) {
+            return Err(GearError::option(
+                "maxBitsPerElement or maxError is given where there are no meanBits to choose",
+            ));
         }
         if !matches!(self.scale_bits, 8 | 16) {
             return Err(GearError::option(format!("scaleBits is {}; expected 8 or 16", self.scale_bits)));
@@ -290,6 +358,11 @@ impl GearConfig {
             )));
         }
         Ok(())
+    }
+
+    /// Whether bits, rank and sparsity are for the tensor to choose (`auto`).
+    pub(crate) fn has_goal(&self) -> bool {
+        self.max_bits_per_element != 0.0 || self.max_error != 0.0
     }
 
     /// Whether codes can differ in width.

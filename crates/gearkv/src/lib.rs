@@ -20,6 +20,7 @@
 //! ```
 
 mod attention;
+mod auto;
 mod backbone;
 mod cache;
 mod config;

@@ -108,7 +108,8 @@ impl Observed {
             (moments, weights)
         });
         let (moments, weights): (Vec<_>, Vec<_>) = found.into_iter().unzip();
-        Survey { dim, tokens, moments: moments.concat(), weights: weights.concat() }
+        let scale = self.options.scale.unwrap_or(1.0 / (dim as f32).sqrt());
+        Survey { dim, tokens, scale, moments: moments.concat(), weights: weights.concat() }
     }
 
     /// Adds the squares of the weights that one query's products with the keys mean.
@@ -162,6 +163,8 @@ fn soften(logits: &mut [f32], cap: f32) {
 pub(crate) struct Survey {
     dim: usize,
     tokens: usize,
+    /// From a product of query and key to a logit.
+    scale: f32,
     /// `E[q qᵀ]` over the queries of a plane: `[planes, dim, dim]`.
     moments: Vec<f32>,
     /// Sum of the squares of the weights that a token gets: `[planes, tokens]`.
@@ -189,10 +192,26 @@ impl<'a> Need<'a> {
         Self { first: self.first + tokens, ..self }
     }
 
+    /// From a product of query and key to a logit.
+    pub fn scale(&self) -> f32 {
+        self.survey.scale
+    }
+
     /// `[dim, dim]`
     pub fn moments(&self, plane: usize) -> &'a [f32] {
         let size = self.survey.dim * self.survey.dim;
         &self.survey.moments[plane * size..(plane + 1) * size]
+    }
+
+    /// The same for some of these tokens alone: blocks of `length` tokens from `blocks` on.
+    pub fn sampled(self, blocks: &[usize], length: usize) -> Survey {
+        let planes = self.survey.weights.len() / self.survey.tokens.max(1);
+        let mut weights = Vec::with_capacity(planes * blocks.len() * length);
+        for plane in 0..planes {
+            let start = plane * self.survey.tokens + self.first;
+            weights.extend(blocks.iter().flat_map(|b| &self.survey.weights[start + b..start + b + length]));
+        }
+        Survey { tokens: blocks.len() * length, weights, moments: self.survey.moments.clone(), ..*self.survey }
     }
 
     /// Of `tokens` tokens.

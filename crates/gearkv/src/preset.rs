@@ -54,6 +54,9 @@ const GEAR_4: Recipe = Recipe::Gear { key_mean: 4.25, value_mean: 4.0, value_bit
 const GEAR_3: Recipe = Recipe::Gear { key_mean: 3.5, value_mean: 3.25, value_bits: 3 };
 const GEAR_2: Recipe = Recipe::Gear { key_mean: 2.75, value_mean: 2.4, value_bits: 2 };
 
+/// Every number of bits on the average that a preset has.
+pub(crate) const KNOWN_MEANS: [f64; 6] = [2.4, 2.75, 3.25, 3.5, 4.0, 4.25];
+
 const COUNT: usize = 19;
 const PRESETS: [Preset; COUNT] = [
     preset("gear-4", 4, GEAR_4),
@@ -77,6 +80,9 @@ const PRESETS: [Preset; COUNT] = [
     preset("float32", 8, Recipe::Uncompressed(Storage::Float32)),
 ];
 
+/// What `auto` starts from, and what its first tokens have until it has chosen.
+const AUTO: Preset = preset(Preset::AUTO, 4, GEAR_4);
+
 const NAMES: [&str; COUNT] = {
     let mut names = [""; COUNT];
     let mut i = 0;
@@ -87,7 +93,7 @@ const NAMES: [&str; COUNT] = {
     names
 };
 
-/// The names of all presets, best first.
+/// The names of all presets that need nothing beside their name, best first: all but `auto`.
 pub fn preset_names() -> &'static [&'static str] {
     &NAMES
 }
@@ -96,22 +102,25 @@ impl Preset {
     /// What an empty set of options means.
     pub const DEFAULT: &'static str = "gear-4";
 
+    /// The preset that chooses for a goal (`maxBitsPerElement` or `maxError`).
+    pub const AUTO: &'static str = "auto";
+
     /// The preset of this name.
     ///
     /// # Errors
     /// `INVALID_OPTION` listing the names there are.
     pub fn find(name: &str) -> Result<Self> {
-        PRESETS
-            .iter()
-            .find(|p| p.name == name)
-            .copied()
-            .ok_or_else(|| GearError::option(format!("preset is {name:?}; expected one of {}", NAMES.join(", "))))
+        PRESETS.iter().chain([&AUTO]).find(|p| p.name == name).copied().ok_or_else(|| {
+            GearError::option(format!("preset is {name:?}; expected one of {}, or auto", NAMES.join(", ")))
+        })
     }
 
     /// Its complete configuration for keys or for values.
     pub fn config(&self, role: Role) -> GearConfig {
         let mut config = GearConfig {
             preset: self.name.to_owned(),
+            max_bits_per_element: 0.0,
+            max_error: 0.0,
             storage: Storage::Gear,
             bits: self.bits,
             mean_bits: 0.0,

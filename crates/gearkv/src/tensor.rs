@@ -1,5 +1,6 @@
 //! One K or V tensor: sinks, then segments, then the buffer, in token order.
 
+mod choice;
 mod hold;
 
 use std::sync::Arc;
@@ -111,7 +112,10 @@ impl GearTensor {
         while first < shape.tokens {
             let tokens = (shape.tokens - first).min(MAX_SEGMENT_TOKENS);
             let rows = InputRows { input, shape, first };
-            let view = tensor.encode(&rows, tokens, Run::prompt(), cancel)?;
+            if let Some(config) = tensor.decided(&rows, tokens, false, None, cancel)? {
+                tensor.config = config;
+            }
+            let view = tensor.encode(&tensor.config, &rows, tokens, Run::prompt(), cancel)?;
             tensor.segments.push(view);
             first += tokens;
         }
@@ -125,6 +129,14 @@ impl GearTensor {
     /// # Errors
     /// `SHAPE_MISMATCH`, `NOT_FINITE`, `OUT_OF_RANGE`, `ABORTED`.
     pub fn append(&mut self, input: KvSlice, tokens: usize, cancel: Cancel) -> Result<()> {
+        if self.is_undecided() {
+            // All that there is to choose by, at once.
+            let mut next = self.clone();
+            next.hold(input, tokens)?;
+            next.settle(cancel)?;
+            *self = next;
+            return Ok(());
+        }
         let prepared = self.prepare_append(input, tokens, cancel)?;
         self.commit(prepared);
         Ok(())
@@ -164,12 +176,12 @@ impl GearTensor {
                 let mut full = self.buffer.clone();
                 full.push(input, shape, first..first + room);
                 first += room;
-                segments.push(self.encode(&full, capacity, Run::buffer(segments.last()), cancel)?);
+                segments.push(self.encode(&self.config, &full, capacity, Run::buffer(segments.last()), cancel)?);
             }
             while tokens - first >= capacity {
                 let run = (tokens - first).min(MAX_SEGMENT_TOKENS);
                 let kind = if run > capacity { Run::prompt() } else { Run::buffer(segments.last()) };
-                segments.push(self.encode(&InputRows { input, shape, first }, run, kind, cancel)?);
+                segments.push(self.encode(&self.config, &InputRows { input, shape, first }, run, kind, cancel)?);
                 first += run;
             }
             prepared.segments = segments;
@@ -207,14 +219,20 @@ impl GearTensor {
     }
 
     /// Compresses `tokens` tokens.
-    fn encode(&self, rows: &dyn Rows, tokens: usize, run: Run, cancel: Cancel) -> Result<SegmentView> {
-        let rank = if run.from_buffer { self.config.decode_rank } else { self.config.rank };
-        let layout =
-            SegmentLayout::new(&self.config, self.role, self.batch, self.heads, tokens, self.dim, rank as usize);
+    fn encode(
+        &self,
+        config: &GearConfig,
+        rows: &dyn Rows,
+        tokens: usize,
+        run: Run,
+        cancel: Cancel,
+    ) -> Result<SegmentView> {
+        let rank = if run.from_buffer { config.decode_rank } else { config.rank };
+        let layout = SegmentLayout::new(config, self.role, self.batch, self.heads, tokens, self.dim, rank as usize);
         // Widths of its own would take more than they save where there are as few tokens as that.
         let before = if run.from_buffer { run.before.or(self.segments.last()) } else { None };
         let guidance = Guidance { need: run.need, widths: before.map(|view| &view.segment.widths) };
-        let segment = segment::encode(rows, layout, &self.config, guidance, cancel)?;
+        let segment = segment::encode(rows, layout, config, guidance, cancel)?;
         Ok(SegmentView { segment: Arc::new(segment), visible: tokens })
     }
 

@@ -47,4 +47,11 @@ impl Segment {
     pub fn tokens(&self) -> usize {
         self.layout.tokens
     }
+
+    /// Bytes of all its arrays, widths included.
+    pub fn byte_length(&self) -> usize {
+        let backbone =
+            self.codes.len() + self.widths.byte_length() + self.scales.byte_length() + self.means.byte_length();
+        backbone + self.factors.byte_length() + self.outlier_indices.len() + size_of_val(&*self.outlier_values)
+    }
 }

@@ -1,7 +1,7 @@
 //! Tokens that are appended now and compressed later: an exact prefill, and decoding whose newest token sees its neighbours
 //! uncompressed.
 
-use crate::config::{MAX_SEGMENT_TOKENS, Storage};
+use crate::config::{GearConfig, MAX_SEGMENT_TOKENS, Storage};
 use crate::error::{Cancel, Result};
 use crate::need::{Observed, Survey};
 use crate::raw::RawTokens;
@@ -11,9 +11,9 @@ use crate::shape::{KvShape, KvSlice};
 use super::{GearTensor, PreparedAppend, Run, SegmentView};
 
 /// Tokens from `first` on of a buffer.
-struct HeldRows<'a> {
-    buffer: &'a RawTokens,
-    first: usize,
+pub(crate) struct HeldRows<'a> {
+    pub(super) buffer: &'a RawTokens,
+    pub(super) first: usize,
 }
 
 impl Rows for HeldRows<'_> {
@@ -27,6 +27,8 @@ pub(crate) struct PreparedSettle {
     segments: Vec<SegmentView>,
     /// Tokens of the buffer that are in `segments`.
     taken: usize,
+    /// What was chosen, where there was something to choose.
+    config: Option<GearConfig>,
 }
 
 impl GearTensor {
@@ -67,7 +69,7 @@ impl GearTensor {
     /// # Errors
     /// `ABORTED`.
     pub fn settle(&mut self, cancel: Cancel) -> Result<()> {
-        if let Some(prepared) = self.prepare_settle(None, cancel)? {
+        if let Some(prepared) = self.prepare_settle(None, None, cancel)? {
             self.commit_settle(prepared);
         }
         Ok(())
@@ -78,11 +80,25 @@ impl GearTensor {
         self.config.storage == Storage::Gear && self.buffer.tokens() >= self.config.buffer_tokens as usize
     }
 
-    /// `survey`: what queries look for among the newest tokens.
-    pub(crate) fn prepare_settle(&self, survey: Option<&Survey>, cancel: Cancel) -> Result<Option<PreparedSettle>> {
+    /// `survey`: what queries look for among the newest tokens. `chosen`: what to have from now on, where that was chosen for more
+    /// than this tensor.
+    pub(crate) fn prepare_settle(
+        &self,
+        survey: Option<&Survey>,
+        chosen: Option<GearConfig>,
+        cancel: Cancel,
+    ) -> Result<Option<PreparedSettle>> {
         if !self.is_full() {
             return Ok(None);
         }
+        let chosen = match chosen {
+            None if self.is_undecided() => {
+                let (rows, tokens) = self.first_run();
+                self.decided(&rows, tokens, self.comes_from_buffer(tokens), survey, cancel)?
+            }
+            chosen => chosen,
+        };
+        let config = chosen.as_ref().unwrap_or(&self.config);
         let capacity = self.config.buffer_tokens as usize;
         let held = self.buffer.tokens();
         let mut segments: Vec<SegmentView> = Vec::new();
@@ -92,10 +108,10 @@ impl GearTensor {
             let rows = HeldRows { buffer: &self.buffer, first: taken };
             let kind = if run > capacity { Run::prompt() } else { Run::buffer(segments.last()) };
             let need = survey.and_then(|survey| survey.newest(held)).map(|need| need.behind(taken));
-            segments.push(self.encode(&rows, run, Run { need, ..kind }, cancel)?);
+            segments.push(self.encode(config, &rows, run, Run { need, ..kind }, cancel)?);
             taken += run;
         }
-        Ok(Some(PreparedSettle { segments, taken }))
+        Ok(Some(PreparedSettle { segments, taken, config: chosen }))
     }
 
     /// What is held and the sinks before it, as [`Self::prepare_settle`] wants it surveyed. `self` holds keys.
@@ -110,6 +126,9 @@ impl GearTensor {
     }
 
     pub(crate) fn commit_settle(&mut self, mut prepared: PreparedSettle) {
+        if let Some(config) = prepared.config {
+            self.config = config;
+        }
         self.segments.append(&mut prepared.segments);
         self.buffer.remove_first(prepared.taken, self.config.buffer_tokens as usize);
     }
