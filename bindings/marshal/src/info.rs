@@ -1,6 +1,6 @@
 //! What a tensor, a cache or a container is, as JSON.
 
-use gearkv::{CacheShape, FrozenCache, GearCache, GearConfig, GearTensor, KvShape, Parts, Role};
+use gearkv::{CacheShape, Chosen, FrozenCache, GearCache, GearConfig, GearTensor, KvShape, Parts, Role};
 use gearkv_format::{CacheExtent, Container, Entry, Kind};
 use serde::Serialize;
 
@@ -35,8 +35,22 @@ struct CacheInfo<'a> {
 #[derive(Serialize)]
 struct LayerStats {
     tokens: usize,
-    key: Size,
-    value: Size,
+    key: HalfStats,
+    value: HalfStats,
+}
+
+#[derive(Serialize)]
+struct HalfStats {
+    #[serde(flatten)]
+    size: Size,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chosen: Option<Chosen>,
+}
+
+impl HalfStats {
+    fn of(tensor: &GearTensor) -> Self {
+        Self { size: Size::of(tensor), chosen: tensor.chosen() }
+    }
 }
 
 #[derive(Serialize)]
@@ -119,8 +133,8 @@ pub fn tensor(tensor: &GearTensor) -> Result<String> {
 pub fn cache(cache: &GearCache) -> Result<String> {
     let CacheShape { layers, batch, kv_heads, head_dim } = cache.shape();
     let layer_stats = (0..layers).map(|layer| {
-        let key = Size::of(cache.tensor(layer, Role::Key)?);
-        let value = Size::of(cache.tensor(layer, Role::Value)?);
+        let key = HalfStats::of(cache.tensor(layer, Role::Key)?);
+        let value = HalfStats::of(cache.tensor(layer, Role::Value)?);
         Ok(LayerStats { tokens: cache.layer_tokens(layer)?, key, value })
     });
     to_json(&CacheInfo {

@@ -43,6 +43,7 @@ mod spread;
 mod tensor;
 
 pub use attention::AttendOptions;
+pub use auto::Chosen;
 pub use cache::{CacheShape, GearCache};
 pub use config::{Backbone, GearConfig, GearOptions, MAX_SEGMENT_TOKENS, NonFinite, Range, Storage};
 pub use error::{Cancel, ErrorCode, GearError, NEVER, Result};

@@ -61,12 +61,26 @@ export interface CacheAppendOptions {
   softcap?: number;
 }
 
+/** What preset `auto` chose. See {@link GearOptions} for the fields. */
+export interface Chosen {
+  /** Bits of a code on the average. */
+  readonly meanBits: number;
+  /** Rank of a prompt's segment. */
+  readonly rank: number;
+  /** Rank of later segments. */
+  readonly decodeRank: number;
+  /** Fraction of outliers. */
+  readonly sparsity: number;
+}
+
 /** One half of one layer, in {@link CacheStats}. */
 export interface HalfStats {
   /** Bytes of everything that is kept. */
   readonly byteLength: number;
   /** Where they go. */
   readonly parts: Parts;
+  /** What preset `auto` chose for this layer, once something is compressed; not there with other presets. */
+  readonly chosen?: Chosen;
 }
 
 /** One layer, in {@link CacheStats}. */

@@ -31,8 +31,11 @@ export const presets = [
   'float32',
 ] as const;
 
-/** The name of a preset; see {@link presets}. */
-export type Preset = (typeof presets)[number];
+/**
+ * The name of a preset: one of {@link presets}, or `auto`, which chooses bits, rank and sparsity by the data and needs a goal,
+ * {@link GearOptions.maxBitsPerElement} or {@link GearOptions.maxError}.
+ */
+export type Preset = (typeof presets)[number] | 'auto';
 
 /** Which half of the cache a tensor is: keys are quantized per channel, values per token (paper, section 3). */
 export type Role = 'key' | 'value';
@@ -52,6 +55,20 @@ export type Backbone = 'uniform' | 'kcvt' | 'kivi' | 'rotated';
 export interface GearOptions {
   /** Where the other fields start from. Default `gear-4`. */
   preset?: Preset;
+  /**
+   * With preset `auto`: the size to keep, 1 to 16 bits an element, everything counted; what makes the error least is chosen. Keys and
+   * values of a cache's layer that both have such a goal share what they may take together. It is chosen when the first tokens are
+   * compressed, and holds for all that follow; the options of the tensor then say what. A prompt too short for its goal, which
+   * sinks in float16 can make any, takes the least it can. Tokens that wait in the buffer take 16 bits until they are compressed, and
+   * sinks are left out of the count where the first tokens come one by one.
+   */
+  maxBitsPerElement?: number;
+  /**
+   * With preset `auto`: the relative error to keep, `‖x − x̂‖ / ‖x‖`, more than 0 and at most 1; what takes the fewest bytes is chosen. It is
+   * kept by the first tokens that are compressed, and chosen for them as `maxBitsPerElement`. With queries at hand, errors of keys are measured
+   * as these see them. `OUT_OF_RANGE` where the most bits do not keep it.
+   */
+  maxError?: number;
   /**
    * Bits of one code of the backbone, for keys and values unless they are configured apart. Given without `meanBits`, they are those
    * of every code, also where the preset spreads them.
@@ -103,6 +120,10 @@ export interface GearOptions {
 export interface ResolvedGearOptions {
   /** The preset that it started from. */
   readonly preset: Preset;
+  /** Of preset `auto`: the size that was asked for. The other fields are what was chosen for it. */
+  readonly maxBitsPerElement?: number;
+  /** Of preset `auto`: the error that was asked for. The other fields are what was chosen for it. */
+  readonly maxError?: number;
   /** How values are held: compressed, or as plain float16 or float32. */
   readonly storage: 'gear' | 'float16' | 'float32';
   /** Bits of one code. */

@@ -8,6 +8,22 @@ mod choice;
 mod pair;
 mod trial;
 
+use serde::Serialize;
+
 pub(crate) use choice::{Limit, choose};
 pub(crate) use pair::share;
 pub(crate) use trial::{Run, Trial};
+
+/// What a tensor of preset `auto` chose.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Chosen {
+    /// See [`crate::GearOptions::mean_bits`].
+    pub mean_bits: f64,
+    /// See [`crate::GearOptions::rank`].
+    pub rank: u32,
+    /// See [`crate::GearOptions::decode_rank`].
+    pub decode_rank: u32,
+    /// See [`crate::GearOptions::sparsity`].
+    pub sparsity: f64,
+}

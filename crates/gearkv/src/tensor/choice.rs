@@ -1,6 +1,6 @@
 //! When a tensor of preset `auto` chooses its configuration: before its first run of tokens is compressed.
 
-use crate::auto::{Limit, Run, Trial, choose};
+use crate::auto::{Chosen, Limit, Run, Trial, choose};
 use crate::config::{GearConfig, MAX_SEGMENT_TOKENS};
 use crate::error::{Cancel, Result};
 use crate::need::Survey;
@@ -13,6 +13,13 @@ impl GearTensor {
     /// Whether it has a goal, and nothing compressed yet that has settled how to reach it.
     pub(crate) fn is_undecided(&self) -> bool {
         self.config.has_goal() && self.segments.is_empty()
+    }
+
+    /// What it chose for its goal (preset `auto`); `None` where it has none, or has not compressed anything yet.
+    pub fn chosen(&self) -> Option<Chosen> {
+        let &GearConfig { mean_bits, rank, decode_rank, sparsity, .. } = &self.config;
+        let has_chosen = self.config.has_goal() && !self.segments.is_empty();
+        has_chosen.then_some(Chosen { mean_bits, rank, decode_rank, sparsity })
     }
 
     /// The first tokens that [`Self::prepare_settle`] is going to compress.

@@ -38,6 +38,8 @@ export const sharedFlags = {
 /** Flags of every field of {@link GearOptions} that makes sense on a command line. */
 export const optionFlags = {
   preset: { type: 'string', value: 'name', help: 'settings to start from (default: gear-4)' },
+  'max-bits-per-element': { type: 'string', value: 'n', help: 'with --preset auto: the size to keep' },
+  'max-error': { type: 'string', value: 'n', help: 'with --preset auto: the relative error to keep' },
   bits: { type: 'string', value: 'n', help: 'bits of a code: 2, 3, 4 or 8' },
   'mean-bits': {
     type: 'string',

@@ -20,6 +20,8 @@ const data = new Float32Array(1);
 export async function allowed(tensor: CompressedTensor, half: Uint16Array): Promise<void> {
   const every: Required<GearOptions> = {
     preset: 'paper-gear-l-2',
+    maxBitsPerElement: 3,
+    maxError: 0.1,
     bits: 3,
     meanBits: 2.5,
     backbone: 'kcvt',
