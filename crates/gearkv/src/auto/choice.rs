@@ -16,6 +16,8 @@ pub(crate) enum Limit {
 
 /// Numbers of bits are multiples of this, which is less than what can be told apart.
 pub(super) const STEP: f64 = 1.0 / 128.0;
+/// Sizes do not grow evenly with bits: so far beyond what does not fit, something else may.
+const NEAR: f64 = 0.05;
 pub(super) const LEAST: f64 = 1.0;
 pub(super) const MOST: f64 = 8.0;
 /// More trials than a search that halves the range needs.
@@ -91,10 +93,6 @@ impl Scaled {
     pub fn bits(&self, bytes: f64) -> f64 {
         8.0 * bytes / self.elements
     }
-
-    pub fn bytes_of(&self, bits: f64) -> f64 {
-        bits * self.elements / 8.0
-    }
 }
 
 /// Looks at ranks and sparsities one after the other, each at the number of bits that the limit leaves it.
@@ -144,7 +142,8 @@ fn best_of_bytes(trial: &Trial, scaled: &Scaled, start: Candidate, limit: f64) -
         candidate.mean_bits = mean_bits;
         outcome = trial.outcome(candidate)?;
     }
-    let fits = scaled.bytes(candidate, outcome.bytes) <= limit * 1.004;
+    // Channels get their bits eight at a time, so that sizes are no finer than this.
+    let fits = candidate.mean_bits > LEAST || scaled.bytes(candidate, outcome.bytes) <= limit;
     Ok(fits.then_some((candidate, outcome.error)))
 }
 
@@ -204,11 +203,19 @@ fn narrow_error(
 /// `candidate` with the most bits that fit the whole run.
 pub(crate) fn fit_bytes(trial: &Trial, candidate: Candidate, limit: f64) -> Result<Candidate> {
     let elements = trial.run.elements() as f64;
+    let bytes = |mean_bits: f64| trial.bytes(Candidate { mean_bits, ..candidate });
+    let fits = most_bits(candidate.mean_bits, elements, limit, bytes)?;
+    Ok(Candidate { mean_bits: fits.max(LEAST), ..candidate })
+}
+
+/// The most bits of which `bytes` says that `elements` values take no more than `limit`; less than [`LEAST`] where there are none.
+/// `start` is where the search begins.
+pub(super) fn most_bits(start: f64, elements: f64, limit: f64, bytes: impl Fn(f64) -> Result<f64>) -> Result<f64> {
     let (mut fits, mut beyond) = (LEAST - STEP, MOST + STEP);
-    let mut mean_bits = down(candidate.mean_bits);
+    let mut mean_bits = down(start);
     for _ in 0..TRIALS {
-        let bytes = trial.bytes(Candidate { mean_bits, ..candidate })?;
-        if bytes <= limit {
+        let taken = bytes(mean_bits)?;
+        if taken <= limit {
             fits = mean_bits;
         } else {
             beyond = mean_bits;
@@ -216,7 +223,7 @@ pub(crate) fn fit_bytes(trial: &Trial, candidate: Candidate, limit: f64) -> Resu
         if beyond - fits <= STEP * 1.5 {
             break;
         }
-        let guess = down(mean_bits + 8.0 * (limit - bytes) / elements);
+        let guess = down(mean_bits + 8.0 * (limit - taken) / elements);
         mean_bits = if guess > fits && guess < beyond {
             guess
         } else if guess <= fits {
@@ -225,13 +232,14 @@ pub(crate) fn fit_bytes(trial: &Trial, candidate: Candidate, limit: f64) -> Resu
             beyond - STEP
         };
     }
-    // The fixed presets' numbers need not be multiples of the step.
+    // The fixed presets' numbers need not be multiples of the step, and are tried for themselves where the search ended near them.
     for known in KNOWN_MEANS {
-        if known > fits && known < beyond && trial.bytes(Candidate { mean_bits: known, ..candidate })? <= limit {
+        let near = known > fits && (known < beyond || known - fits < NEAR);
+        if near && bytes(known)? <= limit {
             fits = known;
         }
     }
-    Ok(Candidate { mean_bits: fits.max(LEAST), ..candidate })
+    Ok(fits)
 }
 
 /// `candidate` with the fewest bits that keep the error on the whole run.

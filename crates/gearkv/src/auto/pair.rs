@@ -1,8 +1,8 @@
 //! One stock of bytes for the keys and the values of a layer.
 //!
-//! Where queries are known, both errors are measured in what they do to attention's output, to first order: with weights `p`, an
-//! error `e` of a value moves it by `p e`, and one of a key by `p (q·e) (v − o)`. Where they are not, relative errors are
-//! added up, and keys weigh so much more that the fixed presets' split is about the best for a layer like most.
+//! The split of the fixed presets is where it starts. Where queries are known, errors are measured in what they do to attention's
+//! output, to first order: with weights `p`, an error `e` of a value moves it by `p e`, and one of a key by `p (q·e) (v − o)`.
+//! Then bits are moved to where they take more of that away. Where no query is known the split stays.
 
 use crate::config::GearConfig;
 use crate::error::{Cancel, Result};
@@ -10,19 +10,19 @@ use crate::need::Survey;
 use crate::parallel;
 use crate::tensor::GearTensor;
 
-use super::choice::{LEAST, Limit, MOST, STEP, Scaled, down, explore, fit_bytes};
+use super::choice::{LEAST, Limit, MOST, Scaled, explore, fit_bytes, most_bits};
 use super::trial::{Candidate, Run, Sample, TokenWeights, Trial};
 
 /// Weight of a token that no query looked at, as a share of the mean: later ones may.
 const LEAST_WEIGHT: f32 = 0.1;
 
-/// What a squared relative error of keys weighs beside one of values where no query is known.
-const KEY_WEIGHT: f64 = 6.0;
+/// Bits that go from values to keys or back in a step, and how many steps at most: what the queries of one moment say is a hint, not
+/// the truth.
+const SHIFT: f64 = 0.125;
+const SHIFTS: u32 = 6;
 
-/// Bits that go from values to keys or back, tried from large to small.
-const SHIFTS: [f64; 3] = [0.5, 0.25, 0.125];
-/// The most of them: what the queries of one moment say is a hint, not the truth.
-const FURTHEST: f64 = 1.0;
+/// What a change must leave of the estimated error to be believed: fixed presets were chosen by what models answer.
+const GAIN: f64 = 0.92;
 
 /// Configurations of a layer's keys and values that share what both may take; `None` where they do not choose together for a size.
 ///
@@ -55,15 +55,16 @@ pub(crate) fn share(
         Trial { run: small[0], config: configs[0], from_buffer, weights: key_weights, cancel },
         Trial { run: small[1], config: configs[1], from_buffer, weights: value_weights, cancel },
     ];
-    let chosen = split(&trials, &runs, limits)?;
-
-    // Keys take what was meant for them, values all that keys left.
     let whole = [0, 1].map(|side| Trial { run: runs[side], weights: None, ..trials[side] });
     let both = limits[0] + limits[1];
-    let least = whole[1].bytes(Candidate { mean_bits: LEAST, ..chosen[1] })?;
-    let keys =
-        if whole[0].bytes(chosen[0])? + least > both { fit_bytes(&whole[0], chosen[0], limits[0])? } else { chosen[0] };
-    let values = fit_bytes(&whole[1], chosen[1], both - whole[0].bytes(keys)?)?;
+    let usual = usual_split(&whole, both)?;
+    let [keys, values] = improved(&trials, &runs, usual)?;
+    if [keys, values] == usual {
+        return Ok(Some((keys.of(configs[0]), values.of(configs[1]))));
+    }
+    let least = whole[1].bytes(Candidate { mean_bits: LEAST, ..values })?;
+    let keys = if whole[0].bytes(keys)? + least > both { usual[0] } else { keys };
+    let values = fit_bytes(&whole[1], values, both - whole[0].bytes(keys)?)?;
     Ok(Some((keys.of(configs[0]), values.of(configs[1]))))
 }
 
@@ -92,52 +93,77 @@ fn token_weights(keys: &Run, values: &Run, threads: u32) -> Option<[TokenWeights
     Some([of_keys, of_values])
 }
 
-/// What the fixed presets give keys beyond values, for so many bits on the average of both.
-fn usual_lead(mean: f64) -> f64 {
-    if mean < 3.0 { 0.35 } else { 0.25 }
+/// Bits of keys and of values in the fixed presets, whose splits are the best for most layers of most models.
+const USUAL: [(f64, f64); 3] = [(2.75, 2.4), (3.5, 3.25), (4.25, 4.0)];
+
+/// Bits of keys that go with so many of values.
+fn usual_keys(values: f64) -> f64 {
+    let [first, .., last] = USUAL;
+    let between = USUAL.windows(2).find(|pair| (pair[0].1..=pair[1].1).contains(&values));
+    let keys = match between {
+        Some(&[(k0, v0), (k1, v1)]) => k0 + (values - v0) * (k1 - k0) / (v1 - v0),
+        _ if values < first.1 => values + first.0 - first.1,
+        _ => values + last.0 - last.1,
+    };
+    keys.clamp(LEAST, MOST)
 }
 
-/// The candidates of keys and values whose errors add up to the least.
-fn split(trials: &[Trial; 2], runs: &[Run; 2], limits: [f64; 2]) -> Result<[Candidate; 2]> {
-    let scaled = [Scaled::new(&trials[0], &runs[0]), Scaled::new(&trials[1], &runs[1])];
-    let usual = usual_lead(scaled[0].bits(limits[0] + limits[1]) / 2.0) / 2.0;
-    let lead = scaled[0].bytes_of(usual);
-    let limits = [limits[0] + lead, limits[1] - lead];
-    let start = [
-        explore(&trials[0], &scaled[0], Limit::Bytes(limits[0]))?,
-        explore(&trials[1], &scaled[1], Limit::Bytes(limits[1]))?,
-    ];
-    let weights = if trials[0].weights.is_some() {
-        [1.0, 1.0]
-    } else {
-        [KEY_WEIGHT / trials[0].norm().max(f64::MIN_POSITIVE), 1.0 / trials[1].norm().max(f64::MIN_POSITIVE)]
+/// The most bits that fit, split as in the fixed presets, without low-rank and outliers.
+fn usual_split(whole: &[Trial; 2], both: f64) -> Result<[Candidate; 2]> {
+    let pair =
+        |values: f64| [usual_keys(values), values].map(|mean_bits| Candidate { mean_bits, rank: 0, sparsity: 0.0 });
+    let elements = (whole[0].run.elements() + whole[1].run.elements()) as f64;
+    let bytes = |values: f64| -> Result<f64> {
+        let [keys, values] = pair(values);
+        Ok(whole[0].bytes(keys)? + whole[1].bytes(values)?)
     };
-    let error = |shift: f64| -> Result<Option<f64>> {
-        let mut sum = 0.0;
-        for (side, shift) in [shift, -shift].into_iter().enumerate() {
-            let mean_bits = start[side].mean_bits + shift;
-            if shift.abs() > FURTHEST || !(LEAST..=MOST).contains(&mean_bits) {
-                return Ok(None);
-            }
-            sum += weights[side] * trials[side].outcome(Candidate { mean_bits, ..start[side] })?.error;
-        }
-        Ok(Some(sum))
-    };
-    let mut best = (0.0, error(0.0)?.unwrap_or(f64::INFINITY));
-    for shift in SHIFTS {
-        for sign in [1.0, -1.0] {
-            // On as long as it gets better.
-            while let Some(sum) = error(best.0 + sign * shift)? {
-                if sum >= best.1 {
-                    break;
-                }
-                best = (best.0 + sign * shift, sum);
+    let fits = most_bits(8.0 * both / elements, elements, both, bytes)?;
+    Ok(pair(fits.max(LEAST)))
+}
+
+/// `usual`, or what is better by enough to believe it: with a low-rank part or outliers in the same bytes, and, where queries tell
+/// what an error does, with bits moved between keys and values.
+fn improved(trials: &[Trial; 2], runs: &[Run; 2], usual: [Candidate; 2]) -> Result<[Candidate; 2]> {
+    let mut chosen = usual;
+    let mut errors = [0.0; 2];
+    for side in [0, 1] {
+        let outcome = trials[side].outcome(usual[side])?;
+        errors[side] = outcome.error;
+        let scaled = Scaled::new(&trials[side], &runs[side]);
+        let limit = scaled.bytes(usual[side], outcome.bytes);
+        let found = explore(&trials[side], &scaled, Limit::Bytes(limit))?;
+        if found.rank > 0 || found.sparsity > 0.0 {
+            let error = trials[side].outcome(found)?.error;
+            if error < errors[side] * GAIN {
+                (chosen[side], errors[side]) = (found, error);
             }
         }
     }
-    debug_assert!(best.0 % STEP == 0.0);
-    Ok([0, 1].map(|side| {
-        let shift = if side == 0 { best.0 } else { -best.0 };
-        Candidate { mean_bits: down(start[side].mean_bits + shift), ..start[side] }
-    }))
+    if trials[0].weights.is_none() {
+        return Ok(chosen);
+    }
+    let shifted = |shift: f64| {
+        [(0, shift), (1, -shift)].map(|(side, shift): (usize, f64)| {
+            let mean_bits = chosen[side].mean_bits + shift;
+            Candidate { mean_bits, ..chosen[side] }
+        })
+    };
+    let mut best = (0.0, (errors[0] + errors[1]) * GAIN);
+    for sign in [1.0, -1.0] {
+        // On as long as it gets better.
+        for step in 1..=SHIFTS {
+            let shift = sign * f64::from(step) * SHIFT;
+            let pair = shifted(shift);
+            if pair.iter().any(|candidate| !(LEAST..=MOST).contains(&candidate.mean_bits)) {
+                break;
+            }
+            let error = trials[0].outcome(pair[0])?.error + trials[1].outcome(pair[1])?.error;
+            if error < best.1 {
+                best = (shift, error);
+            } else if step > 1 {
+                break;
+            }
+        }
+    }
+    Ok(shifted(best.0))
 }
