@@ -108,8 +108,7 @@ impl Observed {
             (moments, weights)
         });
         let (moments, weights): (Vec<_>, Vec<_>) = found.into_iter().unzip();
-        let scale = self.options.scale.unwrap_or(1.0 / (dim as f32).sqrt());
-        Survey { dim, tokens, scale, moments: moments.concat(), weights: weights.concat() }
+        Survey { dim, tokens, moments: moments.concat(), weights: weights.concat() }
     }
 
     /// Adds the squares of the weights that one query's products with the keys mean.
@@ -163,8 +162,6 @@ fn soften(logits: &mut [f32], cap: f32) {
 pub(crate) struct Survey {
     dim: usize,
     tokens: usize,
-    /// From a product of query and key to a logit.
-    scale: f32,
     /// `E[q qᵀ]` over the queries of a plane: `[planes, dim, dim]`.
     moments: Vec<f32>,
     /// Sum of the squares of the weights that a token gets: `[planes, tokens]`.
@@ -190,11 +187,6 @@ impl<'a> Need<'a> {
     /// Of the run that begins so many tokens later.
     pub fn behind(self, tokens: usize) -> Self {
         Self { first: self.first + tokens, ..self }
-    }
-
-    /// From a product of query and key to a logit.
-    pub fn scale(&self) -> f32 {
-        self.survey.scale
     }
 
     /// `[dim, dim]`

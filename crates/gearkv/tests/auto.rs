@@ -52,8 +52,8 @@ fn a_size_is_kept_and_used_up() {
         for most in [2.5, 3.0, 3.7, 4.4, 6.0] {
             let tensor = compress(&x, SHAPE, role, auto(&format!(r#""maxBitsPerElement": {most}"#), role));
             assert!(bits(&tensor) <= most, "{role:?}: {} of {most}", bits(&tensor));
-            // Channels of keys get their bits eight at a time: an eighth of a bit here.
-            assert!(bits(&tensor) > most - 0.13, "{role:?}: {} of {most}", bits(&tensor));
+            // Eight channels of 64 go from 4 to 6 bits together: a quarter of a bit here.
+            assert!(bits(&tensor) > most - 0.26, "{role:?}: {} of {most}", bits(&tensor));
             assert_eq!(tensor.config().preset, "auto");
             assert_eq!(tensor.config().max_bits_per_element, most);
         }
@@ -166,6 +166,12 @@ fn a_layer_shares_what_keys_and_values_may_take() {
             let goal = format!(r#""maxBitsPerElement": {most}"#);
             let cache = cache_of(auto(&goal, Role::Key), auto(&goal, Role::Value), queries);
             assert!(cache.byte_length() <= fixed.byte_length(), "{name}");
+            let bits = |cache: &GearCache, role| cache.tensor(0, role).unwrap().config().mean_bits;
+            for role in [Role::Key, Role::Value] {
+                let chosen = cache.tensor(0, role).unwrap().chosen().unwrap();
+                let plain = chosen.rank == 0 && chosen.sparsity == 0.0;
+                assert!(!plain || bits(&cache, role) >= bits(&fixed, role), "{name} {role:?}: {chosen:?}");
+            }
             assert!(cache.byte_length() as f64 > 0.99 * fixed.byte_length() as f64, "{name}");
         }
     }

@@ -65,7 +65,7 @@ export interface GearOptions {
   maxBitsPerElement?: number;
   /**
    * With preset `auto`: the relative error to keep, `‖x − x̂‖ / ‖x‖`, more than 0 and at most 1; what takes the fewest bytes is chosen. It is
-   * kept by the first tokens that are compressed, and chosen for them as `maxBitsPerElement`. With queries at hand, errors of keys are measured
+   * kept by the first tokens that are compressed, and chosen for them as `maxBitsPerElement`. With queries at hand, errors are measured
    * as these see them. `OUT_OF_RANGE` where the most bits do not keep it.
    */
   maxError?: number;

@@ -45,7 +45,7 @@ pub(crate) fn choose(trial: &Trial, limit: Limit) -> Result<Candidate> {
     let sample = Sample::of(&trial.run, trial.config.threads);
     let best = match &sample {
         Some(sample) => {
-            let small = Trial { run: sample.run(&trial.run), weights: None, ..*trial };
+            let small = Trial { run: sample.run(&trial.run), ..*trial };
             explore(&small, &Scaled::new(&small, &trial.run), limit)?
         }
         None => explore(trial, &Scaled::new(trial, &trial.run), limit)?,

@@ -1,25 +1,14 @@
 //! One stock of bytes for the keys and the values of a layer.
 //!
-//! The split of the fixed presets is where it starts. Where queries are known, errors are measured in what they do to attention's
-//! output, to first order: with weights `p`, an error `e` of a value moves it by `p e`, and one of a key by `p (q·e) (v − o)`.
-//! Then bits are moved to where they take more of that away. Where no query is known the split stays.
+//! It is split as in the fixed presets, and a low-rank part or outliers must earn their bytes on each side.
 
 use crate::config::GearConfig;
 use crate::error::{Cancel, Result};
 use crate::need::Survey;
-use crate::parallel;
 use crate::tensor::GearTensor;
 
 use super::choice::{LEAST, Limit, MOST, Scaled, explore, fit_bytes, most_bits};
-use super::trial::{Candidate, Run, Sample, TokenWeights, Trial};
-
-/// Weight of a token that no query looked at, as a share of the mean: later ones may.
-const LEAST_WEIGHT: f32 = 0.1;
-
-/// Bits that go from values to keys or back in a step, and how many steps at most: what the queries of one moment say is a hint, not
-/// the truth.
-const SHIFT: f64 = 0.125;
-const SHIFTS: u32 = 6;
+use super::trial::{Candidate, Run, Sample, Trial};
 
 /// What a change must leave of the estimated error to be believed: fixed presets were chosen by what models answer.
 const GAIN: f64 = 0.92;
@@ -45,17 +34,9 @@ pub(crate) fn share(
     let configs = [key.config(), value.config()];
     let samples = [0, 1].map(|side| Sample::of(&runs[side], configs[side].threads));
     let small = [0, 1].map(|side| samples[side].as_ref().map_or(runs[side], |sample| sample.run(&runs[side])));
-    let weights = token_weights(&small[0], &small[1], configs[0].threads);
-    let [key_weights, value_weights] = match weights {
-        Some([key, value]) => [Some(key), Some(value)],
-        None => [None, None],
-    };
     let from_buffer = key.comes_from_buffer(tokens);
-    let trials = [
-        Trial { run: small[0], config: configs[0], from_buffer, weights: key_weights, cancel },
-        Trial { run: small[1], config: configs[1], from_buffer, weights: value_weights, cancel },
-    ];
-    let whole = [0, 1].map(|side| Trial { run: runs[side], weights: None, ..trials[side] });
+    let trials = [0, 1].map(|side| Trial { run: small[side], config: configs[side], from_buffer, cancel });
+    let whole = [0, 1].map(|side| Trial { run: runs[side], ..trials[side] });
     let both = limits[0] + limits[1];
     let usual = usual_split(&whole, both)?;
     let [keys, values] = improved(&trials, &runs, usual)?;
@@ -66,31 +47,6 @@ pub(crate) fn share(
     let keys = if whole[0].bytes(keys)? + least > both { usual[0] } else { keys };
     let values = fit_bytes(&whole[1], values, both - whole[0].bytes(keys)?)?;
     Ok(Some((keys.of(configs[0]), values.of(configs[1]))))
-}
-
-/// How much a token's error weighs in attention's output, in keys and in values.
-fn token_weights(keys: &Run, values: &Run, threads: u32) -> Option<[TokenWeights; 2]> {
-    let need = keys.need?;
-    let (tokens, dim) = (values.tokens, values.dim);
-    let found = parallel::map(values.planes(), threads, |plane| {
-        let looked = need.weights(plane, tokens);
-        let mean = looked.iter().sum::<f32>() / tokens.max(1) as f32;
-        let of_values: Vec<f32> = looked.iter().map(|w| w + LEAST_WEIGHT * mean).collect();
-        let mut rows = vec![0.0; tokens * dim];
-        values.rows.load(plane, &mut rows);
-        let mut middle = vec![0.0f32; dim];
-        let total = of_values.iter().sum::<f32>().max(f32::MIN_POSITIVE);
-        for (row, w) in rows.chunks_exact(dim).zip(&of_values) {
-            middle.iter_mut().zip(row).for_each(|(middle, x)| *middle += w / total * x);
-        }
-        let scale = need.scale() * need.scale();
-        let distance =
-            |row: &[f32]| row.iter().zip(&middle).map(|(x, middle)| (x - middle) * (x - middle)).sum::<f32>();
-        let of_keys = rows.chunks_exact(dim).zip(&of_values).map(|(row, w)| w * scale * distance(row)).collect();
-        (of_keys, of_values)
-    });
-    let (of_keys, of_values): (TokenWeights, TokenWeights) = found.into_iter().unzip();
-    Some([of_keys, of_values])
 }
 
 /// Bits of keys and of values in the fixed presets, whose splits are the best for most layers of most models.
@@ -121,49 +77,24 @@ fn usual_split(whole: &[Trial; 2], both: f64) -> Result<[Candidate; 2]> {
     Ok(pair(fits.max(LEAST)))
 }
 
-/// `usual`, or what is better by enough to believe it: with a low-rank part or outliers in the same bytes, and, where queries tell
-/// what an error does, with bits moved between keys and values.
+/// `usual`, or what is better by enough to believe it: with a low-rank part or outliers in the same bytes. Where queries are known
+/// it stays: an error that is weighed by the queries that bits were dealt out for looks smaller than it is for later ones.
 fn improved(trials: &[Trial; 2], runs: &[Run; 2], usual: [Candidate; 2]) -> Result<[Candidate; 2]> {
     let mut chosen = usual;
-    let mut errors = [0.0; 2];
+    if trials[0].run.need.is_some() {
+        return Ok(chosen);
+    }
     for side in [0, 1] {
         let outcome = trials[side].outcome(usual[side])?;
-        errors[side] = outcome.error;
         let scaled = Scaled::new(&trials[side], &runs[side]);
         let limit = scaled.bytes(usual[side], outcome.bytes);
         let found = explore(&trials[side], &scaled, Limit::Bytes(limit))?;
         if found.rank > 0 || found.sparsity > 0.0 {
             let error = trials[side].outcome(found)?.error;
-            if error < errors[side] * GAIN {
-                (chosen[side], errors[side]) = (found, error);
+            if error < outcome.error * GAIN {
+                chosen[side] = found;
             }
         }
     }
-    if trials[0].weights.is_none() {
-        return Ok(chosen);
-    }
-    let shifted = |shift: f64| {
-        [(0, shift), (1, -shift)].map(|(side, shift): (usize, f64)| {
-            let mean_bits = chosen[side].mean_bits + shift;
-            Candidate { mean_bits, ..chosen[side] }
-        })
-    };
-    let mut best = (0.0, (errors[0] + errors[1]) * GAIN);
-    for sign in [1.0, -1.0] {
-        // On as long as it gets better.
-        for step in 1..=SHIFTS {
-            let shift = sign * f64::from(step) * SHIFT;
-            let pair = shifted(shift);
-            if pair.iter().any(|candidate| !(LEAST..=MOST).contains(&candidate.mean_bits)) {
-                break;
-            }
-            let error = trials[0].outcome(pair[0])?.error + trials[1].outcome(pair[1])?.error;
-            if error < best.1 {
-                best = (shift, error);
-            } else if step > 1 {
-                break;
-            }
-        }
-    }
-    Ok(shifted(best.0))
+    Ok(chosen)
 }

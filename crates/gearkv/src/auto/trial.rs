@@ -63,6 +63,9 @@ const SAMPLE_TOKENS: usize = 256;
 /// Neighbours stay together in a sample: scales are shared by as many tokens.
 const SAMPLE_BLOCK: usize = 64;
 
+/// What the error of a value weighs at least, as a share of the mean weight that tokens get.
+const LEAST_WEIGHT: f64 = 0.1;
+
 /// Blocks of a run's tokens, evenly spread over it.
 pub(crate) struct Sample {
     /// `[planes][tokens, dim]`
@@ -107,15 +110,11 @@ impl Sample {
     }
 }
 
-/// How much a token's error weighs: `[planes][tokens]`; all the same where there is none.
-pub(crate) type TokenWeights = Vec<Vec<f32>>;
-
 /// A run to try candidates on.
 pub(crate) struct Trial<'a> {
     pub run: Run<'a>,
     pub config: &'a GearConfig,
     pub from_buffer: bool,
-    pub weights: Option<TokenWeights>,
     pub cancel: Cancel<'a>,
 }
 
@@ -146,8 +145,8 @@ impl Trial<'_> {
         self.sum(None)
     }
 
-    /// Weighed squares of the values less what `segment` makes of them. Keys are seen by queries, `eᵀ E[q qᵀ] e`, where they are
-    /// known.
+    /// Weighed squares of the values less what `segment` makes of them. Keys are seen by queries, `eᵀ E[q qᵀ] e`, and
+    /// values by the squared weights that tokens get, where they are known.
     fn sum(&self, segment: Option<&Segment>) -> f64 {
         let Run { role, tokens, dim, need, .. } = self.run;
         let sums = parallel::map(self.run.planes(), self.config.threads, |plane| {
@@ -159,6 +158,10 @@ impl Trial<'_> {
                 x.iter_mut().zip(&restored).for_each(|(x, restored)| *x -= restored);
             }
             let moments = need.filter(|_| role == Role::Key).map(|need| need.moments(plane));
+            let weights = need.filter(|_| role == Role::Value).map(|need| need.weights(plane, tokens));
+            // Of a token that no query looked at: later ones may.
+            let mean = |w: &[f32]| w.iter().map(|&w| f64::from(w)).sum::<f64>() / tokens.max(1) as f64;
+            let least = weights.map_or(0.0, |weights| LEAST_WEIGHT * mean(weights));
             let mut seen = vec![0.0; dim];
             let mut sum = 0.0;
             for (t, row) in x.chunks_exact(dim).enumerate() {
@@ -170,7 +173,7 @@ impl Trial<'_> {
                     }
                     None => row.iter().map(|&a| f64::from(a) * f64::from(a)).sum(),
                 };
-                sum += square * self.weights.as_ref().map_or(1.0, |weights| f64::from(weights[plane][t]));
+                sum += square * weights.map_or(1.0, |weights| f64::from(weights[t]) + least);
             }
             sum
         });

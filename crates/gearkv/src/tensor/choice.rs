@@ -69,7 +69,7 @@ impl GearTensor {
             error => Limit::Error(error),
         };
         let run = self.run(rows, tokens, survey);
-        let trial = Trial { run, config: &self.config, from_buffer, weights: None, cancel };
+        let trial = Trial { run, config: &self.config, from_buffer, cancel };
         Ok(Some(choose(&trial, limit)?.of(&self.config)))
     }
 }
