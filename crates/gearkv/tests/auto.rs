@@ -167,9 +167,10 @@ fn a_layer_shares_what_keys_and_values_may_take() {
             let cache = cache_of(auto(&goal, Role::Key), auto(&goal, Role::Value), queries);
             assert!(cache.byte_length() <= fixed.byte_length(), "{name}");
             let bits = |cache: &GearCache, role| cache.tensor(0, role).unwrap().config().mean_bits;
+            let chosen = [Role::Key, Role::Value].map(|role| cache.tensor(0, role).unwrap().chosen().unwrap());
+            let plain = chosen.iter().all(|chosen| chosen.rank == 0 && chosen.sparsity == 0.0);
+            assert!(plain || queries.is_none(), "{name}: {chosen:?}");
             for role in [Role::Key, Role::Value] {
-                let chosen = cache.tensor(0, role).unwrap().chosen().unwrap();
-                let plain = chosen.rank == 0 && chosen.sparsity == 0.0;
                 assert!(!plain || bits(&cache, role) >= bits(&fixed, role), "{name} {role:?}: {chosen:?}");
             }
             assert!(cache.byte_length() as f64 > 0.99 * fixed.byte_length() as f64, "{name}");
