@@ -78,7 +78,7 @@ test("a cache's layers share a size between keys and values, and save what they 
       perLayer.every(({ key, value }) => key.chosen && value.chosen),
       what,
     );
-    t.is(keyOptions.meanBits, perLayer[0]?.key.chosen?.meanBits);
+    t.is(perLayer[0]?.key.chosen?.meanBits, keyOptions.meanBits);
     const [own, theirs] = [error(cache), error(fixed)];
     const mean = (errors: number[]): number => errors.reduce((sum, e) => sum + e, 0) / errors.length;
     t.true(mean(own) <= mean(theirs), `${what}: ${own} > ${theirs}`);
