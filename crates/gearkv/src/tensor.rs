@@ -2,15 +2,18 @@
 
 mod choice;
 mod hold;
+mod parts;
+mod runs;
+
+pub use parts::Parts;
+use runs::Run;
+pub(crate) use runs::{Piece, PreparedAppend};
 
 use std::sync::Arc;
-
-use serde::Serialize;
 
 use crate::config::{GearConfig, MAX_SEGMENT_TOKENS, Storage};
 use crate::error::{Cancel, GearError, Result, check};
 use crate::input::{self, InputRows};
-use crate::need::Need;
 use crate::parallel;
 use crate::raw::RawTokens;
 use crate::segment::{self, Guidance, Rows, SEGMENT_HEADER_BYTES, Segment, SegmentLayout};
@@ -41,38 +44,6 @@ pub struct GearTensor {
 }
 
 const _: () = assert!(size_of::<GearTensor>() <= TENSOR_HEADER_BYTES);
-
-/// Bytes of each part of a tensor.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Parts {
-    /// Packed codes of the backbone, and their widths where these differ.
-    pub codes: usize,
-    /// Scales, zeros and means of the backbone.
-    pub scales: usize,
-    /// Both low-rank factors.
-    pub low_rank: usize,
-    /// Values and indices of outliers.
-    pub sparse: usize,
-    /// Leading tokens kept in float16.
-    pub sinks: usize,
-    /// Newest tokens, not yet compressed (or all, where the storage does not compress).
-    pub buffer: usize,
-    /// What the structures themselves take.
-    pub headers: usize,
-}
-
-impl Parts {
-    /// All of it.
-    pub fn total(&self) -> usize {
-        self.without_headers() + self.headers
-    }
-
-    /// What the paper counts.
-    pub fn without_headers(&self) -> usize {
-        self.codes + self.scales + self.low_rank + self.sparse + self.sinks + self.buffer
-    }
-}
 
 impl GearTensor {
     /// A tensor without tokens.
@@ -382,61 +353,5 @@ impl GearTensor {
 
     pub(crate) fn push_segment(&mut self, view: SegmentView) {
         self.segments.push(view);
-    }
-}
-
-/// Where tokens that become a segment come from, and what is known about them.
-#[derive(Clone, Copy)]
-struct Run<'a> {
-    /// As many as fill the buffer, rather than a prompt.
-    from_buffer: bool,
-    /// The segment before, when the tensor does not have it yet.
-    before: Option<&'a SegmentView>,
-    need: Option<Need<'a>>,
-}
-
-impl<'a> Run<'a> {
-    fn prompt() -> Self {
-        Self { from_buffer: false, before: None, need: None }
-    }
-
-    fn buffer(before: Option<&'a SegmentView>) -> Self {
-        Self { from_buffer: true, before, need: None }
-    }
-}
-
-/// An append that can no longer fail.
-pub(crate) struct PreparedAppend<'a> {
-    input: KvSlice<'a>,
-    mended: Option<Vec<f32>>,
-    shape: KvShape,
-    /// Tokens that go to the sinks, from the first on.
-    sinks: usize,
-    segments: Vec<SegmentView>,
-    /// Whether what waits in the buffer stays there (it is in `segments` otherwise).
-    keeps_buffer: bool,
-    /// Tokens from here on wait in the buffer.
-    buffered_from: usize,
-}
-
-impl PreparedAppend<'_> {
-    fn input(&self) -> KvSlice<'_> {
-        self.mended.as_deref().map_or(self.input, KvSlice::F32)
-    }
-}
-
-/// A run of tokens of one kind.
-#[derive(Clone, Copy)]
-pub(crate) enum Piece<'a> {
-    Raw(&'a RawTokens),
-    Segment(&'a SegmentView),
-}
-
-impl Piece<'_> {
-    pub fn tokens(&self) -> usize {
-        match self {
-            Self::Raw(raw) => raw.tokens(),
-            Self::Segment(view) => view.visible,
-        }
     }
 }
