@@ -39,7 +39,7 @@ const other = (name: string, series: string, label: string): Configuration => ({
 export const methods: readonly Configuration[] = [
   ...['gear-4', 'gear-3', 'gear-2'].map((name) => gear(name, 'gear-*')),
   ...['gear-4', 'gear-3', 'gear-2'].map((preset) => ({
-    ...gear(`${preset}-blind`, 'gear-*, without queries', { preset }, `${preset}, without queries`),
+    ...gear(`${preset}-blind`, 'gear-*, no queries', { preset }, `${preset}, without queries`),
     queries: false,
   })),
   ...['gear-l-4', 'gear-l-3', 'gear-l-2'].map((name) => gear(name, 'gear-l-*')),
