@@ -17,9 +17,10 @@ struct TensorInfo<'a> {
     parts: Parts,
 }
 
+/// What a cache and a frozen one have in common.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct CacheInfo<'a> {
+struct Extent {
     layers: usize,
     batch: usize,
     kv_heads: usize,
@@ -27,6 +28,20 @@ struct CacheInfo<'a> {
     tokens: usize,
     byte_length: usize,
     float16_byte_length: usize,
+}
+
+impl Extent {
+    fn new(shape: CacheShape, tokens: usize, byte_length: usize, float16_byte_length: usize) -> Self {
+        let CacheShape { layers, batch, kv_heads, head_dim } = shape;
+        Self { layers, batch, kv_heads, head_dim, tokens, byte_length, float16_byte_length }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CacheInfo<'a> {
+    #[serde(flatten)]
+    extent: Extent,
     layer_stats: Vec<LayerStats>,
     key_config: &'a GearConfig,
     value_config: &'a GearConfig,
@@ -69,13 +84,8 @@ impl Size {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct FrozenInfo<'a> {
-    layers: usize,
-    batch: usize,
-    kv_heads: usize,
-    head_dim: usize,
-    tokens: usize,
-    byte_length: usize,
-    float16_byte_length: usize,
+    #[serde(flatten)]
+    extent: Extent,
     statistics_byte_length: usize,
     per_layer: Vec<FrozenLayer>,
     key_config: &'a GearConfig,
@@ -131,20 +141,14 @@ pub fn tensor(tensor: &GearTensor) -> Result<String> {
 /// # Errors
 /// `INTERNAL` when it cannot be written.
 pub fn cache(cache: &GearCache) -> Result<String> {
-    let CacheShape { layers, batch, kv_heads, head_dim } = cache.shape();
-    let layer_stats = (0..layers).map(|layer| {
+    let shape = cache.shape();
+    let layer_stats = (0..shape.layers).map(|layer| {
         let key = HalfStats::of(cache.tensor(layer, Role::Key)?);
         let value = HalfStats::of(cache.tensor(layer, Role::Value)?);
         Ok(LayerStats { tokens: cache.layer_tokens(layer)?, key, value })
     });
     to_json(&CacheInfo {
-        layers,
-        batch,
-        kv_heads,
-        head_dim,
-        tokens: cache.tokens(),
-        byte_length: cache.byte_length(),
-        float16_byte_length: cache.float16_byte_length(),
+        extent: Extent::new(shape, cache.tokens(), cache.byte_length(), cache.float16_byte_length()),
         layer_stats: layer_stats.collect::<Result<_>>()?,
         key_config: cache.tensor(0, Role::Key)?.config(),
         value_config: cache.tensor(0, Role::Value)?.config(),
@@ -156,8 +160,8 @@ pub fn cache(cache: &GearCache) -> Result<String> {
 /// # Errors
 /// `INTERNAL` when it cannot be written.
 pub fn frozen(cache: &FrozenCache) -> Result<String> {
-    let CacheShape { layers, batch, kv_heads, head_dim } = cache.shape();
-    let per_layer = (0..layers).map(|layer| {
+    let shape = cache.shape();
+    let per_layer = (0..shape.layers).map(|layer| {
         let (key, value) = (cache.tensor(layer, Role::Key)?, cache.tensor(layer, Role::Value)?);
         Ok(FrozenLayer {
             tokens: key.shape().tokens,
@@ -166,13 +170,7 @@ pub fn frozen(cache: &FrozenCache) -> Result<String> {
         })
     });
     to_json(&FrozenInfo {
-        layers,
-        batch,
-        kv_heads,
-        head_dim,
-        tokens: cache.tokens(),
-        byte_length: cache.byte_length(),
-        float16_byte_length: cache.float16_byte_length(),
+        extent: Extent::new(shape, cache.tokens(), cache.byte_length(), cache.float16_byte_length()),
         statistics_byte_length: cache.statistics().bytes().len(),
         per_layer: per_layer.collect::<Result<_>>()?,
         key_config: cache.tensor(0, Role::Key)?.config(),

@@ -2,9 +2,9 @@
 
 use gearkv::{Cancel, FreezeOptions, GearCache, Result, Role};
 
-use crate::eval::{Cache, Candidate, EvalRow, Evaluation, Windows};
+use crate::eval::{Cache, Candidate, EvalRow, Evaluation, Windows, preset_pair};
 use crate::forcing::Forcing;
-use crate::freezing::{float16, frozen, mean_squares};
+use crate::freezing::{frozen, mean_squares};
 use crate::model::Model;
 use crate::pass::{GoOn, Progress};
 use crate::perplexity::log_sum_exp;
@@ -141,7 +141,7 @@ impl EvalRun {
     }
 
     fn begin(&self) -> Result<Stage> {
-        let (key, value) = float16()?;
+        let (key, value) = preset_pair("float16")?;
         let mut session = self.model.session(key, value)?;
         let needed = self.candidates.iter().any(|candidate| candidate.cache.needs_queries());
         session.queries = needed.then(QueryLog::default);
@@ -245,11 +245,11 @@ impl EvalRun {
                 })
             }
             Cache::Frozen { options, queries } => {
-                let layers = prompted.exact.cache().shape().layers;
-                let mut log = if *queries { prompted.queries.clone() } else { QueryLog::default() };
-                let a = &self.model.0.architecture;
-                let squares = |layer| mean_squares(&log.take(layer, a.heads), a.heads, a.kv_heads, a.head_dim);
-                let squares = queries.then(|| (0..layers).map(squares).collect());
+                let squares = queries.then(|| {
+                    let (mut log, a) = (prompted.queries.clone(), &self.model.0.architecture);
+                    let squares = |layer| mean_squares(&log.take(layer, a.heads), a.heads, a.kv_heads, a.head_dim);
+                    (0..a.layers).map(squares).collect()
+                });
                 Prompting::Frozen(prompted.exact.fork(), options.clone(), squares)
             }
             Cache::Method(method) => {

@@ -92,6 +92,15 @@ pub enum Cache {
     Method(Arc<dyn Method>),
 }
 
+/// The configurations of keys and of values of a preset.
+///
+/// # Errors
+/// `INVALID_OPTION` when there is no such preset.
+pub(crate) fn preset_pair(name: &str) -> Result<(GearConfig, GearConfig)> {
+    let options = GearOptions { preset: Some(name.to_owned()), ..Default::default() };
+    Ok((options.resolve(Role::Key)?, options.resolve(Role::Value)?))
+}
+
 impl Cache {
     /// Whether what becomes of the prompt depends on its queries.
     pub(crate) fn needs_queries(&self) -> bool {

@@ -1,17 +1,9 @@
 //! A session's cache at rest, and what it is when it is needed again.
 
-use gearkv::{Cancel, FreezeOptions, FrozenCache, GearConfig, GearOptions, Result, Role};
+use gearkv::{Cancel, FreezeOptions, FrozenCache, Result};
 
+use crate::eval::preset_pair;
 use crate::session::Session;
-
-/// The configurations of keys and values of a float16 cache.
-///
-/// # Errors
-/// None in practice.
-pub(crate) fn float16() -> Result<(GearConfig, GearConfig)> {
-    let float16 = GearOptions { preset: Some("float16".into()), ..Default::default() };
-    Ok((float16.resolve(Role::Key)?, float16.resolve(Role::Value)?))
-}
 
 /// A session on what freezing and thawing make of its cache, and the bits and elements that were at rest. `queries` are mean
 /// squares, layer by layer.
@@ -25,7 +17,7 @@ pub(crate) fn frozen(
     cancel: Cancel,
 ) -> Result<(Session, (f64, f64))> {
     let queries: Option<Vec<&[f32]>> = queries.map(|layers| layers.iter().map(Vec::as_slice).collect());
-    let (key, value) = float16()?;
+    let (key, value) = preset_pair("float16")?;
     let (cache, size) = session.model.on_threads(|| -> Result<_> {
         let frozen = FrozenCache::freeze(session.cache(), options, queries.as_deref(), cancel)?;
         let size = (8.0 * frozen.byte_length() as f64, frozen.float16_byte_length() as f64 / 2.0);

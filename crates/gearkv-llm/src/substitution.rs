@@ -1,7 +1,8 @@
 //! Tokens of a float32 cache in exchange for what a method makes of them.
 
-use gearkv::{Cancel, ErrorCode, GearCache, GearError, GearOptions, KvSlice, Result, Role};
+use gearkv::{Cancel, ErrorCode, GearCache, GearError, KvSlice, Result, Role};
 
+use crate::eval::preset_pair;
 use crate::method::{Keeper, Kept, LayerTokens, Method};
 use crate::pass::Progress;
 use crate::queries::QueryLog;
@@ -104,6 +105,6 @@ impl Substitution {
 }
 
 fn empty(session: &Session) -> Result<GearCache> {
-    let float32 = GearOptions { preset: Some("float32".into()), ..Default::default() };
-    GearCache::new(session.model.cache_shape(), float32.resolve(Role::Key)?, float32.resolve(Role::Value)?)
+    let (key, value) = preset_pair("float32")?;
+    GearCache::new(session.model.cache_shape(), key, value)
 }

@@ -53,10 +53,8 @@ pub(crate) fn attend(
     out: &mut [f32],
     cancel: Cancel,
 ) -> Result<()> {
-    let KvShape { batch, heads, tokens, head_dim } = key.shape();
-    options.check(heads)?;
-    let shape = KvShape::new(batch, options.query_heads, queries, head_dim)?;
-    q.check_shape("the query", shape)?;
+    let KvShape { heads, tokens, head_dim, .. } = key.shape();
+    let shape = query_shape(key, q, queries, options)?;
     KvSlice::F32(out).check_shape("the output", shape)?;
     if queries == 0 {
         return Ok(());
@@ -80,6 +78,15 @@ pub(crate) fn attend(
     check(cancel)
 }
 
+/// The shape of queries, which fits a tensor of keys and these options.
+fn query_shape(key: &GearTensor, q: KvSlice, queries: usize, options: &AttendOptions) -> Result<KvShape> {
+    let KvShape { batch, heads, head_dim, .. } = key.shape();
+    options.check(heads)?;
+    let shape = KvShape::new(batch, options.query_heads, queries, head_dim)?;
+    q.check_shape("the query", shape)?;
+    Ok(shape)
+}
+
 /// Queries that fit a tensor of keys and these options, in float32.
 pub(crate) fn checked_queries(
     key: &GearTensor,
@@ -87,11 +94,7 @@ pub(crate) fn checked_queries(
     queries: usize,
     options: &AttendOptions,
 ) -> Result<Vec<f32>> {
-    let KvShape { batch, heads, head_dim, .. } = key.shape();
-    options.check(heads)?;
-    let shape = KvShape::new(batch, options.query_heads, queries, head_dim)?;
-    q.check_shape("the query", shape)?;
-    widened(q, shape)
+    widened(q, query_shape(key, q, queries, options)?)
 }
 
 /// Waking threads takes some microseconds: about this many multiply-adds.

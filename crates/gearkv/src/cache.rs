@@ -55,6 +55,15 @@ impl Layer {
         self.observed.note(q, batch * options.query_heads, queries, head_dim, options);
     }
 
+    /// Both sides are prepared before either is changed.
+    fn hold(&mut self, k: KvSlice, v: KvSlice, tokens: usize) -> Result<()> {
+        let key = self.key.prepare_hold(k, tokens)?;
+        let value = self.value.prepare_hold(v, tokens)?;
+        self.key.commit(key);
+        self.value.commit(value);
+        Ok(())
+    }
+
     fn settle(&mut self, cancel: Cancel) -> Result<()> {
         if !self.key.is_full() && !self.value.is_full() {
             return Ok(());
@@ -120,19 +129,20 @@ impl GearCache {
         self.layers.get(layer).ok_or_else(|| no_layer(layer, self.layers.len()))
     }
 
+    fn layer_mut(&mut self, layer: usize) -> Result<&mut Layer> {
+        let count = self.layers.len();
+        self.layers.get_mut(layer).ok_or_else(|| no_layer(layer, count))
+    }
+
     /// Appends `tokens` tokens to one layer; `k` and `v` are `[batch, kv_heads, tokens, head_dim]`. On an error nothing is changed.
     ///
     /// # Errors
     /// `SHAPE_MISMATCH`, `NOT_FINITE`, `OUT_OF_RANGE`, `ABORTED`.
     pub fn append(&mut self, layer: usize, k: KvSlice, v: KvSlice, tokens: usize, cancel: Cancel) -> Result<()> {
-        let count = self.layers.len();
-        let layer = self.layers.get_mut(layer).ok_or_else(|| no_layer(layer, count))?;
+        let layer = self.layer_mut(layer)?;
         if layer.key.is_undecided() || layer.value.is_undecided() {
             let mut next = layer.clone();
-            let key = next.key.prepare_hold(k, tokens)?;
-            let value = next.value.prepare_hold(v, tokens)?;
-            next.key.commit(key);
-            next.value.commit(value);
+            next.hold(k, v, tokens)?;
             next.settle(cancel)?;
             *layer = next;
             return Ok(());
@@ -173,10 +183,7 @@ impl GearCache {
         }
         // A copy shares what is compressed, and takes the place of the layer only when all went well.
         let mut next = present.clone();
-        let key = next.key.prepare_hold(k, tokens)?;
-        let value = next.value.prepare_hold(v, tokens)?;
-        next.key.commit(key);
-        next.value.commit(value);
+        next.hold(k, v, tokens)?;
         next.note(&q, tokens, options);
         next.settle(cancel)?;
         self.layers[layer] = next;
@@ -202,8 +209,7 @@ impl GearCache {
     /// # Errors
     /// `SHAPE_MISMATCH` when there is no such layer.
     pub fn reserve(&mut self, layer: usize, tokens: usize) -> Result<()> {
-        let count = self.layers.len();
-        let layer = self.layers.get_mut(layer).ok_or_else(|| no_layer(layer, count))?;
+        let layer = self.layer_mut(layer)?;
         layer.key.reserve(tokens);
         layer.value.reserve(tokens);
         Ok(())
@@ -214,13 +220,7 @@ impl GearCache {
     /// # Errors
     /// `SHAPE_MISMATCH`, `NOT_FINITE`, `OUT_OF_RANGE`.
     pub fn hold(&mut self, layer: usize, k: KvSlice, v: KvSlice, tokens: usize) -> Result<()> {
-        let count = self.layers.len();
-        let layer = self.layers.get_mut(layer).ok_or_else(|| no_layer(layer, count))?;
-        let key = layer.key.prepare_hold(k, tokens)?;
-        let value = layer.value.prepare_hold(v, tokens)?;
-        layer.key.commit(key);
-        layer.value.commit(value);
-        Ok(())
+        self.layer_mut(layer)?.hold(k, v, tokens)
     }
 
     /// Compresses what one layer holds, where that is enough to fill the buffer. On an error nothing is changed.
@@ -228,8 +228,7 @@ impl GearCache {
     /// # Errors
     /// `SHAPE_MISMATCH` when there is no such layer, `ABORTED`.
     pub fn settle(&mut self, layer: usize, cancel: Cancel) -> Result<()> {
-        let count = self.layers.len();
-        self.layers.get_mut(layer).ok_or_else(|| no_layer(layer, count))?.settle(cancel)
+        self.layer_mut(layer)?.settle(cancel)
     }
 
     /// Attention of `queries` new positions over one layer: `q` and `out` are `[batch, query_heads, queries, head_dim]`.

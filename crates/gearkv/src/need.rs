@@ -11,6 +11,9 @@ use crate::simd;
 /// Newest positions whose queries are kept until what they look for is compressed.
 pub(crate) const POSITIONS: usize = 64;
 
+/// What a token that no query looked at weighs, as a share of the mean weight: later ones may look at it.
+pub(crate) const LEAST_WEIGHT: f64 = 0.1;
+
 /// Keys of so many tokens, and so many queries, stay in the nearest caches while they are multiplied.
 const TOKENS_AT_ONCE: usize = 256;
 /// See [`TOKENS_AT_ONCE`].

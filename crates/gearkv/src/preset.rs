@@ -50,12 +50,16 @@ const fn preset(name: &'static str, bits: u32, recipe: Recipe) -> Preset {
     Preset { name, bits, recipe }
 }
 
-const GEAR_4: Recipe = Recipe::Gear { key_mean: 4.25, value_mean: 4.0, value_bits: 4 };
-const GEAR_3: Recipe = Recipe::Gear { key_mean: 3.5, value_mean: 3.25, value_bits: 3 };
-const GEAR_2: Recipe = Recipe::Gear { key_mean: 2.75, value_mean: 2.4, value_bits: 2 };
+/// Bits on the average of keys and of values in `gear-2`, `gear-3` and `gear-4`: the best splits for most layers of most models.
+pub(crate) const MEANS: [(f64, f64); 3] = [(2.75, 2.4), (3.5, 3.25), (4.25, 4.0)];
 
-/// Every number of bits on the average that a preset has.
-pub(crate) const KNOWN_MEANS: [f64; 6] = [2.4, 2.75, 3.25, 3.5, 4.0, 4.25];
+const fn gear(means: (f64, f64), value_bits: u32) -> Recipe {
+    Recipe::Gear { key_mean: means.0, value_mean: means.1, value_bits }
+}
+
+const GEAR_4: Recipe = gear(MEANS[2], 4);
+const GEAR_3: Recipe = gear(MEANS[1], 3);
+const GEAR_2: Recipe = gear(MEANS[0], 2);
 
 const COUNT: usize = 19;
 const PRESETS: [Preset; COUNT] = [

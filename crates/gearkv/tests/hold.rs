@@ -2,25 +2,11 @@
 
 mod common;
 
-use gearkv::{
-    AttendOptions, CacheShape, GearCache, GearConfig, GearOptions, GearTensor, KvShape, KvSlice, NEVER, Role,
-    TensorImage,
-};
+use common::{preset, preset_for, value_preset};
+use gearkv::{AttendOptions, CacheShape, GearCache, GearTensor, KvShape, KvSlice, NEVER, Role, TensorImage};
 
 const HEADS: usize = 2;
 const DIM: usize = 16;
-
-fn config(preset: &str) -> GearConfig {
-    config_for(preset, Role::Key)
-}
-
-fn value_config(preset: &str) -> GearConfig {
-    config_for(preset, Role::Value)
-}
-
-fn config_for(preset: &str, role: Role) -> GearConfig {
-    GearOptions { preset: Some(preset.into()), ..Default::default() }.resolve(role).unwrap()
-}
 
 fn values(tokens: usize) -> Vec<f32> {
     (0..HEADS * tokens * DIM).map(|i| ((i * 7919 % 1009) as f32 / 500.0 - 1.0) * (1.0 + (i % DIM) as f32)).collect()
@@ -47,8 +33,8 @@ fn a_prompt_held_in_pieces_settles_to_what_compress_makes() {
     for preset in ["gear-4", "kcvt-2", "paper-gear-2", "float16", "float32"] {
         for role in [Role::Key, Role::Value] {
             let shape = KvShape::new(1, HEADS, 150, DIM).unwrap();
-            let whole = GearTensor::compress(KvSlice::F32(&all), shape, role, config_for(preset, role), NEVER).unwrap();
-            let mut held = GearTensor::new(1, HEADS, DIM, role, config_for(preset, role)).unwrap();
+            let whole = GearTensor::compress(KvSlice::F32(&all), shape, role, preset_for(preset, role), NEVER).unwrap();
+            let mut held = GearTensor::new(1, HEADS, DIM, role, preset_for(preset, role)).unwrap();
             for (first, end) in [(0, 3), (3, 100), (100, 150)] {
                 held.hold(KvSlice::F32(&part(&all, first..end)), end - first).unwrap();
             }
@@ -63,7 +49,7 @@ fn a_prompt_held_in_pieces_settles_to_what_compress_makes() {
 #[test]
 fn tokens_held_one_by_one_settle_to_what_append_makes() {
     let all = values(200);
-    let mut appended = GearTensor::new(1, HEADS, DIM, Role::Key, config("gear-2")).unwrap();
+    let mut appended = GearTensor::new(1, HEADS, DIM, Role::Key, preset("gear-2")).unwrap();
     let mut held = appended.clone();
     for t in 0..200 {
         let token = part(&all, t..t + 1);
@@ -79,8 +65,8 @@ fn tokens_held_one_by_one_settle_to_what_append_makes() {
 fn what_is_held_is_attended_to_exactly() {
     let all = values(100);
     let shape = CacheShape { layers: 1, batch: 1, kv_heads: HEADS, head_dim: DIM };
-    let mut held = GearCache::new(shape, config("gear-2"), value_config("gear-2")).unwrap();
-    let mut exact = GearCache::new(shape, config("float16"), value_config("float16")).unwrap();
+    let mut held = GearCache::new(shape, preset("gear-2"), value_preset("gear-2")).unwrap();
+    let mut exact = GearCache::new(shape, preset("float16"), value_preset("float16")).unwrap();
     held.hold(0, KvSlice::F32(&all), KvSlice::F32(&all), 100).unwrap();
     exact.append(0, KvSlice::F32(&all), KvSlice::F32(&all), 100, NEVER).unwrap();
     let query = values(1);

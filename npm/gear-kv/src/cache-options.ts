@@ -93,8 +93,8 @@ export interface LayerStats {
   readonly value: HalfStats;
 }
 
-/** Where a cache's bytes go. */
-export interface CacheStats {
+/** What a cache and a frozen one say of their sizes. */
+export interface CacheSizes {
   /** Layers of the model. */
   readonly layers: number;
   /** Sequences computed side by side. */
@@ -111,6 +111,10 @@ export interface CacheStats {
   readonly float16ByteLength: number;
   /** How many times smaller than float16; 0 for an empty cache. */
   readonly ratio: number;
+}
+
+/** Where a cache's bytes go. */
+export interface CacheStats extends CacheSizes {
   /** The same, layer by layer. */
   readonly perLayer: readonly LayerStats[];
   /** The settings of keys, complete. */

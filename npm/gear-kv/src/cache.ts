@@ -3,7 +3,7 @@ import { appendInput } from './append-input.js';
 import type { Backend, CacheHandle } from './backend/binding.js';
 import { guarded, settled } from './backend/failure.js';
 import { backendFor } from './backend/selection.js';
-import { type ByteSource, byteStream, collectBytes, type StreamOptions } from './byte-stream.js';
+import { type ByteSource, byteStream, type StreamOptions } from './byte-stream.js';
 import {
   type AttendOptions,
   attendJson,
@@ -16,9 +16,10 @@ import {
 } from './cache-options.js';
 import { GearError } from './errors.js';
 import { readFileBytes, writeFileAtomically } from './file.js';
+import { checkedBytes, fromWholeStream } from './from-bytes.js';
 import { type FrozenCache, freezeCache } from './frozen.js';
 import type { FreezeOptions } from './frozen-options.js';
-import { byteArray, type KvData, kvArray, newFloat32Array, outputArray, writeInto } from './kv-array.js';
+import { type KvData, kvArray, newFloat32Array, outputArray, writeInto } from './kv-array.js';
 import { checkedOptions, type ResolvedGearOptions, type Role, refuseUnknown } from './options.js';
 import { checkedCount, tokensOf } from './shape.js';
 import type { FromBytesOptions } from './tensor.js';
@@ -80,10 +81,7 @@ export class GearCache {
    * @throws GearError as {@link fromBytes}, and `IO_FAILED` where the stream fails; the signal's reason where that fired.
    */
   static async fromStream(source: ByteSource, options: FromBytesOptions & StreamOptions = {}): Promise<GearCache> {
-    refuseUnknown('fromStream', checkedOptions('the options of fromStream', options), ['backend', 'signal']);
-    const bytes = await collectBytes(source, options.signal);
-    const { backend } = options;
-    return cacheFromBytes(bytes, backend === undefined ? {} : { backend });
+    return fromWholeStream(source, options, cacheFromBytes);
   }
 
   /**
@@ -372,9 +370,7 @@ export function restored(backend: Backend, handle: CacheHandle): GearCache {
 }
 
 function cacheFromBytes(bytes: unknown, options: FromBytesOptions): GearCache {
-  refuseUnknown('fromBytes', checkedOptions('the options of fromBytes', options), ['backend']);
-  const view = byteArray('bytes', bytes);
-  const backend = backendFor(options.backend);
+  const { view, backend } = checkedBytes(bytes, options);
   return restored(
     backend,
     guarded(() => backend.binding.Cache.fromBytes(view)),

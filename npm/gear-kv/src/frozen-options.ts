@@ -1,4 +1,4 @@
-import { type CacheShape, halfJson } from './cache-options.js';
+import { type CacheShape, type CacheSizes, halfJson } from './cache-options.js';
 import { describe, GearError } from './errors.js';
 import { checkedOptions, type GearOptions, optionsJson, type ResolvedGearOptions, refuseUnknown } from './options.js';
 
@@ -48,23 +48,7 @@ export interface FrozenLayerStats {
 }
 
 /** Where a frozen cache's bytes go. */
-export interface FrozenStats {
-  /** Layers of the model. */
-  readonly layers: number;
-  /** Sequences computed side by side. */
-  readonly batch: number;
-  /** Heads of K and V. */
-  readonly kvHeads: number;
-  /** Channels of one head. */
-  readonly headDim: number;
-  /** Tokens that every layer holds. */
-  readonly tokens: number;
-  /** Bytes of everything that is kept. */
-  readonly byteLength: number;
-  /** Bytes that the same tokens take as float16. */
-  readonly float16ByteLength: number;
-  /** How many times smaller than float16; 0 for an empty cache. */
-  readonly ratio: number;
+export interface FrozenStats extends CacheSizes {
   /** Bits kept for one element, everything counted; 0 for an empty cache. */
   readonly bitsPerElement: number;
   /** Bytes of what all layers share. */

@@ -2,12 +2,12 @@
 import { checkedSignal, turn, withCancel } from './abort.js';
 import type { Backend, CacheHandle, FrozenHandle } from './backend/binding.js';
 import { guarded, settled } from './backend/failure.js';
-import { backendFor } from './backend/selection.js';
-import { type ByteSource, byteStream, collectBytes, type StreamOptions } from './byte-stream.js';
+import { type ByteSource, byteStream, type StreamOptions } from './byte-stream.js';
 import { type GearCache, restored } from './cache.js';
 import type { CacheShape } from './cache-options.js';
 import { GearError } from './errors.js';
 import { readFileBytes, writeFileAtomically } from './file.js';
+import { checkedBytes, fromWholeStream } from './from-bytes.js';
 import {
   type FreezeOptions,
   type FrozenLayerStats,
@@ -16,7 +16,7 @@ import {
   type ThawOptions,
   thawSettings,
 } from './frozen-options.js';
-import { byteArray, newFloat32Array } from './kv-array.js';
+import { newFloat32Array } from './kv-array.js';
 import { checkedOptions, type ResolvedGearOptions, type Role, refuseUnknown } from './options.js';
 import { checkedCount } from './shape.js';
 import type { FromBytesOptions } from './tensor.js';
@@ -68,10 +68,7 @@ export class FrozenCache {
    * @throws GearError as {@link fromBytes}, and `IO_FAILED` where the stream fails; the signal's reason where that fired.
    */
   static async fromStream(source: ByteSource, options: FromBytesOptions & StreamOptions = {}): Promise<FrozenCache> {
-    refuseUnknown('fromStream', checkedOptions('the options of fromStream', options), ['backend', 'signal']);
-    const bytes = await collectBytes(source, options.signal);
-    const { backend } = options;
-    return frozenFromBytes(bytes, backend === undefined ? {} : { backend });
+    return fromWholeStream(source, options, frozenFromBytes);
   }
 
   /**
@@ -284,9 +281,7 @@ export async function freezeCache(
 }
 
 function frozenFromBytes(bytes: unknown, options: FromBytesOptions): FrozenCache {
-  refuseUnknown('fromBytes', checkedOptions('the options of fromBytes', options), ['backend']);
-  const view = byteArray('bytes', bytes);
-  const backend = backendFor(options.backend);
+  const { view, backend } = checkedBytes(bytes, options);
   return frozenCache(
     backend,
     guarded(() => backend.binding.Frozen.fromBytes(view)),

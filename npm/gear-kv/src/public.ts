@@ -6,6 +6,7 @@ export { GearCache } from './cache.js';
 export type {
   AttendOptions,
   CacheAppendOptions,
+  CacheSizes,
   CacheStats,
   GearCacheOptions,
   HalfStats,

@@ -2,10 +2,10 @@
 
 import type { Backend, TensorHandle } from './backend/binding.js';
 import { guarded } from './backend/failure.js';
-import { type BackendChoice, backendFor } from './backend/selection.js';
+import type { BackendChoice } from './backend/selection.js';
 import { GearError } from './errors.js';
-import { byteArray } from './kv-array.js';
-import { checkedOptions, type ResolvedGearOptions, type Role, refuseUnknown } from './options.js';
+import { checkedBytes } from './from-bytes.js';
+import type { ResolvedGearOptions, Role } from './options.js';
 import { checkedCount, elementCount, type ResolvedKvShape } from './shape.js';
 
 /** Bytes that each part of a compressed tensor takes. They add up to `byteLength`. */
@@ -81,9 +81,7 @@ export class CompressedTensor {
    * @throws GearError `CORRUPT_DATA`, `UNSUPPORTED_VERSION`, `BACKEND_UNAVAILABLE`.
    */
   static fromBytes(bytes: Uint8Array | ArrayBuffer, options: FromBytesOptions = {}): CompressedTensor {
-    refuseUnknown('fromBytes', checkedOptions('the options of fromBytes', options), ['backend']);
-    const view = byteArray('bytes', bytes);
-    const backend = backendFor(options.backend);
+    const { view, backend } = checkedBytes(bytes, options);
     return packedTensor(
       backend,
       guarded(() => backend.binding.Tensor.fromBytes(view)),

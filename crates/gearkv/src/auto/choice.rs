@@ -1,7 +1,7 @@
 //! The best candidate within a limit, for one tensor.
 
 use crate::error::{ErrorCode, GearError, Result};
-use crate::preset::KNOWN_MEANS;
+use crate::preset::MEANS;
 
 use super::trial::{Candidate, Outcome, Run, Sample, Trial};
 
@@ -233,7 +233,7 @@ pub(super) fn most_bits(start: f64, elements: f64, limit: f64, bytes: impl Fn(f6
         };
     }
     // The fixed presets' numbers need not be multiples of the step, and are tried for themselves where the search ended near them.
-    for known in KNOWN_MEANS {
+    for known in MEANS.into_iter().flat_map(|(keys, values)| [values, keys]) {
         let near = known > fits && (known < beyond || known - fits < NEAR);
         if near && bytes(known)? <= limit {
             fits = known;

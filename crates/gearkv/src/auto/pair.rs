@@ -5,6 +5,7 @@
 use crate::config::GearConfig;
 use crate::error::{Cancel, Result};
 use crate::need::Survey;
+use crate::preset::MEANS;
 use crate::tensor::GearTensor;
 
 use super::choice::{LEAST, Limit, MOST, Scaled, explore, fit_bytes, most_bits};
@@ -49,13 +50,10 @@ pub(crate) fn share(
     Ok(Some((keys.of(configs[0]), values.of(configs[1]))))
 }
 
-/// Bits of keys and of values in the fixed presets, whose splits are the best for most layers of most models.
-const USUAL: [(f64, f64); 3] = [(2.75, 2.4), (3.5, 3.25), (4.25, 4.0)];
-
-/// Bits of keys that go with so many of values.
+/// Bits of keys that go with so many of values in the fixed presets.
 fn usual_keys(values: f64) -> f64 {
-    let [first, .., last] = USUAL;
-    let between = USUAL.windows(2).find(|pair| (pair[0].1..=pair[1].1).contains(&values));
+    let [first, .., last] = MEANS;
+    let between = MEANS.windows(2).find(|pair| (pair[0].1..=pair[1].1).contains(&values));
     let keys = match between {
         Some(&[(k0, v0), (k1, v1)]) => k0 + (values - v0) * (k1 - k0) / (v1 - v0),
         _ if values < first.1 => values + first.0 - first.1,

@@ -2,7 +2,7 @@
 
 use crate::config::GearConfig;
 use crate::error::{Cancel, Result, check};
-use crate::need::{Need, Survey};
+use crate::need::{LEAST_WEIGHT, Need, Survey};
 use crate::parallel;
 use crate::segment::{self, Guidance, Rows, SEGMENT_HEADER_BYTES, Segment, SegmentLayout};
 use crate::shape::Role;
@@ -63,9 +63,6 @@ const SAMPLE_TOKENS: usize = 256;
 /// Neighbours stay together in a sample: scales are shared by as many tokens.
 const SAMPLE_BLOCK: usize = 64;
 
-/// What the error of a value weighs at least, as a share of the mean weight that tokens get.
-const LEAST_WEIGHT: f64 = 0.1;
-
 /// Blocks of a run's tokens, evenly spread over it.
 pub(crate) struct Sample {
     /// `[planes][tokens, dim]`
@@ -110,6 +107,11 @@ impl Sample {
     }
 }
 
+/// Bytes of a segment and its header.
+fn size(segment: &Segment) -> f64 {
+    (segment.byte_length() + SEGMENT_HEADER_BYTES) as f64
+}
+
 /// A run to try candidates on.
 pub(crate) struct Trial<'a> {
     pub run: Run<'a>,
@@ -130,14 +132,14 @@ impl Trial<'_> {
 
     /// Bytes of the segment and its header.
     pub fn bytes(&self, candidate: Candidate) -> Result<f64> {
-        Ok(self.encode(candidate)?.byte_length() as f64 + SEGMENT_HEADER_BYTES as f64)
+        Ok(size(&self.encode(candidate)?))
     }
 
     /// What it takes and what it loses.
     pub fn outcome(&self, candidate: Candidate) -> Result<Outcome> {
         let segment = self.encode(candidate)?;
         let error = self.sum(Some(&segment));
-        Ok(Outcome { bytes: segment.byte_length() as f64 + SEGMENT_HEADER_BYTES as f64, error })
+        Ok(Outcome { bytes: size(&segment), error })
     }
 
     /// Squared norm of what is there, weighed as errors are.
@@ -159,7 +161,6 @@ impl Trial<'_> {
             }
             let moments = need.filter(|_| role == Role::Key).map(|need| need.moments(plane));
             let weights = need.filter(|_| role == Role::Value).map(|need| need.weights(plane, tokens));
-            // Of a token that no query looked at: later ones may.
             let mean = |w: &[f32]| w.iter().map(|&w| f64::from(w)).sum::<f64>() / tokens.max(1) as f64;
             let least = weights.map_or(0.0, |weights| LEAST_WEIGHT * mean(weights));
             let mut seen = vec![0.0; dim];

@@ -3,14 +3,11 @@
 use std::sync::Arc;
 
 use crate::backbone::{Grouping, rotated};
-use crate::need::Need;
+use crate::need::{LEAST_WEIGHT, Need};
 use crate::simd;
 use crate::spread::{ChannelWidths, TokenWidths, Widths};
 
 use super::SegmentLayout;
-
-/// Of a token that no query looked at, as a share of the mean: later ones may.
-const LEAST_WEIGHT: f64 = 0.1;
 
 /// Widths of one batch item, whose heads are `planes` (`[tokens, dim]`, NaN at values that are left out).
 pub(super) enum ItemWidths {
