@@ -8,23 +8,26 @@
 //! brought back. Under the backbone `rotated`, queries are turned once instead of the keys, and what the values' codes add up to is turned
 //! back once, at the end.
 
+mod keys;
 mod options;
+mod softmax;
+mod values;
 
 pub use options::AttendOptions;
+
+use keys::Keys;
+use softmax::Softmax;
+use values::Values;
 
 use crate::config::Backbone;
 use crate::error::{Cancel, ErrorCode, GearError, Result, check};
 use crate::parallel;
-use crate::segment::{BlockScratch, KeyCursor};
 use crate::shape::{KvShape, KvSlice};
 use crate::simd;
 use crate::tensor::{GearTensor, Piece};
 
 /// Tokens of a block: a multiple of every common group, and small enough that a block's rows stay in the first-level cache.
 const BLOCK: usize = 64;
-
-/// From so many query rows on, transposing a block of keys pays.
-const MANY_QUERIES: usize = 8;
 
 /// Which tokens one query row may see.
 #[derive(Clone, Copy)]
@@ -134,6 +137,24 @@ fn widened(q: KvSlice, shape: KvShape) -> Result<Vec<f32>> {
     Ok(wide)
 }
 
+/// A block of one tensor: tokens of one piece, from `first` of it on.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    piece: Piece<'a>,
+    first: usize,
+    tokens: usize,
+}
+
+impl<'a> Place<'a> {
+    /// The codes of one head from there on, where these are tiles.
+    fn codes(self, plane: usize) -> &'a [u8] {
+        match self.piece {
+            Piece::Raw(_) => &[],
+            Piece::Segment(view) => view.segment.codes_from(plane, self.first),
+        }
+    }
+}
+
 /// Walks the pieces of one tensor in steps that the caller chooses.
 struct Walk<'a> {
     pieces: Vec<Piece<'a>>,
@@ -146,27 +167,20 @@ impl<'a> Walk<'a> {
         Self { pieces: tensor.pieces().collect(), at: 0, offset: 0 }
     }
 
-    /// Tokens left in the present piece; 0 at the end.
-    fn left(&self) -> usize {
-        self.pieces.get(self.at).map_or(0, |piece| piece.tokens() - self.offset)
+    /// What is left of the present piece; `None` at the end.
+    fn rest(&self) -> Option<Place<'a>> {
+        let piece = *self.pieces.get(self.at)?;
+        Some(Place { piece, first: self.offset, tokens: piece.tokens() - self.offset })
     }
 
-    /// The present piece and the token in it, then moves on; `true` when the piece was entered anew.
-    fn take(&mut self, tokens: usize) -> (Piece<'a>, usize, bool) {
-        let (piece, first) = (self.pieces[self.at], self.offset);
+    /// Moves on.
+    fn take(&mut self, tokens: usize) {
         self.offset += tokens;
-        if self.offset == piece.tokens() {
+        if self.pieces.get(self.at).is_some_and(|piece| piece.tokens() == self.offset) {
             self.at += 1;
             self.offset = 0;
         }
-        (piece, first, first == 0)
     }
-}
-
-/// Running state of one KV head: `m`, `l` and the unnormalized output of the online softmax, one entry a query row.
-struct Softmax {
-    largest: Vec<f32>,
-    sum: Vec<f32>,
 }
 
 impl Job<'_> {
@@ -174,54 +188,33 @@ impl Job<'_> {
         let dim = self.key.shape().head_dim;
         let rows = q.len() / dim;
         let scaled: Vec<f32> = q.iter().map(|x| x * self.scale).collect();
-        let mut turned = Vec::new();
-        if self.key.config().backbone == Backbone::Rotated {
-            turned.extend_from_slice(&scaled);
-            simd::rotate_rows(&mut turned, dim);
-        }
-        let queries = Queries { plain: &scaled, turned: &turned };
-        let turns_values = self.value.config().backbone == Backbone::Rotated;
-        let mut turned_out = vec![0.0; if turns_values { out.len() } else { 0 }];
-        let mut softmax = Softmax { largest: vec![f32::NEG_INFINITY; rows], sum: vec![0.0; rows] };
-        let mut block = vec![0.0; BLOCK * dim];
+        let rotated = |tensor: &GearTensor| tensor.config().backbone == Backbone::Rotated;
+        let mut keys = Keys::new(plane, dim, &scaled, rotated(self.key));
+        let mut values = Values::new(plane, dim, out, rotated(self.value));
+        let mut softmax = Softmax::new(rows);
         let mut logits = vec![0.0; rows * BLOCK];
-        let mut scratch = BlockScratch::default();
-        let mut cursor = KeyCursor::new(dim);
-        let (mut keys, mut values) = (Walk::new(self.key), Walk::new(self.value));
+        let (mut key_walk, mut value_walk) = (Walk::new(self.key), Walk::new(self.value));
         let in_sight = self.sights.iter().fold(usize::MAX, |least, sight| least.min(sight.first));
         let mut token = 0;
-        out.fill(0.0);
-        loop {
-            let tokens = keys.left().min(values.left()).min(BLOCK);
-            if tokens == 0 || cancel() {
+        while let (Some(key), Some(value)) = (key_walk.rest(), value_walk.rest()) {
+            if cancel() {
                 break;
             }
-            let (key, key_first, entered) = keys.take(tokens);
-            let (value, value_first, _) = values.take(tokens);
-            if entered {
-                cursor = KeyCursor::new(dim);
-            }
+            let tokens = key.tokens.min(value.tokens).min(BLOCK);
+            key_walk.take(tokens);
+            value_walk.take(tokens);
             let first = token;
             token += tokens;
             if token <= in_sight {
                 continue;
             }
-            let block = &mut block[..tokens * dim];
             let logits = &mut logits[..rows * tokens];
-            key_logits(key, plane, key_first, queries, dim, block, logits, &mut scratch, &mut cursor);
+            keys.logits(Place { tokens, ..key }, key_walk.rest(), logits);
             self.mask(logits, tokens, first);
-            softmax.take_block(logits, tokens, [&mut *out, &mut turned_out], dim);
-            let out = Outputs { plain: out, turned: &mut turned_out };
-            add_values(value, plane, value_first, logits, tokens, dim, block, out, &mut scratch);
+            softmax.take_block(logits, tokens, |row, factor| values.shrink(row, factor));
+            values.add(Place { tokens, ..value }, value_walk.rest(), logits);
         }
-        if turns_values {
-            simd::rotate_rows(&mut turned_out, dim);
-            out.iter_mut().zip(&turned_out).for_each(|(out, turned)| *out += turned);
-        }
-        for (out, sum) in out.chunks_exact_mut(dim).zip(&softmax.sum) {
-            let inverse = 1.0 / sum;
-            out.iter_mut().for_each(|x| *x *= inverse);
-        }
+        values.finish(softmax.sums());
     }
 
     /// Softcap, and −∞ at tokens out of sight. Rows are query heads by queries.
@@ -236,160 +229,4 @@ impl Job<'_> {
             logits[seen.end.max(seen.start)..].fill(f32::NEG_INFINITY);
         }
     }
-}
-
-impl Softmax {
-    /// Turns a block's logits into weights relative to the largest logit so far, and rescales what was gathered before.
-    /// `gathered` may have an empty part.
-    fn take_block(&mut self, logits: &mut [f32], tokens: usize, mut gathered: [&mut [f32]; 2], dim: usize) {
-        for (row, logits) in logits.chunks_exact_mut(tokens).enumerate() {
-            let before = self.largest[row];
-            let now = logits.iter().fold(before, |most, &x| if x > most { x } else { most });
-            if now == f32::NEG_INFINITY {
-                logits.fill(0.0);
-                continue;
-            }
-            if now > before {
-                // exp(−∞) = 0 at the first block.
-                let shrink = (before - now).exp();
-                self.sum[row] *= shrink;
-                for part in gathered.iter_mut().filter(|part| !part.is_empty()) {
-                    part[row * dim..(row + 1) * dim].iter_mut().for_each(|x| *x *= shrink);
-                }
-                self.largest[row] = now;
-            }
-            self.sum[row] += simd::exp_in_place(logits, now);
-        }
-    }
-}
-
-/// Queries, and the same turned where keys are.
-#[derive(Clone, Copy)]
-struct Queries<'a> {
-    plain: &'a [f32],
-    turned: &'a [f32],
-}
-
-/// What is gathered of values, and of values that are turned.
-struct Outputs<'a> {
-    plain: &'a mut [f32],
-    turned: &'a mut [f32],
-}
-
-/// `q·K̂ᵀ` of a block of rows.
-fn dot_queries(block: &[f32], dim: usize, q: &[f32], logits: &mut [f32], scratch: &mut BlockScratch) {
-    let tokens = block.len() / dim;
-    if q.len() / dim < MANY_QUERIES {
-        simd::dot_rows(block, dim, q, logits, tokens);
-    } else {
-        scratch.transposed.resize(block.len(), 0.0);
-        simd::transpose(block, dim, &mut scratch.transposed);
-        logits.fill(0.0);
-        simd::weigh_rows(&scratch.transposed, tokens, q, dim, logits);
-    }
-}
-
-#[expect(clippy::too_many_arguments, reason = "one block's state, used once, in the innermost loop")]
-fn key_logits(
-    piece: Piece,
-    plane: usize,
-    first: usize,
-    queries: Queries,
-    dim: usize,
-    block: &mut [f32],
-    logits: &mut [f32],
-    scratch: &mut BlockScratch,
-    cursor: &mut KeyCursor,
-) {
-    let tokens = block.len() / dim;
-    let q = queries.plain;
-    let segment = match piece {
-        Piece::Raw(raw) => {
-            raw.rows(plane, first, block);
-            dot_queries(block, dim, q, logits, scratch);
-            return;
-        }
-        Piece::Segment(view) => &view.segment,
-    };
-    segment.backbone_rows(plane, first, block);
-    if segment.layout.rotated {
-        dot_queries(block, dim, queries.turned, logits, scratch);
-        segment.load_mean(plane, scratch);
-        for (q, logits) in q.chunks_exact(dim).zip(logits.chunks_exact_mut(tokens)) {
-            let mut along = [0.0];
-            simd::dot_rows(q, dim, &scratch.mean, &mut along, 1);
-            logits.iter_mut().for_each(|x| *x += along[0]);
-        }
-    } else if let Some(order) = segment.channel_order(plane) {
-        let mut ordered = std::mem::take(&mut scratch.ordered);
-        ordered.resize(q.len(), 0.0);
-        simd::gather_rows(q, order, &mut ordered);
-        dot_queries(block, dim, &ordered, logits, scratch);
-        scratch.ordered = ordered;
-    } else {
-        dot_queries(block, dim, q, logits, scratch);
-    }
-    let rank = segment.layout.rank;
-    if rank > 0 {
-        segment.load_factors(plane, first, tokens, scratch);
-        let mut u = vec![0.0; rank];
-        for (q, logits) in q.chunks_exact(dim).zip(logits.chunks_exact_mut(tokens)) {
-            simd::dot_rows(q, dim, &scratch.b, &mut u, 1);
-            simd::accumulate_rows(&u, &scratch.a, logits);
-        }
-    }
-    let rows = q.len() / dim;
-    segment.for_each_key_outlier(plane, first, tokens, cursor, |t, d, value| {
-        for row in 0..rows {
-            logits[row * tokens + t] += q[row * dim + d] * value;
-        }
-    });
-}
-
-#[expect(clippy::too_many_arguments, reason = "one block's state, used once, in the innermost loop")]
-fn add_values(
-    piece: Piece,
-    plane: usize,
-    first: usize,
-    weights: &[f32],
-    tokens: usize,
-    dim: usize,
-    block: &mut [f32],
-    out: Outputs,
-    scratch: &mut BlockScratch,
-) {
-    let Outputs { plain: out, turned } = out;
-    let segment = match piece {
-        Piece::Raw(raw) => {
-            raw.rows(plane, first, block);
-            simd::weigh_rows(block, dim, weights, tokens, out);
-            return;
-        }
-        Piece::Segment(view) => &view.segment,
-    };
-    segment.backbone_rows(plane, first, block);
-    if segment.layout.rotated {
-        simd::weigh_rows(block, dim, weights, tokens, turned);
-        segment.load_mean(plane, scratch);
-        for (weights, out) in weights.chunks_exact(tokens).zip(out.chunks_exact_mut(dim)) {
-            simd::accumulate_rows(&[weights.iter().sum()], &scratch.mean, out);
-        }
-    } else {
-        simd::weigh_rows(block, dim, weights, tokens, out);
-    }
-    let rank = segment.layout.rank;
-    if rank > 0 {
-        segment.load_factors(plane, first, tokens, scratch);
-        let mut along = vec![0.0; rank];
-        for (weights, out) in weights.chunks_exact(tokens).zip(out.chunks_exact_mut(dim)) {
-            simd::dot_rows(weights, tokens, &scratch.a, &mut along, 1);
-            simd::accumulate_rows(&along, &scratch.b, out);
-        }
-    }
-    let rows = out.len() / dim;
-    segment.for_each_value_outlier(plane, first, tokens, |t, d, value| {
-        for row in 0..rows {
-            out[row * dim + d] += weights[row * tokens + t] * value;
-        }
-    });
 }

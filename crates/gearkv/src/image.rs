@@ -9,7 +9,7 @@ use crate::config::{GearConfig, MAX_SEGMENT_TOKENS, Storage};
 use crate::error::{GearError, Result};
 use crate::factors::Factors;
 use crate::raw::{RawTokens, f16_bytes, finite_f16};
-use crate::segment::{Segment, SegmentLayout};
+use crate::segment::{Segment, SegmentLayout, SegmentParts};
 use crate::shape::{KvShape, Role};
 use crate::spread::{ChannelWidths, TokenWidths, Widths};
 use crate::tensor::{GearTensor, SegmentView};
@@ -61,7 +61,7 @@ impl GearTensor {
             tokens: segment.tokens(),
             visible: *visible,
             rank: segment.layout.rank,
-            codes: Cow::Borrowed(&segment.codes),
+            codes: segment.row_codes(),
             scales: Cow::Owned([segment.scales.bytes(), segment.means.bytes(), segment.widths.bytes()].concat()),
             factors: Cow::Owned(segment.factors.bytes()),
             outlier_indices: Cow::Borrowed(&segment.outlier_indices),
@@ -181,15 +181,15 @@ fn load_segment(tensor: &GearTensor, image: &SegmentImage<'_>) -> Result<Segment
             least = index + 1;
         }
     }
-    let segment = Segment {
+    let segment = Segment::new(SegmentParts {
         layout,
-        codes: image.codes.as_ref().into(),
+        row_codes: image.codes.as_ref(),
         widths: tensor.shared_widths(widths),
         scales,
         means,
         factors,
         outlier_indices: image.outlier_indices.as_ref().into(),
         outlier_values: values.into(),
-    };
+    });
     Ok(SegmentView { segment: Arc::new(segment), visible })
 }

@@ -135,35 +135,24 @@ impl Head<'_> {
         grades
     }
 
-    /// What the codes of the tokens from `first` on stand for, channels in the order of their widths: as many rows as `out`
-    /// (`[tokens, dim]`) holds. `packed` holds all `tokens` tokens of the head, `scales` are those of the segment, of which the head's
-    /// start at `base`.
-    pub fn dequantize(
-        &self,
-        scales: &Scales,
-        base: usize,
-        packed: &[u8],
-        tokens: usize,
-        first: usize,
-        out: &mut [f32],
-    ) {
+    /// What codes of one byte each (`[tokens, dim]`, of the tokens from `first` on) stand for, channels in the order of their widths.
+    /// `scales` are those of the segment, of which the head's start at `base`.
+    pub fn dequantize(&self, scales: &Scales, base: usize, codes: &[u8], first: usize, out: &mut [f32]) {
         let dim = self.dim;
         let end = first + out.len() / dim;
         let (mut scale, mut zero) = (vec![0.0; dim], vec![0.0; dim]);
-        for band in self.bands() {
-            let bytes = band.row_bytes();
-            let codes = &packed[tokens * band.bytes_before..][..tokens * bytes];
-            let (scale, zero) = (&mut scale[..band.channels], &mut zero[..band.channels]);
-            let view = scales.view(band.bits, self.plane, 0..scales.len());
-            let mut t = first;
-            while t < end {
-                let g = t / self.group;
-                let stop = ((g + 1) * self.group).min(end);
-                view.load(base + g * dim + band.first, scale, zero);
-                let out = &mut out[(t - first) * dim + band.first..(stop - first) * dim];
-                simd::dequantize_rows(&codes[t * bytes..stop * bytes], band.bits, scale, zero, out, dim);
-                t = stop;
+        let mut t = first;
+        while t < end {
+            let g = t / self.group;
+            let stop = ((g + 1) * self.group).min(end);
+            for band in self.bands() {
+                let own = band.first..band.first + band.channels;
+                let view = scales.view(band.bits, self.plane, 0..scales.len());
+                view.load(base + g * dim + band.first, &mut scale[own.clone()], &mut zero[own]);
             }
+            let part = (t - first) * dim..(stop - first) * dim;
+            simd::dequantize_rows(&codes[part.clone()], 8, &scale, &zero, &mut out[part], dim);
+            t = stop;
         }
     }
 }

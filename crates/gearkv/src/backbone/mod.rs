@@ -15,7 +15,7 @@ mod scales;
 mod uniform;
 
 pub(crate) use groups::{dequantize, exclude_from_range, head_scales, item_scales, quantize_head};
-pub(crate) use scales::{ScaleRecipe, Scales};
+pub(crate) use scales::{ScaleRecipe, ScaleView, Scales, zero_unit};
 
 use crate::config::Backbone;
 use crate::shape::Role;

@@ -172,6 +172,24 @@ pub(crate) fn turned_rows(
     }
 }
 
+/// As [`turned_rows`], of codes of one byte each.
+pub(crate) fn turned_codes(
+    grouping: Grouping,
+    scales: ScaleView,
+    first: usize,
+    codes: &[u8],
+    dim: usize,
+    widths: RowWidths,
+    out: &mut [f32],
+) {
+    let channels = group_channels(grouping, dim);
+    let mut scale = vec![0.0; dim];
+    for (t, (out, codes)) in out.chunks_exact_mut(dim).zip(codes.chunks_exact(dim)).enumerate() {
+        scales_of_row(scales, first + t, channels, &mut scale);
+        simd::look_up_codes(codes, widths.of(first + t), &scale, out);
+    }
+}
+
 /// What turned rows stand for.
 pub(crate) fn turn_back(rows: &mut [f32], mean: &[f32]) {
     simd::rotate_rows(rows, mean.len());

@@ -39,7 +39,7 @@ impl ScaleRecipe {
 }
 
 /// What one step of a small zero is, in steps of its group's codes.
-fn zero_unit(bits: u32) -> f32 {
+pub(crate) fn zero_unit(bits: u32) -> f32 {
     ((1u32 << bits) - 1) as f32 / ZERO_STEPS_PER_RANGE
 }
 

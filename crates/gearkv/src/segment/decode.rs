@@ -3,12 +3,13 @@
 use half::f16;
 
 use crate::backbone::banded::Head as Banded;
-use crate::backbone::{self, Grouping, rotated};
+use crate::backbone::{self, Grouping, ScaleView, rotated};
 use crate::shape::Role;
-use crate::simd;
+use crate::simd::{self, TILE};
 use crate::spread::{RowWidths, Widths};
 
 use super::Segment;
+use super::tiles::Tiling;
 
 /// Scratch for the factors of one plane of one segment, kept from block to block.
 #[derive(Default)]
@@ -19,8 +20,6 @@ pub(crate) struct BlockScratch {
     pub b: Vec<f32>,
     /// `[head_dim]`
     pub mean: Vec<f32>,
-    /// Queries in the order of the channels of a segment.
-    pub ordered: Vec<f32>,
     /// A block of keys, transposed, where many queries read it.
     pub transposed: Vec<f32>,
 }
@@ -44,35 +43,73 @@ impl Segment {
     /// What the codes of the tokens from `first` on stand for, as many as `out` (`[tokens, head_dim]`) holds: `D̂`; under the backbone
     /// `rotated`, `D̂` without its mean and turned; where channels have their own widths, `D̂` in their order.
     pub fn backbone_rows(&self, plane: usize, first: usize, out: &mut [f32]) {
+        if self.tiling() == Tiling::Rows && !matches!(self.widths, Widths::Channels(_)) {
+            self.rows_as_they_are(plane, first, out);
+            return;
+        }
+        let dim = self.layout.dim;
+        let mut codes = vec![0; TILE * dim];
+        let (mut first, mut out) = (first, out);
+        while !out.is_empty() {
+            let skipped = first % TILE;
+            let tokens = (TILE - skipped).min(out.len() / dim);
+            let (now, rest) = out.split_at_mut(tokens * dim);
+            let codes = &mut codes[..(skipped + tokens) * dim];
+            self.block_codes(plane, first - skipped, codes);
+            self.dequantize_codes(plane, first, &codes[skipped * dim..], now);
+            (first, out) = (first + tokens, rest);
+        }
+    }
+
+    /// A plane's scales.
+    pub(super) fn scales_of(&self, plane: usize) -> ScaleView<'_> {
         let layout = &self.layout;
         let (item, head) = self.item_head(plane);
         let range = layout.head_scale_range(head);
         let base = item * layout.scales_per_item();
         let set = if layout.grouping == Grouping::TokenAllHeads { item } else { plane };
-        let (dim, bits) = (layout.dim, layout.scales.bits);
-        let scales = || self.scales.view(bits, set, base + range.start..base + range.end);
+        self.scales.view(layout.scales.bits, set, base + range.start..base + range.end)
+    }
+
+    /// What codes of one byte each (`[tokens, head_dim]`, of the tokens from `first` on) stand for.
+    fn dequantize_codes(&self, plane: usize, first: usize, codes: &[u8], out: &mut [f32]) {
+        let layout = &self.layout;
+        let dim = layout.dim;
         match &self.widths {
             Widths::Channels(widths) => {
-                let tokens = layout.tokens;
-                let codes =
-                    &self.codes[tokens * widths.row_bytes_before(plane)..tokens * widths.row_bytes_before(plane + 1)];
+                let (item, head) = self.item_head(plane);
+                let base = item * layout.scales_per_item() + layout.head_scale_range(head).start;
                 let head = Banded { widths, plane, group: layout.group_tokens(), dim };
-                head.dequantize(&self.scales, base + range.start, codes, tokens, first, out);
+                head.dequantize(&self.scales, base, codes, first, out);
             }
-            Widths::Tokens(widths) => {
-                let packed = &self.codes[widths.start(plane, first)..];
-                rotated::turned_rows(layout.grouping, scales(), first, packed, dim, widths.rows(plane), out);
+            widths if layout.rotated => {
+                let widths = match widths {
+                    Widths::Tokens(widths) => widths.rows(plane),
+                    _ => RowWidths::Even(layout.scales.bits),
+                };
+                rotated::turned_codes(layout.grouping, self.scales_of(plane), first, codes, dim, widths, out);
             }
-            Widths::Even => {
-                let bytes = layout.row_bytes();
-                let start = plane * layout.head_code_bytes() + first * bytes;
-                let packed = &self.codes[start..start + out.len() / dim * bytes];
-                if layout.rotated {
-                    rotated::turned_rows(layout.grouping, scales(), first, packed, dim, RowWidths::Even(bits), out);
-                } else {
-                    backbone::dequantize(layout.grouping, scales(), first, packed, dim, bits, out);
-                }
-            }
+            _ => backbone::dequantize(layout.grouping, self.scales_of(plane), first, codes, dim, 8, out),
+        }
+    }
+
+    /// [`Self::backbone_rows`] where codes are rows whose channels have one width.
+    fn rows_as_they_are(&self, plane: usize, first: usize, out: &mut [f32]) {
+        let layout = &self.layout;
+        let (dim, bits) = (layout.dim, layout.scales.bits);
+        let scales = self.scales_of(plane);
+        if let Widths::Tokens(widths) = &self.widths {
+            let packed = &self.codes[widths.start(plane, first)..];
+            rotated::turned_rows(layout.grouping, scales, first, packed, dim, widths.rows(plane), out);
+            return;
+        }
+        let bytes = layout.row_bytes();
+        let start = plane * layout.head_code_bytes() + first * bytes;
+        let packed = &self.codes[start..start + out.len() / dim * bytes];
+        if layout.rotated {
+            rotated::turned_rows(layout.grouping, scales, first, packed, dim, RowWidths::Even(bits), out);
+        } else {
+            backbone::dequantize(layout.grouping, scales, first, packed, dim, bits, out);
         }
     }
 

@@ -20,7 +20,7 @@ use crate::simd;
 use crate::spread::{ChannelWidths, RowWidths, Widths};
 
 use super::widths::ItemWidths;
-use super::{Segment, SegmentLayout};
+use super::{Segment, SegmentLayout, SegmentParts};
 
 /// Where a segment's values come from: the input, or the buffer.
 pub(crate) trait Rows: Sync {
@@ -76,9 +76,9 @@ pub(crate) fn encode(
     });
     let heads = items.iter().flat_map(|item| &item.heads);
     let (means, factors) = (heads.clone().map(|head| &head.means), heads.map(|head| &head.factors));
-    Ok(Segment {
+    Ok(Segment::new(SegmentParts {
         layout,
-        codes: codes.into(),
+        row_codes: &codes,
         widths: match guidance.inherited(&layout) {
             Some(inherited) => Widths::Channels(Arc::clone(inherited)),
             None => ItemWidths::join(widths, &layout),
@@ -88,7 +88,7 @@ pub(crate) fn encode(
         factors: Factors::concat(factors, layout.factor_bits),
         outlier_indices: outlier_indices.into(),
         outlier_values: outlier_values.into(),
-    })
+    }))
 }
 
 impl<'a> Guidance<'a> {

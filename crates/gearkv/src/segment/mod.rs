@@ -3,7 +3,9 @@
 mod decode;
 mod encode;
 mod layout;
+mod operands;
 mod sparse;
+mod tiles;
 mod widths;
 
 use half::f16;
@@ -16,6 +18,8 @@ use crate::spread::Widths;
 pub(crate) use decode::{BlockScratch, KeyCursor};
 pub(crate) use encode::{Guidance, Rows, encode};
 pub(crate) use layout::SegmentLayout;
+pub(crate) use operands::{KeyPlan, ValuePlan};
+use tiles::Tiling;
 
 /// What one segment keeps beside its arrays, on every target. Asserted below.
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 352;
@@ -23,7 +27,7 @@ pub(crate) const SEGMENT_HEADER_BYTES: usize = 352;
 /// One compressed run of tokens of all heads and batch items.
 pub(crate) struct Segment {
     pub layout: SegmentLayout,
-    /// `[batch, heads, tokens, row_bytes]`; where widths differ see there.
+    /// `[batch, heads]`, of each its tiles and rows (`tiles`).
     pub codes: Box<[u8]>,
     pub widths: Widths,
     /// Per batch item; within it see [`Scales`].
@@ -42,7 +46,26 @@ const ARC_COUNTS: usize = 2 * size_of::<usize>();
 const _: () =
     assert!(size_of::<Segment>() + ARC_COUNTS + size_of::<crate::tensor::SegmentView>() <= SEGMENT_HEADER_BYTES);
 
+/// What a segment consists of, its codes in rows as a file has them.
+pub(crate) struct SegmentParts<'a> {
+    pub layout: SegmentLayout,
+    pub row_codes: &'a [u8],
+    pub widths: Widths,
+    pub scales: Scales,
+    pub means: Means,
+    pub factors: Factors,
+    pub outlier_indices: Box<[u8]>,
+    pub outlier_values: Box<[f16]>,
+}
+
 impl Segment {
+    /// The segment of these parts.
+    pub fn new(parts: SegmentParts) -> Self {
+        let SegmentParts { layout, row_codes, widths, scales, means, factors, outlier_indices, outlier_values } = parts;
+        let (codes, widths) = tiles::held(&layout, widths, row_codes);
+        Self { layout, codes, widths, scales, means, factors, outlier_indices, outlier_values }
+    }
+
     /// Tokens that were compressed together.
     pub fn tokens(&self) -> usize {
         self.layout.tokens

@@ -99,6 +99,28 @@ pub(crate) fn look_up_rows(packed: &[u8], bits: u32, scale: &[f32], out: &mut [f
     }
 }
 
+/// As [`look_up_rows`], of one row of codes of one byte each.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(crate) fn look_up_codes(codes: &[u8], bits: u32, scale: &[f32], out: &mut [f32]) {
+    let levels: &[i8] = match bits {
+        1 => &LEVELS_1,
+        2 => &LEVELS_2,
+        3 => &LEVELS_3,
+        8 => {
+            for ((out, &code), scale) in out.iter_mut().zip(codes).zip(scale) {
+                *out = (2.0 * f32::from(code) - FINE_WIDEST) * FINE_UNIT * scale;
+            }
+            return;
+        }
+        _ => &LEVELS_4,
+    };
+    let mut table = [0.0; 16];
+    table.iter_mut().zip(levels).for_each(|(entry, &level)| *entry = f32::from(level) * UNIT);
+    for ((out, &code), scale) in out.iter_mut().zip(codes).zip(scale) {
+        *out = table[usize::from(code & 15)] * scale;
+    }
+}
+
 #[inline(always)]
 fn eight_of_three(word: u32) -> [f32; 8] {
     let [a, b] = WORDS_3[word as usize & 63];

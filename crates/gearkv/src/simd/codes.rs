@@ -64,6 +64,35 @@ fn pack<const BITS: usize>(codes: &[u8], dim: usize, packed: &mut [u8]) {
     }
 }
 
+/// The inverse of [`pack_rows`]; rows of `codes` begin `stride` bytes after each other.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(crate) fn unpack_rows(packed: &[u8], dim: usize, bits: u32, codes: &mut [u8], stride: usize) {
+    match bits {
+        1 => unpack::<1>(packed, dim, codes, stride),
+        2 => unpack::<2>(packed, dim, codes, stride),
+        3 => unpack::<3>(packed, dim, codes, stride),
+        4 => unpack::<4>(packed, dim, codes, stride),
+        6 => unpack::<6>(packed, dim, codes, stride),
+        _ => {
+            for (packed, codes) in packed.chunks_exact(dim).zip(codes.chunks_mut(stride)) {
+                codes[..dim].copy_from_slice(packed);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn unpack<const BITS: usize>(packed: &[u8], dim: usize, codes: &mut [u8], stride: usize) {
+    for (packed, codes) in packed.chunks_exact(row_bytes(dim, BITS as u32)).zip(codes.chunks_mut(stride)) {
+        for (word, codes) in packed.chunks(BITS).zip(codes[..dim].chunks_mut(STEP)) {
+            let mut whole = [0; BITS];
+            whole[..word.len()].copy_from_slice(word);
+            let eight = eight_codes::<BITS>(&whole);
+            codes.iter_mut().zip(eight).for_each(|(code, wide)| *code = wide as u8);
+        }
+    }
+}
+
 /// Up to eight codes side by side.
 #[inline(always)]
 fn word_of<const BITS: usize>(codes: &[u8]) -> [u8; 8] {
@@ -156,6 +185,9 @@ mod tests {
                 pack_rows(&codes, dim, bits, &mut packed);
                 let mut out = vec![0.0; 3 * dim];
                 dequantize_rows(&packed, bits, &vec![2.0; dim], &vec![1.0; dim], &mut out, dim);
+                let mut again = vec![0; 3 * dim];
+                unpack_rows(&packed, dim, bits, &mut again, dim);
+                assert_eq!(again, codes, "bits {bits}, dim {dim}");
                 let expected: Vec<f32> = codes.iter().map(|&c| f32::from(c) * 2.0 + 1.0).collect();
                 assert_eq!(out, expected, "bits {bits}, dim {dim}");
             }

@@ -75,6 +75,36 @@ pub(crate) fn largest_magnitude(x: &[f32]) -> f32 {
     f32::from_bits(lanes.into_iter().fold(most, u32::max))
 }
 
+/// The largest of `x` and `least`; NaN counts as nothing.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(crate) fn largest(x: &[f32], least: f32) -> f32 {
+    let mut lanes = [least; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        for i in 0..LANES {
+            lanes[i] = if chunk[i] > lanes[i] { chunk[i] } else { lanes[i] };
+        }
+    }
+    let larger = |most: f32, &x: &f32| if x > most { x } else { most };
+    lanes.iter().chain(rest).fold(least, larger)
+}
+
+/// The sum of `x`.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(crate) fn sum(x: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        for i in 0..LANES {
+            lanes[i] += chunk[i];
+        }
+    }
+    for (lane, x) in lanes.iter_mut().zip(rest) {
+        *lane += x;
+    }
+    super::linear::sum_of_lanes(lanes)
+}
+
 /// Replaces each `x` by `exp(x − shift)` and returns their sum. `x − shift` must not exceed 0; `−∞` gives 0.
 ///
 /// Relative error below 3·10⁻⁷ (tested), which softmax in float32 cannot tell from exact.

@@ -8,7 +8,7 @@ use super::LANES;
 
 /// Sum over all lanes by a fixed tree, so that every instruction set adds in the same order.
 #[inline(always)]
-fn sum_of_lanes(lanes: [f32; LANES]) -> f32 {
+pub(super) fn sum_of_lanes(lanes: [f32; LANES]) -> f32 {
     let eight: [f32; LANES / 2] = std::array::from_fn(|i| lanes[i] + lanes[i + LANES / 2]);
     let four: [f32; LANES / 4] = std::array::from_fn(|i| eight[i] + eight[i + LANES / 4]);
     (four[0] + four[2]) + (four[1] + four[3])
@@ -71,6 +71,21 @@ pub(crate) fn transpose(rows: &[f32], dim: usize, out: &mut [f32]) {
                 }
             }
         }
+    }
+}
+
+/// `out` becomes `[width, rows]`; for rows of one or two.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(crate) fn columns(rows: &[f32], width: usize, out: &mut [f32]) {
+    match width {
+        1 => out.copy_from_slice(rows),
+        2 => {
+            let (first, second) = out.split_at_mut(rows.len() / 2);
+            for (pair, (first, second)) in rows.as_chunks::<2>().0.iter().zip(first.iter_mut().zip(second)) {
+                (*first, *second) = (pair[0], pair[1]);
+            }
+        }
+        _ => transpose(rows, width, out),
     }
 }
 

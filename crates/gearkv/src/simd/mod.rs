@@ -9,55 +9,51 @@ mod codes;
 mod convert;
 mod feedback;
 mod fit;
+mod level;
 mod linear;
 mod order;
 mod range;
 mod rotate;
 mod scales;
+mod tile;
 mod trellis;
 mod turning;
+mod vector;
 
-pub(crate) use codebook::{fit_levels, look_up_rows, nearest_rows};
-pub(crate) use codes::{dequantize_rows, pack_rows, quantize_rows, row_bytes};
-pub(crate) use convert::{exp_in_place, largest_magnitude, narrow, round_to_f16, widen};
+pub(crate) use codebook::{
+    LEVELS_1, LEVELS_2, LEVELS_3, LEVELS_4, fit_levels, look_up_codes, look_up_rows, nearest_rows,
+};
+pub(crate) use codes::{dequantize_rows, pack_rows, quantize_rows, row_bytes, unpack_rows};
+pub(crate) use convert::{exp_in_place, largest, largest_magnitude, narrow, round_to_f16, sum, widen};
 pub(crate) use feedback::{Grade, quantize_with_feedback};
 pub(crate) use fit::{Grid, Stripe, fit_stripe};
-pub(crate) use linear::{accumulate_rows, add_low_rank, dot_rows, transpose, weigh_rows};
+pub(crate) use level::{Level, level};
+pub(crate) use linear::{accumulate_rows, add_low_rank, columns, dot_rows, transpose, weigh_rows};
 pub(crate) use order::{gather_rows, scatter};
 pub(crate) use range::{chunks_beyond, chunks_outside, column_range, row_range};
 pub(crate) use rotate::rotate_rows;
 pub(crate) use scales::{SmallGrid, narrow_magnitudes, narrow_scales, round_scales, widen_scales, widen_zeros};
 
+pub(crate) use tile::{
+    KeyRoom, KeyScales, KeyTile, Levels, TILE, TileOrder, UNIT_CODES, UnitRun, ValueRoom, ValueTile, add_values,
+    key_logits, pack_unit, tile_order, unit_bytes, unpack_unit,
+};
 pub(crate) use trellis::{NEXT_STATE, TrellisRoom, point, trellis_codes};
 pub(crate) use turning::{add_turning, subtract_turning, turning_sums};
 
 /// Lanes of every reduction: one AVX-512 register, two AVX2 registers, four SIMD128 or NEON registers.
 pub(crate) const LANES: usize = 16;
 
-/// The instruction set that the hot loops run on: `avx512`, `avx2`, `simd128`, `neon` or `scalar`.
+/// The instruction set that attention on codes runs on: `avx512`, `avx2`, `simd128`, `neon` or `scalar`. The environment variable
+/// `GEARKV_SIMD` (`avx512`, `avx2` or `scalar`) chooses a lesser one than the machine has.
 pub fn simd_level() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        let avx512 = std::arch::is_x86_feature_detected!("avx512f")
-            && std::arch::is_x86_feature_detected!("avx512bw")
-            && std::arch::is_x86_feature_detected!("avx512dq")
-            && std::arch::is_x86_feature_detected!("avx512vl");
-        if avx512 {
-            return "avx512";
-        }
-        if std::arch::is_x86_feature_detected!("avx2") {
-            return "avx2";
-        }
-        "scalar"
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        if cfg!(target_feature = "simd128") {
-            "simd128"
-        } else if cfg!(target_feature = "neon") {
-            "neon"
-        } else {
-            "scalar"
-        }
+    match level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => "avx512",
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => "avx2",
+        Level::Portable if cfg!(target_feature = "simd128") => "simd128",
+        Level::Portable if cfg!(target_feature = "neon") => "neon",
+        Level::Portable => "scalar",
     }
 }

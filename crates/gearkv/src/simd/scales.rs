@@ -19,7 +19,7 @@ pub(crate) struct SmallGrid {
 }
 
 #[inline(always)]
-fn scale_of_code(code: u32, super_scale: f32) -> f32 {
+pub(super) fn scale_of_code(code: u32, super_scale: f32) -> f32 {
     super_scale * f32::from_bits((code + CODE_OF_ZERO) << MANTISSA_LEFT_OUT)
 }
 

@@ -1,0 +1,41 @@
+//! Online softmax: weights relative to the largest logit so far.
+
+use crate::simd;
+
+/// Running state of one KV head: `m` and `l` of the online softmax, one entry a query row.
+pub(super) struct Softmax {
+    largest: Vec<f32>,
+    sum: Vec<f32>,
+}
+
+impl Softmax {
+    pub fn new(rows: usize) -> Self {
+        Self { largest: vec![f32::NEG_INFINITY; rows], sum: vec![0.0; rows] }
+    }
+
+    /// Turns a block's logits into weights relative to the largest logit so far. Where that has grown, `shrink` is called with the row and
+    /// the factor for what was gathered before.
+    pub fn take_block(&mut self, logits: &mut [f32], tokens: usize, mut shrink: impl FnMut(usize, f32)) {
+        for (row, logits) in logits.chunks_exact_mut(tokens).enumerate() {
+            let before = self.largest[row];
+            let now = simd::largest(logits, before);
+            if now == f32::NEG_INFINITY {
+                logits.fill(0.0);
+                continue;
+            }
+            if now > before {
+                // exp(−∞) = 0 at the first block.
+                let factor = (before - now).exp();
+                self.sum[row] *= factor;
+                shrink(row, factor);
+                self.largest[row] = now;
+            }
+            self.sum[row] += simd::exp_in_place(logits, now);
+        }
+    }
+
+    /// The sum of each row's weights.
+    pub fn sums(&self) -> &[f32] {
+        &self.sum
+    }
+}

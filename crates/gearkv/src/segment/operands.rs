@@ -1,0 +1,180 @@
+//! A segment's tiles as attention takes them: with their scales, and queries in the order of their channels.
+
+use std::ptr;
+
+use crate::backbone::{Grouping, ScaleView, zero_unit};
+use crate::simd::{self, KeyScales, KeyTile, Level, Levels, TILE, TileOrder, UnitRun, ValueTile};
+use crate::spread::{ChannelWidths, Widths};
+
+use super::tiles::HeadCodes;
+use super::{Segment, Tiling};
+
+/// What queries and scales look like to the tiles of one head's keys: made anew only where channels have other widths than before.
+#[derive(Default)]
+pub(crate) struct KeyPlan<'a> {
+    made_for: MadeFor<'a>,
+    runs: Vec<UnitRun>,
+    /// `[rows, head_dim]`, channels in the order of their widths; empty where this is their own.
+    ordered: Vec<f32>,
+    /// What a step of a channel's zero is, in steps of its codes.
+    steps: Vec<f32>,
+    /// 2^(bits − 8) of each channel.
+    units_of_codes: Vec<f32>,
+    scales: Vec<f32>,
+    zeros: Vec<f32>,
+}
+
+#[derive(Default, PartialEq)]
+enum MadeFor<'a> {
+    #[default]
+    Nothing,
+    Even(u32),
+    Channels(Same<'a>),
+}
+
+/// Widths that are the same memory.
+struct Same<'a>(&'a ChannelWidths);
+
+impl PartialEq for Same<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        ptr::eq(self.0, other.0)
+    }
+}
+
+impl<'a> KeyPlan<'a> {
+    /// For the tiles of this segment. `q` is `[rows, head_dim]`.
+    pub fn prepare(&mut self, segment: &'a Segment, plane: usize, q: &[f32]) {
+        let wanted = match &segment.widths {
+            Widths::Channels(widths) => MadeFor::Channels(Same(widths)),
+            _ => MadeFor::Even(segment.layout.scales.bits),
+        };
+        if wanted == self.made_for {
+            return;
+        }
+        self.made_for = wanted;
+        let head = HeadCodes::of(&segment.layout, &segment.widths, plane);
+        self.runs = head.runs();
+        self.steps.clear();
+        self.units_of_codes.clear();
+        for run in &self.runs {
+            let bits = u32::from(run.bits);
+            let channels = self.steps.len() + 4 * usize::from(run.units);
+            self.steps.resize(channels, zero_unit(bits));
+            self.units_of_codes.resize(channels, (1u32 << bits) as f32 / 256.0);
+        }
+        self.ordered.clear();
+        if let Some(order) = segment.channel_order(plane) {
+            self.ordered.resize(q.len(), 0.0);
+            simd::gather_rows(q, order, &mut self.ordered);
+        }
+    }
+
+    /// `q` in the order of the channels of the segment that this was prepared for.
+    pub fn queries<'b>(&'b self, q: &'b [f32]) -> &'b [f32] {
+        if self.ordered.is_empty() { q } else { &self.ordered }
+    }
+}
+
+/// Memory for the scales and the order of a tile of values.
+pub(crate) struct ValuePlan {
+    order: TileOrder,
+    /// `[groups, 64]`
+    scales: Vec<f32>,
+    zeros: Vec<f32>,
+    /// As they are kept: `[64, groups]`.
+    kept: [Vec<f32>; 2],
+}
+
+impl Default for ValuePlan {
+    fn default() -> Self {
+        Self { order: TileOrder::even(0), scales: Vec::new(), zeros: Vec::new(), kept: [Vec::new(), Vec::new()] }
+    }
+}
+
+impl Segment {
+    /// Whether the tokens from `first` on start a whole tile.
+    fn starts_tile(&self, first: usize) -> bool {
+        first.is_multiple_of(TILE) && first + TILE <= self.layout.tokens
+    }
+
+    /// The tile of keys that starts at `first`, of which `tokens` tokens count, and `q` in the order of its channels; `None` where there is
+    /// no tile.
+    pub fn key_tile<'a>(
+        &'a self,
+        plane: usize,
+        first: usize,
+        tokens: usize,
+        ahead: &'a [u8],
+        q: &'a [f32],
+        plan: &'a mut KeyPlan<'_>,
+    ) -> Option<(KeyTile<'a>, &'a [f32])> {
+        let dim = self.layout.dim;
+        if !self.starts_tile(first) || self.tiling() != Tiling::Keys {
+            return None;
+        }
+        let at = first / self.layout.group_tokens() * dim;
+        let scales = match self.scales_of(plane) {
+            ScaleView::Small { grid, scales, zeros } => KeyScales::Small {
+                super_scale: grid.super_scale,
+                scales: &scales[at..at + dim],
+                zeros: &zeros[at..at + dim],
+                steps: &plan.steps,
+            },
+            view @ ScaleView::Wide { .. } => {
+                plan.scales.resize(dim, 0.0);
+                plan.zeros.resize(dim, 0.0);
+                view.load(at, &mut plan.scales, &mut plan.zeros);
+                KeyScales::Plain { scales: &plan.scales, zeros: &plan.zeros }
+            }
+        };
+        let (runs, units_of_codes) = (&plan.runs, &plan.units_of_codes);
+        let tile = KeyTile { runs, units: self.tile(plane, first), ahead, scales, units_of_codes, tokens };
+        Some((tile, plan.queries(q)))
+    }
+
+    /// The tile of values that starts at `first`; `None` where there is none.
+    pub fn value_tile<'a>(
+        &'a self,
+        level: Level,
+        plane: usize,
+        first: usize,
+        ahead: &'a [u8],
+        plan: &'a mut ValuePlan,
+    ) -> Option<ValueTile<'a>> {
+        if !self.starts_tile(first) || self.tiling() != Tiling::Values {
+            return None;
+        }
+        let dim = self.layout.dim;
+        plan.order = HeadCodes::of(&self.layout, &self.widths, plane).order(level, first);
+        let groups = match self.layout.grouping {
+            Grouping::Token { channels } => dim.div_ceil(channels),
+            _ => 1,
+        };
+        let view = self.scales_of(plane);
+        let [scales, zeros] = &mut plan.kept;
+        scales.resize(groups * TILE, 0.0);
+        if self.layout.rotated {
+            zeros.clear();
+            view.load_scales(first * groups, scales);
+        } else {
+            zeros.resize(groups * TILE, 0.0);
+            view.load(first * groups, scales, zeros);
+        }
+        for (kept, out) in [(&*scales, &mut plan.scales), (&*zeros, &mut plan.zeros)] {
+            out.resize(kept.len(), 0.0);
+            simd::columns(kept, groups, out);
+        }
+        let start = self.tile_start(plane, first);
+        let units = &self.codes[start..start + dim / TILE * plan.order.bytes()];
+        let levels = if self.layout.rotated { Levels::Turned } else { Levels::Affine };
+        Some(ValueTile { order: &plan.order, levels, units, ahead, scales: &plan.scales, zeros: &plan.zeros })
+    }
+
+    /// The codes from token `first` of one head on.
+    pub fn codes_from(&self, plane: usize, first: usize) -> &[u8] {
+        match self.tiling() {
+            Tiling::Rows => &[],
+            _ => &self.codes[self.tile_start(plane, first)..],
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Which instructions the kernels of attention on codes run on (`tile/`). Loops compiled by `multiversion` choose for themselves: their
+//! results are the same to the last bit whatever they choose.
+
+/// An instruction set for which kernels were written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// AVX-512 with VNNI, VBMI and VBMI2: Ice Lake, Zen 4 and later.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// AVX2, FMA and F16C.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// What every machine of this target has: SIMD128 in WebAssembly where it was built for it, otherwise loops that a compiler vectorizes.
+    Portable,
+}
+
+/// Every one that this machine can run, the best first.
+pub(crate) fn levels() -> Vec<Level> {
+    let mut levels = beyond_the_baseline();
+    levels.push(Level::Portable);
+    levels
+}
+
+#[cfg(target_arch = "x86_64")]
+fn beyond_the_baseline() -> Vec<Level> {
+    use std::arch::is_x86_feature_detected as has;
+    let mut levels = Vec::new();
+    let avx512 = has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");
+    if avx512 && has!("avx512vnni") && has!("avx512vbmi") && has!("avx512vbmi2") {
+        levels.push(Level::Avx512);
+    }
+    if has!("avx2") && has!("fma") && has!("f16c") {
+        levels.push(Level::Avx2);
+    }
+    levels
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn beyond_the_baseline() -> Vec<Level> {
+    Vec::new()
+}
+
+/// The best one, or the one that the environment variable `GEARKV_SIMD` asks for (`avx512`, `avx2`, `scalar`), where this machine has it.
+pub(crate) fn level() -> Level {
+    static CHOSEN: std::sync::OnceLock<Level> = std::sync::OnceLock::new();
+    *CHOSEN.get_or_init(|| {
+        let levels = levels();
+        let wanted = match std::env::var("GEARKV_SIMD").as_deref() {
+            Ok("scalar") => Some(Level::Portable),
+            #[cfg(target_arch = "x86_64")]
+            Ok("avx2") => Some(Level::Avx2),
+            _ => None,
+        };
+        wanted.filter(|level| levels.contains(level)).unwrap_or(levels[0])
+    })
+}

@@ -1,0 +1,181 @@
+//! Codes as attention reads them: 64 lanes side by side, four codes of each lane in the four bytes of a word.
+//!
+//! A *unit* is the codes of one width of 64 lanes by four places. For keys a lane is a token and the places are four channels, for
+//! values a lane is a channel and the places are four tokens; either way the places are what is summed over, so that one instruction
+//! multiplies 16 words of four bytes with four multipliers and adds them up, and no sum ever crosses lanes.
+//!
+//! Lanes come in four *fields* of 16. A unit of *w* bits takes 32·*w* bytes, one *plane* after the other, the lowest bits first (3 bits are a
+//! plane of 2 and one of 1, 6 bits one of 4 and one of 2). Byte *i* of field *f* is the code of lane 16·*f* + ⌊*i*/4⌋ at place *i* mod 4, and lies in
+//!
+//! - a plane of 8: byte 64·*f* + *i*;
+//! - a plane of 4: byte 64·⌊*f*/2⌋ + *i*, bits 4·(*f* mod 2) and up;
+//! - a plane of 2: byte *i*, bits 2·*f* and up;
+//! - a plane of 1: byte *i* mod 32, bit *f* + 4·⌊*i*/32⌋.
+//!
+//! So a register that is loaded is moved and masked once for each field, and never shuffled.
+
+mod keys;
+mod sums;
+mod values;
+
+pub(crate) use keys::{KeyRoom, KeyScales, KeyTile, key_logits};
+pub(crate) use sums::UnitRun;
+pub(crate) use values::{Levels, TileOrder, ValueRoom, ValueTile, add_values, tile_order};
+
+use multiversion::multiversion;
+
+use super::LANES;
+use super::linear::sum_of_lanes;
+use super::vector::LARGEST_MULTIPLIER;
+
+/// Lanes of a unit, and tokens of a tile.
+pub(crate) const TILE: usize = 64;
+/// Codes of a unit.
+pub(crate) const UNIT_CODES: usize = 4 * TILE;
+
+/// Bytes of a unit of codes of so many bits.
+pub(crate) const fn unit_bytes(bits: usize) -> usize {
+    32 * bits
+}
+
+/// The planes of a width: bits of each, and the lowest one's place in a code.
+fn planes(bits: u32) -> &'static [(u32, u32)] {
+    match bits {
+        1 => &[(1, 0)],
+        2 => &[(2, 0)],
+        3 => &[(2, 0), (1, 2)],
+        4 => &[(4, 0)],
+        6 => &[(4, 0), (2, 4)],
+        _ => &[(8, 0)],
+    }
+}
+
+/// Packs the codes of a unit, field by field, one byte each.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(crate) fn pack_unit(codes: &[u8; UNIT_CODES], bits: u32, unit: &mut [u8]) {
+    let [f0, f1, f2, f3] = fields(codes);
+    let mut unit = unit;
+    for &(width, low) in planes(bits) {
+        let (plane, rest) = unit.split_at_mut(unit_bytes(width as usize));
+        match width {
+            8 => plane.copy_from_slice(codes),
+            4 => {
+                for (plane, (even, odd)) in plane.chunks_exact_mut(64).zip([(f0, f1), (f2, f3)]) {
+                    for i in 0..64 {
+                        plane[i] = (even[i] >> low & 15) | (odd[i] >> low & 15) << 4;
+                    }
+                }
+            }
+            2 => {
+                for i in 0..64 {
+                    let field = |f: &[u8; 64]| f[i] >> low & 3;
+                    plane[i] = field(f0) | field(f1) << 2 | field(f2) << 4 | field(f3) << 6;
+                }
+            }
+            _ => {
+                for i in 0..32 {
+                    let field = |f: &[u8; 64]| (f[i] >> low & 1) | (f[i + 32] >> low & 1) << 4;
+                    plane[i] = field(f0) | field(f1) << 1 | field(f2) << 2 | field(f3) << 3;
+                }
+            }
+        }
+        unit = rest;
+    }
+}
+
+/// What [`pack_unit`] packed.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(crate) fn unpack_unit(unit: &[u8], bits: u32, codes: &mut [u8; UNIT_CODES]) {
+    codes.fill(0);
+    let mut unit = unit;
+    for &(width, low) in planes(bits) {
+        let (plane, rest) = unit.split_at(unit_bytes(width as usize));
+        for (f, field) in codes.chunks_exact_mut(64).enumerate() {
+            match width {
+                8 => field.copy_from_slice(&plane[64 * f..64 * (f + 1)]),
+                4 => {
+                    for (code, byte) in field.iter_mut().zip(&plane[64 * (f / 2)..64 * (f / 2 + 1)]) {
+                        *code |= (byte >> (4 * (f % 2)) & 15) << low;
+                    }
+                }
+                2 => {
+                    for (code, byte) in field.iter_mut().zip(&plane[..64]) {
+                        *code |= (byte >> (2 * f) & 3) << low;
+                    }
+                }
+                _ => {
+                    let (first, second) = field.split_at_mut(32);
+                    for (code, byte) in first.iter_mut().zip(&plane[..32]) {
+                        *code |= (byte >> f & 1) << low;
+                    }
+                    for (code, byte) in second.iter_mut().zip(&plane[..32]) {
+                        *code |= (byte >> (f + 4) & 1) << low;
+                    }
+                }
+            }
+        }
+        unit = rest;
+    }
+}
+
+#[inline(always)]
+fn fields(codes: &[u8; UNIT_CODES]) -> [&[u8; 64]; 4] {
+    let (fields, _) = codes.as_chunks::<64>();
+    [&fields[0], &fields[1], &fields[2], &fields[3]]
+}
+
+/// Multipliers of up to [`sums::MOST_ROWS`] rows.
+#[derive(Default)]
+struct TileMultipliers {
+    /// Words of a row.
+    words: usize,
+    first: Vec<i32>,
+    second: Vec<i32>,
+}
+
+impl TileMultipliers {
+    fn resize(&mut self, words: usize) {
+        self.words = words;
+        self.first.resize(sums::MOST_ROWS * words, 0);
+        self.second.resize(sums::MOST_ROWS * words, 0);
+    }
+
+    /// Where a row's words are written.
+    #[inline(always)]
+    fn row(&mut self, r: usize) -> (*mut i32, *mut i32) {
+        let words = r * self.words..(r + 1) * self.words;
+        (self.first[words.clone()].as_mut_ptr(), self.second[words].as_mut_ptr())
+    }
+
+    #[inline(always)]
+    fn of(&self, r: usize) -> sums::Multipliers {
+        let words = r * self.words..(r + 1) * self.words;
+        sums::Multipliers { first: self.first[words.clone()].as_ptr(), second: self.second[words].as_ptr() }
+    }
+}
+
+/// The larger one; `x` where it is no number.
+#[inline(always)]
+fn largest(most: f32, x: f32) -> f32 {
+    if x > most { x } else { most }
+}
+
+/// What numbers whose lanes reach so far are multiplied by to become multipliers, and what one step of these is worth.
+#[inline(always)]
+fn steps(most: [f32; LANES]) -> (f32, f32) {
+    let most = most.into_iter().fold(0.0, largest);
+    // Below this, the inverse is no finite number; and nothing is lost.
+    const LEAST: f32 = 1e-30;
+    if most > LEAST { (LARGEST_MULTIPLIER / most, most / LARGEST_MULTIPLIER) } else { (0.0, 0.0) }
+}
+
+/// The nearest whole numbers to `x · inverse`, halves to even.
+#[inline(always)]
+fn quantize(x: &[f32; LANES], inverse: f32) -> [i32; LANES] {
+    /// 1.5 · 2²³: added, it leaves a whole number in the low bits.
+    const ROUNDING: f32 = 12_582_912.0;
+    x.map(|x| (x * inverse + ROUNDING).to_bits().wrapping_sub(ROUNDING.to_bits()) as i32)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! Sums of products of units of codes with whole numbers, lane by lane.
+//!
+//! SAFETY of all blocks: what [`sums`] asks for holds in all that it calls, since nothing but it is called from outside.
+
+#![expect(clippy::needless_range_loop, reason = "fields and rows are unrolled, so that sums stay in registers")]
+
+use super::super::vector::Vector;
+use super::{TILE, unit_bytes};
+
+/// The most rows of multipliers that are summed at a time.
+pub(super) const MOST_ROWS: usize = 4;
+
+/// Neighboring units of one width.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct UnitRun {
+    /// Of a code: 1, 2, 3, 4, 6 or 8.
+    pub bits: u8,
+    pub units: u16,
+    /// Of the codes at each of the four places. Where these are not all `bits`, which is the widest, codes of each stand for levels of their
+    /// own, and the run has one unit.
+    pub places: [u8; 4],
+}
+
+impl UnitRun {
+    /// Units whose codes are all of this width.
+    pub fn even(bits: u8, units: usize) -> Self {
+        Self { bits, units: units as u16, places: [bits; 4] }
+    }
+
+    pub fn bytes(self) -> usize {
+        usize::from(self.units) * unit_bytes(usize::from(self.bits))
+    }
+}
+
+/// What codes below 8 bits are looked up in, for each width from 1 to 4.
+pub(super) type LevelTables = [[u8; 16]; 4];
+
+/// One row's multipliers: two words for every four places.
+#[derive(Clone, Copy)]
+pub(super) struct Multipliers {
+    pub first: *const i32,
+    pub second: *const i32,
+}
+
+/// All that one call sums over.
+#[derive(Clone, Copy)]
+pub(super) struct Units<'a> {
+    pub runs: &'a [UnitRun],
+    /// As many bytes as the runs have.
+    pub bytes: *const u8,
+    /// What will be read next.
+    pub ahead: *const u8,
+    pub tables: &'a LevelTables,
+}
+
+/// For each of `R` rows, the 64 lanes' sums plus the row's own of `more`, as floats: into `out[row]`.
+///
+/// # Safety
+/// `V`'s instruction set is there, `units.bytes` and each row's multipliers reach as far as the runs.
+#[inline(always)]
+pub(super) unsafe fn sums<V: Vector, const R: usize, const LOOK_UP: bool>(
+    units: Units,
+    rows: [Multipliers; R],
+    more: [i32; R],
+    out: &mut [[f32; TILE]; MOST_ROWS],
+) {
+    // Four rows' sums of all four fields would not fit the registers.
+    unsafe {
+        if R == MOST_ROWS {
+            fields::<V, R, 2, LOOK_UP>(units, rows, more, 0, out);
+            fields::<V, R, 2, LOOK_UP>(units, rows, more, 2, out);
+        } else {
+            fields::<V, R, 4, LOOK_UP>(units, rows, more, 0, out);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn fields<V: Vector, const R: usize, const F: usize, const LOOK_UP: bool>(
+    units: Units,
+    rows: [Multipliers; R],
+    more: [i32; R],
+    first: usize,
+    out: &mut [[f32; TILE]; MOST_ROWS],
+) {
+    unsafe {
+        for part in 0..64 / V::BYTES {
+            let mut sums = [[V::zero(); F]; R];
+            let (mut rows, mut at, mut ahead) = (rows, units.bytes, units.ahead);
+            for run in units.runs {
+                let run = *run;
+                let state = (&mut sums, &mut rows, &mut at, &mut ahead);
+                if LOOK_UP && run.places != [run.bits; 4] {
+                    mixed::<V, R, F>(run, units.tables, state, first, part);
+                    continue;
+                }
+                match run.bits {
+                    1 => even::<V, 1, R, F, LOOK_UP>(run, units.tables, state, first, part),
+                    2 => even::<V, 2, R, F, LOOK_UP>(run, units.tables, state, first, part),
+                    3 => even::<V, 3, R, F, LOOK_UP>(run, units.tables, state, first, part),
+                    4 => even::<V, 4, R, F, LOOK_UP>(run, units.tables, state, first, part),
+                    6 if !LOOK_UP => even::<V, 6, R, F, LOOK_UP>(run, units.tables, state, first, part),
+                    _ => even::<V, 8, R, F, LOOK_UP>(run, units.tables, state, first, part),
+                }
+            }
+            for r in 0..R {
+                for f in 0..F {
+                    let lane = 16 * (first + f) + part * V::BYTES / 4;
+                    V::store(sums[r][f], more[r], out[r].as_mut_ptr().add(lane));
+                }
+            }
+        }
+    }
+}
+
+/// Sums so far, and how far multipliers, units and what is fetched ahead have been gone through.
+type State<'a, V, const R: usize, const F: usize> =
+    (&'a mut [[<V as Vector>::Sums; F]; R], &'a mut [Multipliers; R], &'a mut *const u8, &'a mut *const u8);
+
+#[inline(always)]
+unsafe fn even<V: Vector, const BITS: usize, const R: usize, const F: usize, const LOOK_UP: bool>(
+    run: UnitRun,
+    tables: &LevelTables,
+    (sums, rows, at, ahead): State<V, R, F>,
+    first: usize,
+    part: usize,
+) {
+    unsafe {
+        let table = if LOOK_UP && BITS <= 4 { V::repeat(tables[BITS - 1].as_ptr()) } else { V::splat(0) };
+        let (mut own, mut unit, mut next) = (*sums, *at, *ahead);
+        let mut multipliers = *rows;
+        for _ in 0..run.units {
+            for line in 0..unit_bytes(BITS).div_ceil(64) {
+                V::prefetch(next.wrapping_add(64 * line));
+            }
+            for f in 0..F {
+                let codes = if LOOK_UP {
+                    codes::<V, BITS>(unit, first + f, part)
+                } else {
+                    top_codes::<V, BITS>(unit, first + f, part)
+                };
+                let codes = if LOOK_UP && BITS <= 4 { V::look_up(table, codes) } else { codes };
+                for r in 0..R {
+                    own[r][f] = V::add_products(own[r][f], codes, *multipliers[r].first, *multipliers[r].second);
+                }
+            }
+            for row in &mut multipliers {
+                row.first = row.first.add(1);
+                row.second = row.second.add(1);
+            }
+            unit = unit.add(unit_bytes(BITS));
+            next = next.wrapping_add(unit_bytes(BITS));
+        }
+        (*sums, *rows, *at, *ahead) = (own, multipliers, unit, next);
+    }
+}
+
+/// A unit whose places differ in width.
+#[inline(always)]
+unsafe fn mixed<V: Vector, const R: usize, const F: usize>(
+    run: UnitRun,
+    tables: &LevelTables,
+    (sums, rows, at, ahead): State<V, R, F>,
+    first: usize,
+    part: usize,
+) {
+    unsafe {
+        let places = |bits: u8| u32::from_le_bytes(run.places.map(|own| if own == bits { u8::MAX } else { 0 }));
+        for f in 0..F {
+            let codes = match run.bits {
+                2 => codes::<V, 2>(*at, first + f, part),
+                3 => codes::<V, 3>(*at, first + f, part),
+                4 => codes::<V, 4>(*at, first + f, part),
+                _ => codes::<V, 8>(*at, first + f, part),
+            };
+            let mut levels = V::and(codes, V::splat_four(places(8)));
+            for (table, bits) in tables.iter().zip(1..) {
+                let own = places(bits);
+                if own != 0 {
+                    let looked_up = V::look_up(V::repeat(table.as_ptr()), codes);
+                    levels = V::or(levels, V::and(looked_up, V::splat_four(own)));
+                }
+            }
+            for r in 0..R {
+                sums[r][f] = V::add_products(sums[r][f], levels, *rows[r].first, *rows[r].second);
+            }
+        }
+        for row in rows {
+            row.first = row.first.add(1);
+            row.second = row.second.add(1);
+        }
+        *at = at.add(run.bytes());
+        *ahead = ahead.wrapping_add(run.bytes());
+    }
+}
+
+/// The codes of one field of a unit, one byte each, in the `part`-th register that they take.
+#[inline(always)]
+unsafe fn codes<V: Vector, const BITS: usize>(unit: *const u8, field: usize, part: usize) -> V::Bytes {
+    unsafe { codes_at::<V, BITS>(unit, field, part, 0) }
+}
+
+/// As [`codes`], times 2^(8 − `BITS`): so that one step of a multiplier counts alike whatever the width.
+#[inline(always)]
+unsafe fn top_codes<V: Vector, const BITS: usize>(unit: *const u8, field: usize, part: usize) -> V::Bytes {
+    unsafe { codes_at::<V, BITS>(unit, field, part, 8 - BITS) }
+}
+
+/// Codes whose lowest bit is bit `low` of each byte.
+#[inline(always)]
+unsafe fn codes_at<V: Vector, const BITS: usize>(unit: *const u8, field: usize, part: usize, low: usize) -> V::Bytes {
+    unsafe {
+        let byte = part * V::BYTES;
+        // A field of a plane of 4 and of 2 bits, its lowest bit becoming bit `to`.
+        let four = |to: usize| {
+            let x = V::load(unit.add(64 * (field / 2) + byte));
+            V::and(V::moved(x, 4 * (field % 2) as i32 - to as i32), V::splat(15 << to))
+        };
+        let two = |plane: usize, to: usize| {
+            let x = V::load(unit.add(plane + byte));
+            V::and(V::moved(x, 2 * field as i32 - to as i32), V::splat(3 << to))
+        };
+        match BITS {
+            1 => V::bit(unit, field, part, low),
+            2 => two(0, low),
+            3 => V::or(two(0, low), V::bit(unit.add(unit_bytes(2)), field, part, low + 2)),
+            4 => four(low),
+            6 => V::or(four(low), two(unit_bytes(4), low + 4)),
+            _ => V::load(unit.add(64 * field + byte)),
+        }
+    }
+}

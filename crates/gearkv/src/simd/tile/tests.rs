@@ -1,0 +1,212 @@
+use super::*;
+use crate::simd::level::{Level, levels};
+use crate::simd::{LEVELS_1, LEVELS_2, LEVELS_3, LEVELS_4};
+
+struct Random(u32);
+
+impl Random {
+    fn next(&mut self) -> u32 {
+        self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        self.0 >> 8
+    }
+
+    fn code(&mut self, bits: u32) -> u8 {
+        (self.next() & ((1 << bits) - 1)) as u8
+    }
+
+    /// Between −1 and 1.
+    fn float(&mut self) -> f32 {
+        self.next() as f32 / (1 << 23) as f32 - 1.0
+    }
+}
+
+#[test]
+fn units_give_back_what_was_packed() {
+    let mut random = Random(1);
+    for bits in [1, 2, 3, 4, 6, 8] {
+        let codes: [u8; UNIT_CODES] = std::array::from_fn(|_| random.code(bits));
+        let mut unit = vec![0xAA; unit_bytes(bits as usize)];
+        pack_unit(&codes, bits, &mut unit);
+        let mut again = [0xAA; UNIT_CODES];
+        unpack_unit(&unit, bits, &mut again);
+        assert_eq!(again, codes, "{bits} bits");
+    }
+}
+
+/// Logits of a tile whose first channels are the widest, against sums in float64; the same bits on every level.
+#[test]
+fn logits_are_products_with_what_codes_stand_for() {
+    let widths: [&[(u32, usize)]; 3] =
+        [&[(4, 128)], &[(8, 8), (6, 16), (4, 40), (3, 24), (2, 24), (1, 16)], &[(3, 8), (2, 8)]];
+    let mut random = Random(2);
+    for bands in widths {
+        let dim: usize = bands.iter().map(|band| band.1).sum();
+        let bits: Vec<u32> = bands.iter().flat_map(|&(bits, n)| vec![bits; n]).collect();
+        let codes: Vec<Vec<u8>> = (0..TILE).map(|_| bits.iter().map(|&bits| random.code(bits)).collect()).collect();
+        let mut units = Vec::new();
+        for quad in 0..dim / 4 {
+            let own: [u8; UNIT_CODES] = std::array::from_fn(|i| codes[i / 4][4 * quad + i % 4]);
+            let mut unit = vec![0; unit_bytes(bits[4 * quad] as usize)];
+            pack_unit(&own, bits[4 * quad], &mut unit);
+            units.extend(unit);
+        }
+        let runs: Vec<UnitRun> = bands.iter().map(|&(bits, n)| UnitRun::even(bits as u8, n / 4)).collect();
+        let scales: Vec<f32> = bits.iter().map(|&bits| (1.5 + random.float()) / (1 << bits) as f32).collect();
+        let zeros: Vec<f32> = (0..dim).map(|_| random.float()).collect();
+        let tops: Vec<f32> = bits.iter().map(|&bits| 2f32.powi(bits as i32 - 8)).collect();
+        for rows in 1..=6 {
+            for tokens in [64, 37] {
+                let q: Vec<f32> = (0..rows * dim).map(|_| random.float()).collect();
+                let tile = KeyTile {
+                    runs: &runs,
+                    units: &units,
+                    ahead: &[],
+                    scales: KeyScales::Plain { scales: &scales, zeros: &zeros },
+                    units_of_codes: &tops,
+                    tokens,
+                };
+                let mut first: Option<Vec<f32>> = None;
+                for level in levels() {
+                    let mut logits = vec![f32::NAN; rows * tokens];
+                    key_logits(level, tile, &q, &mut logits, &mut KeyRoom::default());
+                    for (i, &logit) in logits.iter().enumerate() {
+                        let (row, t) = (i / tokens, i % tokens);
+                        let term = |d: usize| {
+                            let value = f64::from(codes[t][d]) * f64::from(scales[d]) + f64::from(zeros[d]);
+                            f64::from(q[row * dim + d]) * value
+                        };
+                        let exact: f64 = (0..dim).map(term).sum();
+                        assert!((f64::from(logit) - exact).abs() < 1e-3, "{logit} {exact} {level:?}");
+                    }
+                    let before = first.get_or_insert_with(|| logits.clone());
+                    assert_eq!(before, &logits, "{level:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn small_scales_are_what_they_stand_for() {
+    let mut random = Random(3);
+    let dim = 64;
+    let codes: [u8; UNIT_CODES] = std::array::from_fn(|_| random.code(4));
+    let mut unit = vec![0; unit_bytes(4)];
+    pack_unit(&codes, 4, &mut unit);
+    let units = unit.repeat(dim / 4);
+    let small: Vec<u8> = (0..dim).map(|_| 100 + random.code(6)).collect();
+    let multiples: Vec<i8> = (0..dim).map(|_| random.code(7) as i8 - 64).collect();
+    let step = vec![15.0 / 32.0; dim];
+    let q: Vec<f32> = (0..dim).map(|_| random.float()).collect();
+    let (mut scales, mut zeros) = (vec![0.0; dim], vec![0.0; dim]);
+    crate::simd::widen_scales(&small, 0.5, &mut scales);
+    crate::simd::widen_zeros(&multiples, 15.0 / 32.0, &scales, &mut zeros);
+    let (runs, tops) = ([UnitRun::even(4, dim / 4)], vec![1.0 / 16.0; dim]);
+    let tile = |scales| KeyTile { runs: &runs, units: &units, ahead: &[], scales, units_of_codes: &tops, tokens: TILE };
+    let small = KeyScales::Small { super_scale: 0.5, scales: &small, zeros: &multiples, steps: &step };
+    for level in levels() {
+        let (mut a, mut b) = (vec![0.0; TILE], vec![0.0; TILE]);
+        key_logits(level, tile(small), &q, &mut a, &mut KeyRoom::default());
+        key_logits(
+            level,
+            tile(KeyScales::Plain { scales: &scales, zeros: &zeros }),
+            &q,
+            &mut b,
+            &mut KeyRoom::default(),
+        );
+        assert_eq!(a, b);
+    }
+}
+
+fn level_of(levels: Levels, bits: u8, code: u8) -> f64 {
+    if levels == Levels::Affine {
+        return f64::from(code);
+    }
+    let at = usize::from(code);
+    match bits {
+        1 => f64::from(LEVELS_1[at]) / 128.0,
+        2 => f64::from(LEVELS_2[at]) / 128.0,
+        3 => f64::from(LEVELS_3[at]) / 128.0,
+        4 => f64::from(LEVELS_4[at]) / 128.0,
+        _ => (2.0 * f64::from(code) - 255.0) / 256.0,
+    }
+}
+
+/// Outputs of tiles whose tokens differ in width in many ways, against sums in float64; the same bits on every level.
+#[test]
+fn outputs_are_weighted_sums_of_what_codes_stand_for() {
+    let mut random = Random(4);
+    for case in 0..40 {
+        let set = if case % 2 == 0 { [1, 2, 3, 4] } else { [2, 3, 4, 8] };
+        let kinds = 1 + case as u32 / 10;
+        let packed: [u8; TILE / 4] = std::array::from_fn(|_| {
+            (0..4).fold(0, |byte, place| byte | ((random.next() % kinds) as u8) << (2 * place))
+        });
+        let width = |t: usize| set[usize::from(packed[t / 4] >> (t % 4 * 2) & 3)];
+        let of_levels = if case % 5 == 4 { Levels::Affine } else { Levels::Turned };
+        let dim = [64, 128, 192][case % 3];
+        let codes: Vec<Vec<u8>> =
+            (0..TILE).map(|t| (0..dim).map(|_| random.code(u32::from(width(t)))).collect()).collect();
+        for level in levels() {
+            let order = tile_order(level, set, &packed);
+            let mut sorted = order.order.to_vec();
+            assert!(sorted.is_sorted_by(|&a, &b| width(usize::from(a)) >= width(usize::from(b))));
+            sorted.sort_unstable();
+            assert_eq!(sorted, (0..64).collect::<Vec<u8>>());
+            assert_eq!(order.runs().iter().map(|run| run.units).sum::<u16>(), 16);
+        }
+        let order = tile_order(Level::Portable, set, &packed);
+        let mut units = Vec::new();
+        for block in 0..dim / TILE {
+            let mut quad = 0;
+            for run in order.runs() {
+                for _ in 0..run.units {
+                    let own: [u8; UNIT_CODES] = std::array::from_fn(|i| {
+                        codes[usize::from(order.order[4 * quad + i % 4])][block * TILE + i / 4]
+                    });
+                    let mut unit = vec![0; unit_bytes(usize::from(run.bits))];
+                    pack_unit(&own, u32::from(run.bits), &mut unit);
+                    units.extend(unit);
+                    quad += 1;
+                }
+            }
+        }
+        let groups = if dim == 128 { 2 } else { 1 };
+        let scales: Vec<f32> = (0..groups * TILE).map(|_| 1.5 + random.float()).collect();
+        let zeros: Vec<f32> =
+            if of_levels == Levels::Affine { scales.iter().map(|_| random.float()).collect() } else { Vec::new() };
+        for (rows, tokens) in [(1, 64), (2, 20), (3, 64), (4, 63), (7, 64)] {
+            let weights: Vec<f32> = (0..rows * tokens).map(|_| random.float().abs()).collect();
+            let before: Vec<f32> = (0..rows * dim).map(|_| random.float()).collect();
+            let mut first: Option<Vec<f32>> = None;
+            for level in levels() {
+                let order = tile_order(level, set, &packed);
+                let tile = ValueTile {
+                    order: &order,
+                    levels: of_levels,
+                    units: &units,
+                    ahead: &[],
+                    scales: &scales,
+                    zeros: &zeros,
+                };
+                let mut out = before.clone();
+                add_values(level, tile, &weights, tokens, &mut out, &mut ValueRoom::default());
+                for (i, &got) in out.iter().enumerate() {
+                    let (row, d) = (i / dim, i % dim);
+                    let group = d / TILE * groups / (dim / TILE);
+                    let term = |t: usize| {
+                        let at = group * TILE + t;
+                        let value = level_of(of_levels, width(t), codes[t][d]) * f64::from(scales[at])
+                            + zeros.get(at).map_or(0.0, |&zero| f64::from(zero));
+                        f64::from(weights[row * tokens + t]) * value
+                    };
+                    let exact = f64::from(before[i]) + (0..tokens).map(term).sum::<f64>();
+                    let allowed = if of_levels == Levels::Affine && set[3] == 8 { 0.2 } else { 3e-3 };
+                    assert!((f64::from(got) - exact).abs() < allowed, "case {case}, {level:?}: {got} {exact}");
+                }
+                let same = first.get_or_insert_with(|| out.clone());
+                assert_eq!(same, &out, "case {case}, {level:?}");
+            }
+        }
+    }
+}

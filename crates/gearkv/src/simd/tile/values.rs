@@ -1,0 +1,348 @@
+//! Weighted sums of a tile of values: `Σ p · level(code) · scale` with the scales of tokens folded into the weights.
+//!
+//! Tokens of a tile are brought into the order of their widths, the widest first, so that four of one width share a unit; where a width ends
+//! within a unit, this unit is as wide as its widest.
+
+use super::super::level::Level;
+#[cfg(target_arch = "x86_64")]
+use super::super::vector::{Avx2, Avx512};
+use super::super::vector::{Portable, Vector};
+use super::super::{LEVELS_1, LEVELS_2, LEVELS_3, LEVELS_4};
+use super::sums::{LevelTables, MOST_ROWS, UnitRun, Units, sums};
+use super::{TILE, TileMultipliers, largest, quantize, steps, sum_of_lanes};
+use crate::simd::LANES;
+
+/// What codes stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Levels {
+    /// Levels in 128ths of the scale (`backbone/rotated.rs`).
+    Turned,
+    /// Themselves, and a zero is added.
+    Affine,
+}
+
+/// In which order a tile's tokens lie, and how wide they are.
+#[derive(Debug, Clone)]
+pub(crate) struct TileOrder {
+    /// Tokens by their widths; their own order where all have one width.
+    pub order: [u8; TILE],
+    in_order: bool,
+    /// Units of four tokens each.
+    runs: [UnitRun; MOST_RUNS],
+    count: usize,
+    /// Tokens of 8 bits.
+    wide: u64,
+}
+
+/// Four widths, and a unit of two or more between each and the next.
+const MOST_RUNS: usize = 8;
+
+impl TileOrder {
+    /// All tokens have codes of so many bits.
+    pub fn even(bits: u32) -> Self {
+        let mut runs = [UnitRun::even(0, 0); MOST_RUNS];
+        runs[0] = UnitRun::even(bits as u8, TILE / 4);
+        let order = std::array::from_fn(|i| i as u8);
+        Self { order, in_order: true, runs, count: 1, wide: if bits == 8 { u64::MAX } else { 0 } }
+    }
+
+    pub fn runs(&self) -> &[UnitRun] {
+        &self.runs[..self.count]
+    }
+
+    /// Bytes of the codes of 64 channels.
+    pub fn bytes(&self) -> usize {
+        self.runs().iter().map(|run| run.bytes()).sum()
+    }
+}
+
+/// The order of 64 tokens whose widths are `set[index]` (ascending), indices being packed four to a byte.
+pub(crate) fn tile_order(level: Level, set: [u8; 4], packed: &[u8; TILE / 4]) -> TileOrder {
+    let (mut low, mut high) = (0u64, 0u64);
+    for (i, bytes) in packed.as_chunks::<8>().0.iter().enumerate() {
+        let word = u64::from_le_bytes(*bytes);
+        low |= u64::from(even_bits(word)) << (32 * i);
+        high |= u64::from(even_bits(word >> 1)) << (32 * i);
+    }
+    // The widest first.
+    let masks = [high & low, high & !low, !high & low, !(high | low)];
+    let widths = [set[3], set[2], set[1], set[0]];
+    if let Some(only) = masks.iter().position(|&mask| mask == u64::MAX) {
+        return TileOrder::even(u32::from(widths[only]));
+    }
+    let mut made = TileOrder {
+        // SAFETY: a level is only named where the machine has it.
+        order: match level {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => unsafe { order_avx512(masks) },
+            _ => unsafe { Portable::order(masks) },
+        },
+        in_order: false,
+        runs: [UnitRun::even(0, 0); MOST_RUNS],
+        count: 0,
+        wide: if widths[0] == 8 { masks[0] } else { 0 },
+    };
+    let ends = {
+        let mut ends = [0usize; 4];
+        let mut end = 0;
+        for (mask, place) in masks.iter().zip(&mut ends) {
+            end += mask.count_ones() as usize;
+            *place = end;
+        }
+        ends
+    };
+    let width_at = |place: usize| {
+        let class = ends.iter().position(|&end| place < end).unwrap_or(3);
+        widths[class]
+    };
+    let mut unit = 0;
+    for (class, &end) in ends.iter().enumerate() {
+        let whole = end / 4;
+        if whole > unit {
+            made.push(UnitRun::even(widths[class], whole - unit));
+            unit = whole;
+        }
+        // A unit in which this width ends and another begins.
+        if !end.is_multiple_of(4) && end / 4 == unit {
+            let places = std::array::from_fn(|place| width_at(4 * unit + place));
+            made.push(UnitRun { bits: places[0], units: 1, places });
+            unit += 1;
+        }
+    }
+    made
+}
+
+impl TileOrder {
+    fn push(&mut self, run: UnitRun) {
+        self.runs[self.count] = run;
+        self.count += 1;
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2,popcnt,bmi1,bmi2")]
+unsafe fn order_avx512(masks: [u64; 4]) -> [u8; TILE] {
+    unsafe { Avx512::order(masks) }
+}
+
+/// Bits 0, 2, 4 … side by side.
+fn even_bits(x: u64) -> u32 {
+    let mut x = x & 0x5555_5555_5555_5555;
+    x = (x | x >> 1) & 0x3333_3333_3333_3333;
+    x = (x | x >> 2) & 0x0F0F_0F0F_0F0F_0F0F;
+    x = (x | x >> 4) & 0x00FF_00FF_00FF_00FF;
+    x = (x | x >> 8) & 0x0000_FFFF_0000_FFFF;
+    (x | x >> 16) as u32
+}
+
+/// The values of up to 64 tokens.
+#[derive(Clone, Copy)]
+pub(crate) struct ValueTile<'a> {
+    pub order: &'a TileOrder,
+    pub levels: Levels,
+    /// The units of 64 channels after those of 64 others.
+    pub units: &'a [u8],
+    /// Units that will be read next.
+    pub ahead: &'a [u8],
+    /// Of each token: `[groups, 64]`, groups being as many channels each.
+    pub scales: &'a [f32],
+    /// As `scales`; none where levels are [`Levels::Turned`].
+    pub zeros: &'a [f32],
+}
+
+/// Memory that is kept from one call to the next.
+#[derive(Default)]
+pub(crate) struct ValueRoom {
+    multipliers: TileMultipliers,
+}
+
+/// What one row's weights come to under the scales of one group.
+#[derive(Clone, Copy, Default)]
+struct Fold {
+    step: f32,
+    /// Added to every lane's sum.
+    more: i32,
+    /// Added to every channel.
+    along: f32,
+}
+
+const fn table<const N: usize>(levels: &[i8; N]) -> [u8; 16] {
+    let mut table = [0; 16];
+    let mut i = 0;
+    while i < N {
+        table[i] = (levels[i] as i16 + 128) as u8;
+        i += 1;
+    }
+    table
+}
+
+/// Levels, 128 being added so that they are not negative.
+static TURNED: LevelTables = [table(&LEVELS_1), table(&LEVELS_2), table(&LEVELS_3), table(&LEVELS_4)];
+static AFFINE: LevelTables = {
+    let mut numbers = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        numbers[i] = i as u8;
+        i += 1;
+    }
+    [numbers; 4]
+};
+
+/// `out[row][channel] += Σ weights[row][token] · value[token][channel]`. `weights` is `[rows, tokens]`, none of them negative, with at most 64
+/// tokens; `out` is `[rows, dim]`, `dim` being a multiple of 64.
+pub(crate) fn add_values(
+    level: Level,
+    tile: ValueTile,
+    weights: &[f32],
+    tokens: usize,
+    out: &mut [f32],
+    room: &mut ValueRoom,
+) {
+    let rows = weights.len() / tokens.max(1);
+    let dim = out.len() / rows.max(1);
+    let groups = tile.scales.len() / TILE;
+    assert!(tokens > 0 && tokens <= TILE && weights.len() == rows * tokens && out.len() == rows * dim);
+    assert!(dim > 0 && dim.is_multiple_of(TILE) && tile.units.len() == dim / TILE * tile.order.bytes());
+    assert!(groups > 0 && tile.scales.len() == groups * TILE && (dim / TILE).is_multiple_of(groups));
+    assert!(tile.zeros.is_empty() || tile.zeros.len() == tile.scales.len());
+    // SAFETY: a level is only named where the machine has it, and the lengths were just checked.
+    unsafe {
+        match level {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => avx512(tile, weights, tokens, dim, out, room),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => avx2(tile, weights, tokens, dim, out, room),
+            Level::Portable => generic::<Portable>(tile, weights, tokens, dim, out, room),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2")]
+unsafe fn avx512(tile: ValueTile, weights: &[f32], tokens: usize, dim: usize, out: &mut [f32], room: &mut ValueRoom) {
+    unsafe { generic::<Avx512>(tile, weights, tokens, dim, out, room) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn avx2(tile: ValueTile, weights: &[f32], tokens: usize, dim: usize, out: &mut [f32], room: &mut ValueRoom) {
+    unsafe { generic::<Avx2>(tile, weights, tokens, dim, out, room) }
+}
+
+#[inline(always)]
+unsafe fn generic<V: Vector>(
+    tile: ValueTile,
+    weights: &[f32],
+    tokens: usize,
+    dim: usize,
+    out: &mut [f32],
+    room: &mut ValueRoom,
+) {
+    const UNITS: usize = TILE / 4;
+    let groups = tile.scales.len() / TILE;
+    let tables = if tile.levels == Levels::Turned { &TURNED } else { &AFFINE };
+    let blocks = dim / TILE;
+    let multipliers = &mut room.multipliers;
+    multipliers.resize(UNITS);
+    let rows = weights.len() / tokens;
+    let mut row = 0;
+    while row < rows {
+        let now = (rows - row).min(MOST_ROWS);
+        for group in 0..groups {
+            let scales = &tile.scales[group * TILE..(group + 1) * TILE];
+            let zeros = tile.zeros.get(group * TILE..(group + 1) * TILE);
+            let mut folds = [Fold::default(); MOST_ROWS];
+            for r in 0..now {
+                let mut p = [0.0f32; TILE];
+                p[..tokens].copy_from_slice(&weights[(row + r) * tokens..(row + r + 1) * tokens]);
+                // SAFETY: a row has room for 16 words.
+                folds[r] = unsafe { fold::<V>(&tile, &p, scales, zeros, multipliers.row(r)) };
+            }
+            for block in group * blocks / groups..(group + 1) * blocks / groups {
+                let bytes = tile.order.bytes();
+                let units = Units {
+                    runs: tile.order.runs(),
+                    bytes: tile.units[block * bytes..].as_ptr(),
+                    ahead: tile.ahead.as_ptr().wrapping_add(block * bytes),
+                    tables,
+                };
+                let mut sum = [[0.0; TILE]; MOST_ROWS];
+                let (of, more) = (|r: usize| multipliers.of(r), folds.map(|fold| fold.more));
+                let [m0, m1, m2, _] = more;
+                // SAFETY: what the caller vouches for; a tile has 16 units for every 64 channels.
+                unsafe {
+                    match now {
+                        4 => sums::<V, 4, true>(units, [of(0), of(1), of(2), of(3)], more, &mut sum),
+                        3 => sums::<V, 3, true>(units, [of(0), of(1), of(2)], [m0, m1, m2], &mut sum),
+                        2 => sums::<V, 2, true>(units, [of(0), of(1)], [m0, m1], &mut sum),
+                        _ => sums::<V, 1, true>(units, [of(0)], [m0], &mut sum),
+                    }
+                }
+                for r in 0..now {
+                    let at = (row + r) * dim + block * TILE;
+                    for (out, sum) in out[at..at + TILE].iter_mut().zip(&sum[r]) {
+                        *out += sum * folds[r].step + folds[r].along;
+                    }
+                }
+            }
+        }
+        row += now;
+    }
+}
+
+#[inline(always)]
+unsafe fn fold<V: Vector>(
+    tile: &ValueTile,
+    p: &[f32; TILE],
+    scales: &[f32],
+    zeros: Option<&[f32]>,
+    (first, second): (*mut i32, *mut i32),
+) -> Fold {
+    let mut folded = [0.0f32; TILE];
+    let mut most = [0.0f32; LANES];
+    for (i, folded) in folded.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+        for lane in 0..LANES {
+            folded[lane] = p[LANES * i + lane] * scales[LANES * i + lane];
+            most[lane] = largest(most[lane], folded[lane].abs());
+        }
+    }
+    let (inverse, step) = steps(most);
+    let mut numbers = [0i32; TILE];
+    let mut totals = [0i32; LANES];
+    for (numbers, folded) in numbers.as_chunks_mut::<LANES>().0.iter_mut().zip(folded.as_chunks::<LANES>().0) {
+        *numbers = quantize(folded, inverse);
+        for lane in 0..LANES {
+            totals[lane] = totals[lane].wrapping_add(numbers[lane]);
+        }
+    }
+    if tile.order.in_order {
+        for i in 0..4 {
+            // SAFETY: 64 numbers, and room for 16 words.
+            unsafe { V::multipliers(numbers.as_ptr().add(16 * i), first.add(4 * i), second.add(4 * i)) };
+        }
+    } else {
+        // SAFETY: as above.
+        unsafe { V::ordered_multipliers(&numbers, &tile.order.order, first, second) };
+    }
+    if tile.levels == Levels::Affine {
+        let mut lanes = [0.0f32; LANES];
+        if let Some(zeros) = zeros {
+            for i in (0..TILE).step_by(LANES) {
+                for lane in 0..LANES {
+                    lanes[lane] += p[i + lane] * zeros[i + lane];
+                }
+            }
+        }
+        return Fold { step, more: 0, along: sum_of_lanes(lanes) };
+    }
+    let total = totals.iter().fold(0i32, |sum, &x| sum.wrapping_add(x));
+    // Levels of 8 bits are `code − 127.5`.
+    let mut halves = 0;
+    if tile.order.wide != 0 {
+        for (t, &number) in numbers.iter().enumerate() {
+            halves += if tile.order.wide >> t & 1 == 1 { number } else { 0 };
+        }
+    }
+    let step = step / 128.0;
+    Fold { step, more: total.wrapping_mul(-128), along: halves as f32 * 0.5 * step }
+}

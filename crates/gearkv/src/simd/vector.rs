@@ -1,0 +1,104 @@
+//! What the kernels need of a register, for each instruction set.
+//!
+//! Kernels are written once, over this trait; a function that enables the instruction set is the only caller, and everything is inlined
+//! into it. All products are of integers and all sums exact, so each instruction set gives the same bits.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+mod portable;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod simd128;
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx512::Avx512;
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+pub(super) use portable::Portable;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub(super) use simd128::Simd128 as Portable;
+
+/// The largest magnitude of a multiplier: two signed bytes, `256 · high + low`, both within ±127.
+pub(super) const LARGEST_MULTIPLIER: f32 = 32_639.0;
+
+/// One register of bytes.
+///
+/// # Safety
+/// Every function needs the instruction set of its implementation, and pointers that are good for what it reads or writes.
+pub(super) trait Vector {
+    /// Bytes of a register: 16, 32 or 64.
+    const BYTES: usize;
+    /// So many bytes.
+    type Bytes: Copy;
+    /// A sum of products for every four bytes.
+    type Sums: Copy;
+
+    unsafe fn load(at: *const u8) -> Self::Bytes;
+    /// Sixteen bytes, again and again.
+    unsafe fn repeat(at: *const u8) -> Self::Bytes;
+    /// One byte in every place.
+    unsafe fn splat(byte: u8) -> Self::Bytes;
+    /// Four bytes, again and again.
+    unsafe fn splat_four(four: u32) -> Self::Bytes;
+    unsafe fn and(a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
+    unsafe fn or(a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
+    /// Each pair of bytes moved towards its low end by `right` bits, or the other way where that is negative.
+    unsafe fn moved(x: Self::Bytes, right: i32) -> Self::Bytes;
+    /// `table[index]` for indices below 16.
+    unsafe fn look_up(table: Self::Bytes, indices: Self::Bytes) -> Self::Bytes;
+
+    /// Bit `field` of the 32 bytes at `at` for the first half of a unit's lanes and bit `field + 4` for the second, for the `part`-th
+    /// register of them; as bit `to` of each byte, the others 0.
+    #[inline(always)]
+    unsafe fn bit(at: *const u8, field: usize, part: usize, to: usize) -> Self::Bytes {
+        let byte = part * Self::BYTES;
+        // SAFETY: within the 32 bytes that the caller vouches for.
+        unsafe {
+            let x = Self::load(at.add(byte % 32));
+            let from = field + 4 * (byte / 32);
+            Self::and(Self::moved(x, from as i32 - to as i32), Self::splat(1 << to))
+        }
+    }
+
+    unsafe fn zero() -> Self::Sums;
+    /// Adds the products of four bytes with four multipliers, which [`Self::multipliers`] made.
+    unsafe fn add_products(sums: Self::Sums, bytes: Self::Bytes, first: i32, second: i32) -> Self::Sums;
+    /// `sum + more` as floats, `BYTES / 4` of them.
+    unsafe fn store(sums: Self::Sums, more: i32, out: *mut f32);
+
+    /// Brings 16 whole numbers within ±[`LARGEST_MULTIPLIER`] into the form that [`Self::add_products`] takes: two words for every four.
+    unsafe fn multipliers(numbers: *const i32, first: *mut i32, second: *mut i32);
+
+    /// [`Self::multipliers`] of 64 numbers, in the order that `order` gives.
+    #[inline(always)]
+    unsafe fn ordered_multipliers(numbers: &[i32; 64], order: &[u8; 64], first: *mut i32, second: *mut i32) {
+        let ordered: [i32; 64] = std::array::from_fn(|i| numbers[usize::from(order[i] & 63)]);
+        for sixteen in 0..4 {
+            // SAFETY: 64 numbers are there, and the caller vouches for 16 words each.
+            unsafe {
+                Self::multipliers(ordered.as_ptr().add(16 * sixteen), first.add(4 * sixteen), second.add(4 * sixteen));
+            }
+        }
+    }
+
+    /// The numbers of the set bits of each mask, mask after mask; together the masks have 64 bits.
+    #[inline(always)]
+    unsafe fn order(masks: [u64; 4]) -> [u8; 64] {
+        let mut order = [0; 64];
+        let mut next = 0;
+        for mut mask in masks {
+            while mask != 0 && next < 64 {
+                order[next] = mask.trailing_zeros() as u8;
+                next += 1;
+                mask &= mask - 1;
+            }
+        }
+        order
+    }
+
+    /// Asks for the cache line at an address, which need not be one.
+    unsafe fn prefetch(at: *const u8);
+}

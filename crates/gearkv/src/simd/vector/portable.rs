@@ -1,0 +1,90 @@
+//! Plain loops over 16 bytes, which a compiler turns into what the target has.
+//!
+//! SAFETY of all blocks: pointers are good for what is read and written, as the trait asks of callers.
+
+use super::Vector;
+
+/// No instruction set in particular.
+pub(in crate::simd) struct Portable;
+
+impl Vector for Portable {
+    const BYTES: usize = 16;
+    type Bytes = [u8; 16];
+    type Sums = [i32; 4];
+
+    #[inline(always)]
+    unsafe fn load(at: *const u8) -> [u8; 16] {
+        unsafe { at.cast::<[u8; 16]>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn repeat(at: *const u8) -> [u8; 16] {
+        unsafe { Self::load(at) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(byte: u8) -> [u8; 16] {
+        [byte; 16]
+    }
+
+    #[inline(always)]
+    unsafe fn splat_four(four: u32) -> [u8; 16] {
+        let bytes = four.to_le_bytes();
+        std::array::from_fn(|i| bytes[i % 4])
+    }
+
+    #[inline(always)]
+    unsafe fn and(a: [u8; 16], b: [u8; 16]) -> [u8; 16] {
+        std::array::from_fn(|i| a[i] & b[i])
+    }
+
+    #[inline(always)]
+    unsafe fn or(a: [u8; 16], b: [u8; 16]) -> [u8; 16] {
+        std::array::from_fn(|i| a[i] | b[i])
+    }
+
+    #[inline(always)]
+    unsafe fn moved(x: [u8; 16], right: i32) -> [u8; 16] {
+        // Bits that leave a byte are lost: callers mask what a pair would have kept.
+        if right >= 0 { x.map(|byte| byte >> right) } else { x.map(|byte| byte << -right) }
+    }
+
+    #[inline(always)]
+    unsafe fn look_up(table: [u8; 16], indices: [u8; 16]) -> [u8; 16] {
+        indices.map(|index| table[usize::from(index & 15)])
+    }
+
+    #[inline(always)]
+    unsafe fn zero() -> [i32; 4] {
+        [0; 4]
+    }
+
+    #[inline(always)]
+    unsafe fn add_products(sums: [i32; 4], bytes: [u8; 16], first: i32, second: i32) -> [i32; 4] {
+        let multipliers = [first as i16, second as i16, (first >> 16) as i16, (second >> 16) as i16].map(i32::from);
+        std::array::from_fn(|i| {
+            let product = |j: usize| i32::from(bytes[4 * i + j]) * multipliers[j];
+            sums[i] + ((product(0) + product(2)) + (product(1) + product(3)))
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn store(sums: [i32; 4], more: i32, out: *mut f32) {
+        unsafe { out.cast::<[f32; 4]>().write_unaligned(sums.map(|sum| (sum + more) as f32)) }
+    }
+
+    #[inline(always)]
+    unsafe fn multipliers(numbers: *const i32, first: *mut i32, second: *mut i32) {
+        let pair = |low: i32, high: i32| (low & 0xFFFF) | (high << 16);
+        for four in 0..4 {
+            unsafe {
+                let [a, b, c, d] = numbers.add(4 * four).cast::<[i32; 4]>().read_unaligned();
+                first.add(four).write(pair(a, c));
+                second.add(four).write(pair(b, d));
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch(_at: *const u8) {}
+}
