@@ -141,8 +141,10 @@ export const ablation: readonly Group[] = [
       keyBit,
       ['V at 3 bits', { value: { bits: 3 } }],
       ['rank 4', { both: { rank: 4, decodeRank: 2 } }],
+      ['rank 4 by need', { both: { rank: 4, decodeRank: 2, rankByNeed: true } }],
       ['rank 2', { both: { rank: 2, decodeRank: 0 } }],
       ['rank 2 in 4-bit factors', { both: { rank: 2, decodeRank: 0, factorBits: 4 } }],
+      ['rank 2 by need in 4-bit factors', { both: { rank: 2, decodeRank: 0, factorBits: 4, rankByNeed: true } }],
       ['rank 8 in 4-bit factors', { both: { rank: 8, decodeRank: 0, factorBits: 4 } }],
       ['1 % outliers', { both: { sparsity: 0.01 } }],
       ['2 % outliers', { both: { sparsity: 0.02 } }],
@@ -180,6 +182,7 @@ export const ablation: readonly Group[] = [
       ['K at 3 bits alike', { key: { bits: 3 } }],
       ['V at 2 bits alike', { value: { bits: 2 } }],
       ['rank 2 in 4-bit factors added', { both: { rank: 2, decodeRank: 0 } }],
+      ['rank 2 by need in 4-bit factors added', { both: { rank: 2, decodeRank: 0, rankByNeed: true } }],
     ]).map((row) => ({ ...row, label: row.label.replace(/^\+ /, '') })),
   },
 ];

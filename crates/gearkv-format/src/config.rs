@@ -29,6 +29,8 @@ pub(crate) struct ConfigFields {
     factor_bits: u32,
     rank: u32,
     decode_rank: u32,
+    #[serde(default, skip_serializing_if = "is_false")]
+    rank_by_need: bool,
     power_iterations: u32,
     sparsity: f64,
     sinks: u32,
@@ -60,8 +62,16 @@ fn is_zero(bits: &f64) -> bool {
     *bits == 0.0
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 /// The least format version that can hold a tensor of this configuration.
 pub(crate) fn version(config: &GearConfig) -> u32 {
+    if config.rank_by_need {
+        return 5;
+    }
     if !is_zero(&config.mean_bits) {
         return 4;
     }

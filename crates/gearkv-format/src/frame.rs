@@ -9,7 +9,7 @@ use crate::header::Header;
 pub const MAGIC: [u8; 8] = *b"\x89GEARKV\n";
 
 /// The newest version. This build reads it and all before it, and writes the oldest that can hold what is written.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// The version that added frozen caches.
 pub(crate) const FIRST_FROZEN: u32 = 3;
@@ -93,8 +93,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(Header, usize)> {
         return Err(corrupt("the header's checksum does not match: the container is damaged"));
     }
     let header: Header = serde_json::from_slice(json).map_err(|e| corrupt(format!("the header is malformed: {e}")))?;
-    // Version 3 is for frozen caches alone, so that a version that changes by a bit is noticed.
-    if header.version() > version || (version >= FIRST_FROZEN) != (header.version() >= FIRST_FROZEN) {
+    // From version 3 on a file has the least version that it needs, so that a version that changes by a bit is noticed.
+    if header.version() > version || (version >= FIRST_FROZEN && header.version() != version) {
         return Err(corrupt(format!("the header describes what format version {version} cannot hold")));
     }
     let payload_start = aligned(FIXED_BYTES + length).ok_or_else(|| too_large("the container"))?;

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{tensor, values};
-use gearkv::{Backbone, GearOptions, GearTensor, KvShape, KvSlice, NEVER, Role, f16};
+use gearkv::{Backbone, GearConfig, GearOptions, GearTensor, KvShape, KvSlice, NEVER, Role, f16};
 use gearkv_format::{Container, Entry, Section, SegmentEntry, TensorEntry, tensor_to_bytes};
 
 /// Both sides add the same few terms, in another order.
@@ -110,14 +110,16 @@ impl Decoder<'_> {
     fn segment(&mut self, segment: &SegmentEntry) {
         let KvShape { batch, heads, head_dim: dim, .. } = self.entry.shape;
         let config = &self.entry.config;
-        let (tokens, rank, group) = (segment.tokens, segment.rank, config.group_size as usize);
+        let (tokens, group) = (segment.tokens, config.group_size as usize);
         let places = self.places(segment);
         let codes = self.section(segment.sections.codes).to_vec();
         let (scales, zeros, means) = self.scales(segment);
-        let (a, b) = self.factors(segment);
+        let (ranks, a, b) = self.factors(segment);
         for i in 0..batch {
             for h in 0..heads {
                 let plane = i * heads + h;
+                let before: usize = ranks[..plane].iter().sum();
+                let rows = before..before + ranks[plane];
                 for t in 0..segment.visible {
                     let mut backbone = vec![0.0; dim];
                     for (d, value) in backbone.iter_mut().enumerate() {
@@ -151,8 +153,7 @@ impl Decoder<'_> {
                         backbone.iter_mut().zip(&means[plane * dim..]).for_each(|(x, mean)| *x += mean);
                     }
                     for (d, backbone) in backbone.iter().enumerate() {
-                        let low_rank: f32 =
-                            (plane * rank..(plane + 1) * rank).map(|r| a[r * tokens + t] * b[r * dim + d]).sum();
+                        let low_rank: f32 = rows.clone().map(|r| a[r * tokens + t] * b[r * dim + d]).sum();
                         let at = self.at(i, h, t, d);
                         self.out[at] = backbone + low_rank;
                     }
@@ -248,15 +249,22 @@ impl Decoder<'_> {
         (scales, zeros, means)
     }
 
-    /// A `[B, H, r, T]` and B `[B, H, r, D]`.
-    fn factors(&self, segment: &SegmentEntry) -> (Vec<f32>, Vec<f32>) {
+    /// The rank of each head, A `[rows, T]` and B `[rows, D]`.
+    fn factors(&self, segment: &SegmentEntry) -> (Vec<usize>, Vec<f32>, Vec<f32>) {
         let bytes = self.section(segment.sections.factors);
         let (shape, tokens) = (self.entry.shape, segment.tokens);
+        let planes = shape.batch * shape.heads;
+        let (ranks, bytes) = if self.entry.config.rank_by_need && segment.rank > 0 {
+            let (ranks, bytes) = bytes.split_at(planes);
+            (ranks.iter().map(|&rank| usize::from(rank)).collect(), bytes)
+        } else {
+            (vec![segment.rank; planes], bytes)
+        };
         let rows = shape.batch * shape.heads * segment.rank;
         let bits = self.entry.config.factor_bits as usize;
         if bits == 16 {
             let all = halves(bytes);
-            return (all[..rows * tokens].to_vec(), all[rows * tokens..].to_vec());
+            return (ranks, all[..rows * tokens].to_vec(), all[rows * tokens..].to_vec());
         }
         let (group, row_bytes) = if bits == 4 { (32, tokens.div_ceil(2)) } else { (tokens, tokens) };
         let (a_codes, rest) = bytes.split_at(rows * row_bytes);
@@ -273,7 +281,7 @@ impl Decoder<'_> {
             code * a_scales[row * tokens.div_ceil(group) + t / group]
         });
         let b = b_codes.iter().enumerate().map(|(n, &code)| f32::from(code as i8) * b_scales[n / shape.head_dim]);
-        (a.collect(), b.collect())
+        (ranks, a.collect(), b.collect())
     }
 
     fn outliers(&mut self, segment: &SegmentEntry) {
@@ -367,6 +375,30 @@ fn codes_of_different_widths_decode_as_the_page_says() {
                 check(&tensor, &what);
                 tensor.truncate(61).unwrap();
                 check(&tensor, &format!("{what}, truncated"));
+            }
+        }
+    }
+}
+
+#[test]
+fn ranks_by_need_decode_as_the_page_says() {
+    let shape = KvShape::new(2, 3, 70, 21).unwrap();
+    for role in [Role::Key, Role::Value] {
+        for factor_bits in [16, 8, 4] {
+            for rank in [0, 2, 30] {
+                let options = GearOptions { rank_by_need: Some(true), rank: Some(rank), ..Default::default() };
+                let options = GearOptions { factor_bits: Some(factor_bits), decode_rank: Some(1), ..options };
+                let options = GearOptions { sparsity: Some(0.06), sinks: Some(3), bits: Some(2), ..options };
+                let config = GearOptions { buffer_tokens: Some(16), ..options }.resolve(role).unwrap();
+                let even = GearConfig { rank_by_need: false, ..config.clone() };
+                let of = |config| tensor(shape, role, config, 37);
+                let what = format!("{role:?}, rank {rank} by need, factors {factor_bits}");
+                check(&of(config.clone()), &what);
+                let (size, even_size) = (of(config.clone()).byte_length(), of(even).byte_length());
+                // One byte a head.
+                let ranked = of(config).image().segments.iter().filter(|segment| segment.rank > 0).count();
+                assert_eq!(size - even_size, 6 * ranked, "{what}");
+                assert!(rank == 0 || ranked > 1, "{what}");
             }
         }
     }

@@ -62,7 +62,7 @@ fn trailing_bytes_are_noticed() {
 #[test]
 fn another_version_is_told_apart_from_damage() {
     let mut bytes = small_container();
-    for version in [0_u32, 5, u32::MAX] {
+    for version in [0_u32, 6, u32::MAX] {
         bytes[8..12].copy_from_slice(&version.to_le_bytes());
         let error = Container::parse(bytes.as_slice()).unwrap_err();
         assert_eq!(error.code(), ErrorCode::UnsupportedVersion);

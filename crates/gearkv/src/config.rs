@@ -82,6 +82,8 @@ pub struct GearOptions {
     pub rank: Option<u32>,
     /// Rank of the low-rank part of segments that come from the buffer.
     pub decode_rank: Option<u32>,
+    /// Whether heads have their ranks by need: as many in all as `rank` a head, but each where it takes most error away.
+    pub rank_by_need: Option<bool>,
     /// Passes of the power iteration.
     pub power_iterations: Option<u32>,
     /// Fraction of values kept as outliers, half of them the largest, half the smallest: 0.02 is 2 %.
@@ -138,7 +140,7 @@ impl GearOptions {
             sparsity,
             sinks
         );
-        take!(buffer_tokens, seed, threads, non_finite);
+        take!(rank_by_need, buffer_tokens, seed, threads, non_finite);
         // A smaller rank for the prompt bounds the later ones too, unless they are given by themselves.
         config.decode_rank = match (self.decode_rank, self.rank) {
             (Some(decode), _) => decode,
@@ -204,6 +206,7 @@ impl GearOptions {
             ("factorBits", self.factor_bits.is_some()),
             ("rank", self.rank.is_some()),
             ("decodeRank", self.decode_rank.is_some()),
+            ("rankByNeed", self.rank_by_need.is_some()),
             ("powerIterations", self.power_iterations.is_some()),
             ("sparsity", self.sparsity.is_some()),
             ("sinks", self.sinks.is_some()),
@@ -254,6 +257,9 @@ pub struct GearConfig {
     pub rank: u32,
     /// See [`GearOptions::decode_rank`].
     pub decode_rank: u32,
+    /// See [`GearOptions::rank_by_need`].
+    #[serde(default)]
+    pub rank_by_need: bool,
     /// See [`GearOptions::power_iterations`].
     pub power_iterations: u32,
     /// See [`GearOptions::sparsity`].

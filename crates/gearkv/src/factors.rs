@@ -3,6 +3,8 @@
 //! The small form is symmetric: `value = code · scale`. A row of A (one rank of one head) has one float16 scale with 8 bits,
 //! and one for every [`GROUP`] tokens with 4, where a single large entry would leave the others too few codes. A row of B has one.
 
+use std::ops::Range;
+
 use half::f16;
 
 use crate::joined::joined;
@@ -13,11 +15,10 @@ use crate::simd;
 /// Entries of A in 4 bits that share a scale.
 const GROUP: usize = 32;
 
-/// What the factors of a segment are: `planes` heads of `rank` rows.
+/// What the factors of a segment, or of one head, are: `rows` ranks of all heads together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FactorLayout {
-    pub planes: usize,
-    pub rank: usize,
+    pub rows: usize,
     pub tokens: usize,
     pub dim: usize,
     /// 16, 8 or 4.
@@ -25,10 +26,6 @@ pub(crate) struct FactorLayout {
 }
 
 impl FactorLayout {
-    fn rows(&self) -> usize {
-        self.planes * self.rank
-    }
-
     fn group(&self) -> usize {
         if self.bits == 4 { GROUP } else { self.tokens.max(1) }
     }
@@ -49,10 +46,10 @@ impl FactorLayout {
 
 /// Both factors of a segment, or of one head of it (a layout of one plane).
 pub(crate) enum Factors {
-    /// A: `[planes, rank, tokens]`. B: `[planes, rank, dim]`.
+    /// A: `[rows, tokens]`. B: `[rows, dim]`.
     Wide { a: Box<[f16]>, b: Box<[f16]> },
-    /// A: `[planes, rank, row_bytes]`, with 4 bits the even token in the low half of a byte, codes plus 8. Scales of A:
-    /// `[planes, rank, groups]`, of B: `[planes, rank]`.
+    /// A: `[rows, row_bytes]`, with 4 bits the even token in the low half of a byte, codes plus 8. Scales of A:
+    /// `[rows, groups]`, of B: `[rows]`.
     Small { a: Box<[u8]>, b: Box<[u8]>, a_scales: Box<[f16]>, b_scales: Box<[f16]> },
 }
 
@@ -69,8 +66,8 @@ impl Factors {
             };
             return Self::Wide { a: narrow(&pair.a), b: narrow(&pair.b) };
         }
-        let mut a = Vec::with_capacity(layout.rank * layout.row_bytes());
-        let mut a_scales = Vec::with_capacity(layout.rank * layout.groups());
+        let mut a = Vec::with_capacity(layout.rows * layout.row_bytes());
+        let mut a_scales = Vec::with_capacity(layout.rows * layout.groups());
         for row in pair.a.chunks_exact_mut(layout.tokens.max(1)) {
             let mut codes = Vec::with_capacity(layout.tokens);
             for group in row.chunks_mut(layout.group()) {
@@ -82,8 +79,8 @@ impl Factors {
                 a.extend(codes.iter().map(|&code| code as u8));
             }
         }
-        let mut b = Vec::with_capacity(layout.rank * layout.dim);
-        let mut b_scales = Vec::with_capacity(layout.rank);
+        let mut b = Vec::with_capacity(layout.rows * layout.dim);
+        let mut b_scales = Vec::with_capacity(layout.rows);
         for row in pair.b.chunks_exact_mut(layout.dim) {
             let mut codes = Vec::with_capacity(layout.dim);
             b_scales.push(quantize(row, 127.0, &mut codes));
@@ -124,7 +121,7 @@ impl Factors {
 
     /// What [`Self::bytes`] gave; `None` where the length does not fit or a number is not finite.
     pub fn from_bytes(layout: &FactorLayout, bytes: &[u8]) -> Option<Self> {
-        let (rows, tokens, dim) = (layout.rows(), layout.tokens, layout.dim);
+        let &FactorLayout { rows, tokens, dim, .. } = layout;
         if layout.bits == 16 {
             let values = finite_f16(bytes, rows * (tokens + dim))?;
             let (a, b) = values.split_at(rows * tokens);
@@ -137,21 +134,20 @@ impl Factors {
         Some(Self::Small { a: a.into(), b: b.into(), a_scales: a_scales.into(), b_scales: b_scales.into() })
     }
 
-    /// Factors of tokens `first..first + tokens` of one plane, as `[rank, tokens]` and `[rank, dim]`.
+    /// Factors of tokens `first..first + tokens` of one head, whose `rows` they are: `[rank, tokens]` and `[rank, dim]`.
     pub fn load(
         &self,
         layout: &FactorLayout,
-        plane: usize,
+        rows: Range<usize>,
         first: usize,
         tokens: usize,
         a_out: &mut Vec<f32>,
         b_out: &mut Vec<f32>,
     ) {
-        let &FactorLayout { rank, dim, .. } = layout;
-        a_out.resize(rank * tokens, 0.0);
-        b_out.resize(rank * dim, 0.0);
-        for r in 0..rank {
-            let row = plane * rank + r;
+        let dim = layout.dim;
+        a_out.resize(rows.len() * tokens, 0.0);
+        b_out.resize(rows.len() * dim, 0.0);
+        for (r, row) in rows.enumerate() {
             let (a_out, b_out) = (&mut a_out[r * tokens..(r + 1) * tokens], &mut b_out[r * dim..(r + 1) * dim]);
             match self {
                 Self::Wide { a, b } => {
@@ -219,13 +215,13 @@ mod tests {
 
     fn pair(layout: &FactorLayout) -> Pair {
         let wave = |n: usize, step: f32| (0..n).map(|i| (i as f32 * step).sin() * (1.0 + i as f32 * 0.01)).collect();
-        Pair { a: wave(layout.rank * layout.tokens, 0.7), b: wave(layout.rank * layout.dim, 0.3) }
+        Pair { a: wave(layout.rows * layout.tokens, 0.7), b: wave(layout.rows * layout.dim, 0.3) }
     }
 
     #[test]
     fn what_is_loaded_is_what_was_rounded_in_any_block() {
         for (bits, tokens, allowed) in [(16, 70, 1e-3), (8, 70, 6e-3), (4, 70, 0.1), (4, 33, 0.1), (4, 1, 0.1)] {
-            let layout = FactorLayout { planes: 1, rank: 3, tokens, dim: 21, bits };
+            let layout = FactorLayout { rows: 3, tokens, dim: 21, bits };
             let exact = pair(&layout);
             let mut rounded = pair(&layout);
             let stored = Factors::store(&layout, &mut rounded);
@@ -233,8 +229,8 @@ mod tests {
             let again = Factors::from_bytes(&layout, &stored.bytes()).unwrap();
             for (first, count) in [(0, tokens), (tokens / 3, tokens - tokens / 3), (tokens - 1, 1)] {
                 let (mut a, mut b) = (Vec::new(), Vec::new());
-                again.load(&layout, 0, first, count, &mut a, &mut b);
-                for r in 0..layout.rank {
+                again.load(&layout, 0..3, first, count, &mut a, &mut b);
+                for r in 0..layout.rows {
                     let row = r * tokens + first;
                     assert_eq!(a[r * count..(r + 1) * count], rounded.a[row..row + count], "{bits} bits");
                 }
@@ -247,7 +243,7 @@ mod tests {
 
     #[test]
     fn bytes_that_do_not_fit_are_refused() {
-        let layout = FactorLayout { planes: 1, rank: 2, tokens: 35, dim: 8, bits: 4 };
+        let layout = FactorLayout { rows: 2, tokens: 35, dim: 8, bits: 4 };
         let bytes = Factors::store(&layout, &mut pair(&layout)).bytes();
         assert!(Factors::from_bytes(&layout, &bytes[1..]).is_none());
         let mut infinite = bytes.clone();

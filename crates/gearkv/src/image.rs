@@ -8,6 +8,7 @@ use crate::backbone::rotated::Means;
 use crate::config::{GearConfig, MAX_SEGMENT_TOKENS, Storage};
 use crate::error::{GearError, Result};
 use crate::factors::Factors;
+use crate::ranks::Ranks;
 use crate::raw::{RawTokens, f16_bytes, finite_f16};
 use crate::segment::{Segment, SegmentLayout, SegmentParts};
 use crate::shape::{KvShape, Role};
@@ -40,13 +41,13 @@ pub struct SegmentImage<'a> {
     pub tokens: usize,
     /// How many of them still count.
     pub visible: usize,
-    /// Rank of the low-rank part.
+    /// Rank of the low-rank part; with `rankByNeed`, of a head on the average.
     pub rank: usize,
     /// Packed codes.
     pub codes: Cow<'a, [u8]>,
     /// Super-scales where there are any, all scales, all zeros, then means and widths where there are any.
     pub scales: Cow<'a, [u8]>,
-    /// All factors A, all factors B, then the scales of both where there are any.
+    /// With `rankByNeed` the ranks of all heads; all factors A, all factors B, then the scales of both where there are any.
     pub factors: Cow<'a, [u8]>,
     /// Indices of outliers.
     pub outlier_indices: Cow<'a, [u8]>,
@@ -63,7 +64,7 @@ impl GearTensor {
             rank: segment.layout.rank,
             codes: segment.row_codes(),
             scales: Cow::Owned([segment.scales.bytes(), segment.means.bytes(), segment.widths.bytes()].concat()),
-            factors: Cow::Owned(segment.factors.bytes()),
+            factors: Cow::Owned([segment.ranks.bytes(), &segment.factors.bytes()].concat()),
             outlier_indices: Cow::Borrowed(&segment.outlier_indices),
             outlier_values: f16_bytes(&segment.outlier_values),
         });
@@ -145,6 +146,18 @@ fn load_scales(layout: &SegmentLayout, bytes: &[u8]) -> Option<(Scales, Means, W
     Some((Scales::from_bytes(small, sets, count, zero_count, scales)?, means, widths))
 }
 
+/// Ranks by need, where heads have them, and factors.
+fn load_factors(layout: &SegmentLayout, bytes: &[u8]) -> Option<(Ranks, Factors)> {
+    let count = if layout.rank_by_need { layout.planes() } else { 0 };
+    let (ranks, factors) = bytes.split_at_checked(count)?;
+    let ranks = if layout.rank_by_need {
+        Ranks::from_bytes(ranks, layout.heads, layout.rank, layout.most_rank())?
+    } else {
+        Ranks::Even(layout.rank)
+    };
+    Some((ranks, Factors::from_bytes(&layout.factors(), factors)?))
+}
+
 fn load_segment(tensor: &GearTensor, image: &SegmentImage<'_>) -> Result<SegmentView> {
     let KvShape { batch, heads, head_dim, .. } = tensor.shape();
     let SegmentImage { tokens, visible, rank, .. } = *image;
@@ -165,7 +178,7 @@ fn load_segment(tensor: &GearTensor, image: &SegmentImage<'_>) -> Result<Segment
     if image.codes.len() != widths.code_bytes(tokens, layout.code_bytes()) {
         return Err(wrong("codes"));
     }
-    let factors = Factors::from_bytes(&layout.factors(), &image.factors).ok_or_else(|| wrong("factors"))?;
+    let (ranks, factors) = load_factors(&layout, &image.factors).ok_or_else(|| wrong("factors"))?;
     let values = finite_f16(&image.outlier_values, layout.outliers()).ok_or_else(|| wrong("outlier values"))?;
     let width = layout.index_width();
     if image.outlier_indices.len() != layout.outliers() * width.bytes() {
@@ -187,6 +200,7 @@ fn load_segment(tensor: &GearTensor, image: &SegmentImage<'_>) -> Result<Segment
         widths: tensor.shared_widths(widths),
         scales,
         means,
+        ranks,
         factors,
         outlier_indices: image.outlier_indices.as_ref().into(),
         outlier_values: values.into(),

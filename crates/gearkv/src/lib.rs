@@ -35,6 +35,7 @@ mod need;
 mod outliers;
 mod parallel;
 mod preset;
+mod ranks;
 mod raw;
 mod segment;
 mod shape;

@@ -11,11 +11,20 @@ use rand_mt::Mt;
 use crate::simd;
 
 /// Both factors of one head.
+#[derive(Default)]
 pub(crate) struct Pair {
     /// `[rank, tokens]`
     pub a: Vec<f32>,
     /// `[rank, head_dim]`
     pub b: Vec<f32>,
+}
+
+impl Pair {
+    /// The squared norm of each rank of what [`power_iteration`] gave: of the residual's squares, how much it takes away.
+    pub fn squares(&self, dim: usize) -> Vec<f32> {
+        // Both factors of a rank are equally long.
+        self.b.chunks_exact(dim).map(|b| dot(b, b) * dot(b, b)).collect()
+    }
 }
 
 /// The largest rank that a `[tokens, dim]` matrix can use.

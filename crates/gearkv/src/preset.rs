@@ -135,6 +135,7 @@ impl Preset {
             factor_bits: 16,
             rank: 0,
             decode_rank: 0,
+            rank_by_need: false,
             power_iterations: PAPER_POWER_ITERATIONS,
             sparsity: 0.0,
             sinks: 0,

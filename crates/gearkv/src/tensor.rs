@@ -289,7 +289,7 @@ impl GearTensor {
             let shared = i > 0 && segment.widths.shares(&self.segments[i - 1].segment.widths);
             parts.codes += segment.codes.len() + if shared { 0 } else { segment.widths.byte_length() };
             parts.scales += segment.scales.byte_length() + segment.means.byte_length();
-            parts.low_rank += segment.factors.byte_length();
+            parts.low_rank += segment.low_rank_bytes();
             parts.sparse += segment.outlier_indices.len() + size_of_val(&*segment.outlier_values);
         }
         parts

@@ -228,6 +228,7 @@ fn damaged_images_are_refused() {
         |i| i.segments[0].scales.to_mut().clear(),
         |i| i.segments[0].scales.to_mut()[..2].copy_from_slice(&[0x00, 0x7C]),
         |i| i.segments[0].factors.to_mut().clear(),
+        |i| i.config.rank_by_need = !i.config.rank_by_need,
         |i| {
             let end = i.segments[0].factors.len();
             i.segments[0].factors.to_mut()[end - 2..].copy_from_slice(&[0x00, 0xFC]);
@@ -243,6 +244,7 @@ fn damaged_images_are_refused() {
         (r#"{"preset":"gear-2","sparsity":0.02,"bits":3,"rank":2}"#, Role::Key),
         (r#"{"preset":"gear-2","sparsity":0.02,"bits":2,"rank":2}"#, Role::Value),
         (r#"{"preset":"gear-2","sparsity":0.02,"scaleBits":16,"rank":2}"#, Role::Value),
+        (r#"{"preset":"gear-2","sparsity":0.02,"rank":2,"rankByNeed":true}"#, Role::Key),
     ] {
         let config = GearOptions::from_json(options).unwrap().resolve(role).unwrap();
         let mut tensor = GearTensor::new(1, 2, 64, role, config).unwrap();

@@ -46,6 +46,7 @@ prop_compose! {
         range in prop_oneof![Just(Range::Minmax), Just(Range::Mse)],
         scale_bits in prop_oneof![Just(8u32), Just(16)],
         factor_bits in prop_oneof![Just(4u32), Just(8), Just(16)],
+        rank_by_need in any::<bool>(),
         mean_bits in prop_oneof![3 => Just(0.0f64), 2 => 1.0f64..8.0],
     ) -> GearConfig {
         GearOptions {
@@ -54,7 +55,7 @@ prop_compose! {
             bits: Some(bits), backbone: Some(backbone), group_size: Some(group_size), rank: Some(rank),
             decode_rank: Some(decode_rank), sparsity: Some(sparsity), sinks: Some(sinks),
             buffer_tokens: Some(buffer_tokens), seed: Some(seed), threads: Some(threads), range: Some(range), scale_bits: Some(scale_bits),
-            factor_bits: Some(factor_bits), ..Default::default()
+            factor_bits: Some(factor_bits), rank_by_need: Some(rank_by_need), ..Default::default()
         }.resolve(Role::Key).unwrap()
     }
 }

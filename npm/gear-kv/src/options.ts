@@ -98,6 +98,11 @@ export interface GearOptions {
   rank?: number;
   /** Rank of the segments that `append` makes later (paper: 2). */
   decodeRank?: number;
+  /**
+   * Heads have their ranks by need: as many in all as `rank` (later `decodeRank`) a head and at most three times that in one, each where it
+   * takes most of the error away. Same bytes, but for one a head.
+   */
+  rankByNeed?: boolean;
   /** Passes of the power iteration that finds the low-rank part. */
   powerIterations?: number;
   /** Fraction of the elements kept exactly as outliers: 0.02 is 2 % (paper); 0 turns them off. */
@@ -144,6 +149,8 @@ export interface ResolvedGearOptions {
   readonly rank: number;
   /** Rank of later segments. */
   readonly decodeRank: number;
+  /** Whether heads have their ranks by need. */
+  readonly rankByNeed: boolean;
   /** Passes of the power iteration. */
   readonly powerIterations: number;
   /** Fraction of outliers. */

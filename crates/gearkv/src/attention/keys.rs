@@ -61,9 +61,8 @@ impl<'a> Keys<'a> {
         };
         self.backbone(segment, first, tokens, next, logits);
         let (q, dim) = (self.q, self.dim);
-        let rank = segment.layout.rank;
+        let rank = segment.load_factors(self.plane, first, tokens, &mut self.scratch);
         if rank > 0 {
-            segment.load_factors(self.plane, first, tokens, &mut self.scratch);
             let mut u = vec![0.0; rank];
             for (q, logits) in q.chunks_exact(dim).zip(logits.chunks_exact_mut(tokens)) {
                 simd::dot_rows(q, dim, &self.scratch.b, &mut u, 1);

@@ -65,9 +65,8 @@ impl<'a> Values<'a> {
             Piece::Segment(view) => &*view.segment,
         };
         self.backbone(segment, first, tokens, next, weights);
-        let rank = segment.layout.rank;
+        let rank = segment.load_factors(self.plane, first, tokens, &mut self.scratch);
         if rank > 0 {
-            segment.load_factors(self.plane, first, tokens, &mut self.scratch);
             let mut along = vec![0.0; rank];
             for (weights, out) in weights.chunks_exact(tokens).zip(self.out.chunks_exact_mut(dim)) {
                 simd::dot_rows(weights, tokens, &self.scratch.a, &mut along, 1);

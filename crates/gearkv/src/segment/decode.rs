@@ -127,9 +127,12 @@ impl Segment {
         self.means.load(plane, &mut scratch.mean);
     }
 
-    /// Loads the factors of tokens `first..first + tokens` of one plane.
-    pub fn load_factors(&self, plane: usize, first: usize, tokens: usize, scratch: &mut BlockScratch) {
-        self.factors.load(&self.layout.factors(), plane, first, tokens, &mut scratch.a, &mut scratch.b);
+    /// Loads the factors of tokens `first..first + tokens` of one plane, and says its rank.
+    pub fn load_factors(&self, plane: usize, first: usize, tokens: usize, scratch: &mut BlockScratch) -> usize {
+        let rows = self.ranks.rows(plane);
+        let rank = rows.len();
+        self.factors.load(&self.layout.factors(), rows, first, tokens, &mut scratch.a, &mut scratch.b);
+        rank
     }
 
     /// Calls `f(token − first, channel, value)` for each outlier of one K plane in tokens `first..first + tokens`.
@@ -199,8 +202,7 @@ impl Segment {
             rotated::turn_back(out, &scratch.mean);
         }
         self.widths.restore_order(plane, out, dim);
-        if layout.rank > 0 {
-            self.load_factors(plane, 0, tokens, &mut scratch);
+        if self.load_factors(plane, 0, tokens, &mut scratch) > 0 {
             simd::add_low_rank(out, dim, &scratch.a, tokens, &scratch.b);
         }
         match layout.role {

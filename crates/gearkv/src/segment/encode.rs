@@ -15,6 +15,7 @@ use crate::lowrank::{self, Pair};
 use crate::need::Need;
 use crate::outliers::{self, Outliers};
 use crate::parallel;
+use crate::ranks::Ranks;
 use crate::shape::Role;
 use crate::simd;
 use crate::spread::{ChannelWidths, RowWidths, Widths};
@@ -57,7 +58,7 @@ pub(crate) fn encode(
     let mut codes = Vec::new();
     let mut outlier_indices = Vec::with_capacity(layout.outliers() * layout.index_width().bytes());
     let mut outlier_values = Vec::with_capacity(layout.outliers());
-    let starts = lowrank::starts(layout.heads, layout.dim, layout.rank, config.seed);
+    let starts = lowrank::starts(layout.heads, layout.dim, layout.most_rank(), config.seed);
     let mut items = Vec::with_capacity(layout.batch);
     let mut widths = Vec::with_capacity(layout.batch);
     for item in 0..layout.batch {
@@ -85,6 +86,10 @@ pub(crate) fn encode(
         },
         scales: Scales::concat(scale_sets, layout.scales.small),
         means: if layout.rotated { Means::concat(means, layout.scales.small) } else { Means::none() },
+        ranks: match layout.rank_by_need {
+            true => Ranks::ByNeed(items.iter().flat_map(|item| &item.ranks).copied().collect()),
+            false => Ranks::Even(layout.rank),
+        },
         factors: Factors::concat(factors, layout.factor_bits),
         outlier_indices: outlier_indices.into(),
         outlier_values: outlier_values.into(),
@@ -103,6 +108,8 @@ impl<'a> Guidance<'a> {
 
 struct EncodedItem {
     widths: ItemWidths,
+    /// Of its heads, where they have them by need.
+    ranks: Vec<u8>,
     heads: Vec<EncodedHead>,
     shared_scales: Option<Scales>,
     /// K: one set a head. V: one set.
@@ -144,11 +151,11 @@ fn encode_item(
         Some(_) => ItemWidths::Even,
         None => ItemWidths::deal(&planes, item, layout, guidance.need),
     };
-    let encoded = parallel::map_mut(&mut planes, threads, |h, x| {
-        let start = &starts[h * layout.rank * dim..(h + 1) * layout.rank * dim];
+    let start_length = layout.most_rank() * dim;
+    let quantized = parallel::map_mut(&mut planes, threads, |h, x| {
         let head = HeadPlan {
             set_aside: SetAside { positions: &positions[h], values: &kept[h] },
-            start,
+            start: &starts[h * start_length..(h + 1) * start_length],
             shared: shared_scales.as_ref(),
             codes: match (&widths, inherited) {
                 (_, Some(widths)) => Codes::Banded(widths, item * heads + h),
@@ -158,9 +165,23 @@ fn encode_item(
             },
             moments: guidance.need.map(|need| need.moments(item * heads + h)),
         };
-        encode_head(x, &head, layout, config, cancel)
+        quantize_head(x, &head, layout, config, cancel)
     });
-    Ok(EncodedItem { widths, heads: encoded.into_iter().collect::<Result<_>>()?, shared_scales, outliers: found })
+    let mut quantized: Vec<QuantizedHead> = quantized.into_iter().collect::<Result<_>>()?;
+    let mut ranks = Vec::new();
+    if layout.rank_by_need {
+        let gains: Vec<Vec<f32>> = quantized.iter_mut().map(|head| std::mem::take(&mut head.gains)).collect();
+        ranks = Ranks::deal(&gains, layout.rank);
+    }
+    let finished = parallel::map_mut(&mut quantized, threads, |h, head| {
+        let rank = ranks.get(h).map_or(layout.rank, |&rank| usize::from(rank));
+        head.finish(SetAside { positions: &positions[h], values: &kept[h] }, layout, rank)
+    });
+    let heads = quantized.into_iter().zip(finished).map(|(QuantizedHead { codes, scales, means, .. }, finished)| {
+        finished.map(|(factors, outlier_values)| EncodedHead { codes, scales, means, factors, outlier_values })
+    });
+    let heads = heads.collect::<Result<_>>()?;
+    Ok(EncodedItem { widths, ranks, heads, shared_scales, outliers: found })
 }
 
 /// Positions `token · dim + channel` of head `h`'s outliers, in the order in which they are stored.
@@ -267,61 +288,83 @@ impl HeadPlan<'_> {
         }
     }
 
-    /// The low-rank part of what is left, as its queries see it where they are known.
-    fn approximate(&self, x: &[f32], layout: &SegmentLayout, config: &GearConfig) -> Pair {
+    /// The low-rank part of what is left, as its queries see it where they are known; and what each of its ranks takes away.
+    fn approximate(&self, x: &[f32], layout: &SegmentLayout, config: &GearConfig) -> (Pair, Vec<f32>) {
         let passes = config.power_iterations as usize;
         let moments = if layout.role == Role::Key { self.moments } else { None };
         match moments.and_then(|moments| Metric::new(moments, layout.dim)) {
             Some(metric) => {
                 let mut pair = lowrank::power_iteration(&metric.apply(x), layout.dim, self.start, passes);
+                let gains = pair.squares(layout.dim);
                 metric.restore(&mut pair.b);
-                pair
+                (pair, gains)
             }
-            None => lowrank::power_iteration(x, layout.dim, self.start, passes),
+            None => {
+                let pair = lowrank::power_iteration(x, layout.dim, self.start, passes);
+                let gains = pair.squares(layout.dim);
+                (pair, gains)
+            }
         }
     }
 }
 
-fn encode_head(
+/// A head between its codes and its factors: how many ranks it gets may depend on the other heads.
+struct QuantizedHead {
+    codes: Vec<u8>,
+    scales: Scales,
+    means: Means,
+    /// As many ranks as the head can get.
+    pair: Pair,
+    /// What each rank takes away.
+    gains: Vec<f32>,
+    /// What codes leave of each outlier, in the order of the head's positions.
+    left: Vec<f32>,
+}
+
+fn quantize_head(
     x: &mut [f32],
     head: &HeadPlan,
     layout: &SegmentLayout,
     config: &GearConfig,
     cancel: Cancel,
-) -> Result<EncodedHead> {
+) -> Result<QuantizedHead> {
     check(cancel)?;
-    let &SegmentLayout { tokens, dim, rank, .. } = layout;
-    let SetAside { positions, values } = head.set_aside;
-    let (codes, own, means) = head.quantize(x, layout, rank > 0 || !positions.is_empty());
+    let has_rank = layout.rank > 0;
+    let positions = head.set_aside.positions;
+    let (codes, scales, means) = head.quantize(x, layout, has_rank || !positions.is_empty());
     check(cancel)?;
+    let left = positions.iter().map(|&p| std::mem::replace(&mut x[p as usize], 0.0)).collect();
+    let (pair, gains) = if has_rank { head.approximate(x, layout, config) } else { Default::default() };
+    Ok(QuantizedHead { codes, scales, means, pair, gains, left })
+}
 
-    let mut left: Vec<f32> = positions.iter().map(|&p| std::mem::replace(&mut x[p as usize], 0.0)).collect();
-    let factor_layout = FactorLayout { planes: 1, ..layout.factors() };
-    let mut pair = Pair { a: Vec::new(), b: Vec::new() };
-    if rank > 0 {
-        pair = head.approximate(x, layout, config);
-    }
-    let factors = Factors::store(&factor_layout, &mut pair);
-    if rank > 0 {
-        for (left, &p) in left.iter_mut().zip(positions) {
+impl QuantizedHead {
+    /// Rounds the first `rank` ranks, and the outliers to what codes and these leave of them.
+    fn finish(&mut self, set_aside: SetAside, layout: &SegmentLayout, rank: usize) -> Result<(Factors, Vec<f16>)> {
+        let &SegmentLayout { tokens, dim, .. } = layout;
+        let Self { pair, left, .. } = self;
+        pair.a.truncate(rank * tokens);
+        pair.b.truncate(rank * dim);
+        let factors = Factors::store(&FactorLayout { rows: rank, ..layout.factors() }, pair);
+        for (left, &p) in left.iter_mut().zip(set_aside.positions) {
             let (t, d) = (p as usize / dim, p as usize % dim);
             for r in 0..rank {
                 *left -= pair.a[r * tokens + t] * pair.b[r * dim + d];
             }
         }
+        if let Some(at) = left.iter().position(|x| x.abs() > f32::from(f16::MAX)) {
+            return Err(GearError::new(
+                ErrorCode::OutOfRange,
+                format!(
+                    "an outlier near {} cannot be held: the values beside it span more than float16 does; use preset \"float32\"",
+                    set_aside.values[at]
+                ),
+            ));
+        }
+        let mut outlier_values = vec![f16::ZERO; left.len()];
+        simd::narrow(left, &mut outlier_values);
+        Ok((factors, outlier_values))
     }
-    if let Some(at) = left.iter().position(|x| x.abs() > f32::from(f16::MAX)) {
-        return Err(GearError::new(
-            ErrorCode::OutOfRange,
-            format!(
-                "an outlier near {} cannot be held: the values beside it span more than float16 does; use preset \"float32\"",
-                values[at]
-            ),
-        ));
-    }
-    let mut outlier_values = vec![f16::ZERO; left.len()];
-    simd::narrow(&left, &mut outlier_values);
-    Ok(EncodedHead { codes, scales: own, means, factors, outlier_values })
 }
 
 fn push_outlier_values(layout: &SegmentLayout, item: &EncodedItem, out: &mut Vec<f16>) {

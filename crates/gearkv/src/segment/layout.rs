@@ -4,6 +4,7 @@ use crate::backbone::{Grouping, ScaleRecipe};
 use crate::config::{Backbone, GearConfig};
 use crate::factors::FactorLayout;
 use crate::lowrank;
+use crate::ranks;
 use crate::shape::Role;
 use crate::simd;
 
@@ -23,7 +24,10 @@ pub(crate) struct SegmentLayout {
     pub rotated: bool,
     /// Bits of a code on the average where codes differ in width (`spread`); 0 where they do not.
     pub mean_bits: f64,
+    /// Ranks of the low-rank part that a head has on the average.
     pub rank: usize,
+    /// Whether heads have their ranks by need.
+    pub rank_by_need: bool,
     pub factor_bits: u32,
     /// Outliers of a line: twice the number on each side.
     pub per_line: usize,
@@ -43,6 +47,7 @@ impl SegmentLayout {
             Role::Key => tokens,
             Role::Value => heads * dim,
         };
+        let share = lowrank::usable_rank(rank, tokens, dim);
         Self {
             role,
             batch,
@@ -53,7 +58,8 @@ impl SegmentLayout {
             grouping: Grouping::of(config.backbone, role, config.group_size as usize, tokens),
             rotated: config.backbone == Backbone::Rotated,
             mean_bits: config.mean_bits,
-            rank: lowrank::usable_rank(rank, tokens, dim),
+            rank: share,
+            rank_by_need: config.rank_by_need && ranks::can_differ(share),
             factor_bits: config.factor_bits,
             per_line: 2 * config.outliers_per_side(line),
         }
@@ -121,7 +127,16 @@ impl SegmentLayout {
 
     pub fn factors(&self) -> FactorLayout {
         let &Self { rank, tokens, dim, factor_bits: bits, .. } = self;
-        FactorLayout { planes: self.planes(), rank, tokens, dim, bits }
+        FactorLayout { rows: self.planes() * rank, tokens, dim, bits }
+    }
+
+    /// The largest rank a head can have.
+    pub fn most_rank(&self) -> usize {
+        if self.rank_by_need {
+            ranks::most(self.rank, lowrank::usable_rank(usize::MAX, self.tokens, self.dim))
+        } else {
+            self.rank
+        }
     }
 
     /// Lines of one batch item.

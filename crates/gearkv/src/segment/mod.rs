@@ -13,6 +13,7 @@ use half::f16;
 use crate::backbone::Scales;
 use crate::backbone::rotated::Means;
 use crate::factors::Factors;
+use crate::ranks::Ranks;
 use crate::spread::Widths;
 
 pub(crate) use decode::{BlockScratch, KeyCursor};
@@ -34,6 +35,7 @@ pub(crate) struct Segment {
     pub scales: Scales,
     /// None where the backbone is not `rotated`.
     pub means: Means,
+    pub ranks: Ranks,
     pub factors: Factors,
     /// K: `[batch, heads, head_dim, per_line]` token indices. V: `[batch, tokens, per_line]` indices `head · head_dim + channel`.
     pub outlier_indices: Box<[u8]>,
@@ -53,6 +55,7 @@ pub(crate) struct SegmentParts<'a> {
     pub widths: Widths,
     pub scales: Scales,
     pub means: Means,
+    pub ranks: Ranks,
     pub factors: Factors,
     pub outlier_indices: Box<[u8]>,
     pub outlier_values: Box<[f16]>,
@@ -61,9 +64,10 @@ pub(crate) struct SegmentParts<'a> {
 impl Segment {
     /// The segment of these parts.
     pub fn new(parts: SegmentParts) -> Self {
-        let SegmentParts { layout, row_codes, widths, scales, means, factors, outlier_indices, outlier_values } = parts;
+        let SegmentParts { layout, row_codes, widths, scales, means, ranks, factors, outlier_indices, outlier_values } =
+            parts;
         let (codes, widths) = tiles::held(&layout, widths, row_codes);
-        Self { layout, codes, widths, scales, means, factors, outlier_indices, outlier_values }
+        Self { layout, codes, widths, scales, means, ranks, factors, outlier_indices, outlier_values }
     }
 
     /// Tokens that were compressed together.
@@ -71,10 +75,15 @@ impl Segment {
         self.layout.tokens
     }
 
+    /// Bytes of the low-rank part.
+    pub fn low_rank_bytes(&self) -> usize {
+        self.ranks.byte_length() + self.factors.byte_length()
+    }
+
     /// Bytes of all its arrays, widths included.
     pub fn byte_length(&self) -> usize {
         let backbone =
             self.codes.len() + self.widths.byte_length() + self.scales.byte_length() + self.means.byte_length();
-        backbone + self.factors.byte_length() + self.outlier_indices.len() + size_of_val(&*self.outlier_values)
+        backbone + self.low_rank_bytes() + self.outlier_indices.len() + size_of_val(&*self.outlier_values)
     }
 }

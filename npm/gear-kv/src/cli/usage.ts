@@ -53,6 +53,7 @@ export const optionFlags = {
   'factor-bits': { type: 'string', value: 'n', help: 'bits of the low-rank factors: 16, 8 or 4' },
   rank: { type: 'string', value: 'n', help: 'rank of the low-rank part' },
   'decode-rank': { type: 'string', value: 'n', help: 'rank of the segments that are appended' },
+  'rank-by-need': { type: 'boolean', help: 'heads share their ranks: each goes where it takes most error away' },
   'power-iterations': { type: 'string', value: 'n', help: 'passes of the power iteration' },
   sparsity: { type: 'string', value: 'fraction', help: 'outliers: 0.02 is 2 %' },
   sinks: { type: 'string', value: 'n', help: 'tokens at the start in full precision' },
@@ -66,12 +67,12 @@ const textOptions = new Set(['preset', 'backbone', 'range', 'non-finite']);
 
 /** The compression options among the flags. */
 export function gearOptions(flags: Flags): GearOptions {
-  const options: Record<string, string | number> = {};
+  const options: Record<string, string | number | boolean> = {};
   for (const flag of Object.keys(optionFlags)) {
     const given = flags[flag];
-    if (typeof given !== 'string') continue;
+    if (typeof given !== 'string' && typeof given !== 'boolean') continue;
     const name = flag.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
-    options[name] = textOptions.has(flag) ? given : number(flag, given);
+    options[name] = typeof given === 'boolean' || textOptions.has(flag) ? given : number(flag, given);
   }
   return options as GearOptions;
 }

@@ -138,6 +138,7 @@ test('options that are nonsense give a GearError, and nothing else', (t) => {
     'groupSize',
     'rank',
     'decodeRank',
+    'rankByNeed',
     'powerIterations',
     'sparsity',
     'sinks',

@@ -31,6 +31,7 @@ export async function allowed(tensor: CompressedTensor, half: Uint16Array): Prom
     factorBits: 4,
     rank: 4,
     decodeRank: 2,
+    rankByNeed: true,
     powerIterations: 3,
     sparsity: 0.02,
     sinks: 4,
