@@ -1,7 +1,10 @@
 // What the quality harness measures, as data: a row more in a list here is a row more in docs/quality.md.
 
+import { readFileSync } from 'node:fs';
+import type { LayerTuning } from 'gear-kv/llm';
+
 /** Fields of the library's options. A field that a build does not know is an error of the measurement. */
-export type Options = Readonly<Record<string, string | number>>;
+export type Options = Readonly<Record<string, string | number | boolean | readonly number[]>>;
 
 /** One row. */
 export interface Configuration {
@@ -35,6 +38,24 @@ const gear = (name: string, series: string, options: Options = { preset: name },
 });
 const other = (name: string, series: string, label: string): Configuration => ({ name, label, series, method: name });
 
+/** What `gear-kv tune` found for a model (benches/quality/layer-bits). */
+function layerBits(file: string): LayerTuning {
+  const url = new URL(`../../quality/layer-bits/${file}.json`, import.meta.url);
+  return JSON.parse(readFileSync(url, 'utf8')) as LayerTuning;
+}
+
+/** The presets with bits for each layer of a model. */
+function tuned(file: string): Configuration[] {
+  const { key, value } = layerBits(file);
+  return ['gear-4', 'gear-3', 'gear-2'].map((preset) => ({
+    name: `${preset}-tuned`,
+    label: `${preset}, tuned`,
+    series: 'gear-*, tuned',
+    key: { preset, layerBits: key.layerBits },
+    value: { preset, layerBits: value.layerBits },
+  }));
+}
+
 /** Every method at every size. The first series is drawn in front of the others. */
 export const methods: readonly Configuration[] = [
   ...['gear-4', 'gear-3', 'gear-2'].map((name) => gear(name, 'gear-*')),
@@ -42,6 +63,7 @@ export const methods: readonly Configuration[] = [
     ...gear(`${preset}-blind`, 'gear-*, no queries', { preset }, `${preset}, without queries`),
     queries: false,
   })),
+  ...tuned('smollm2-135m-instruct'),
   ...['gear-l-4', 'gear-l-3', 'gear-l-2'].map((name) => gear(name, 'gear-l-*')),
   other('frozen-3.1', 'frozen', 'frozen, 3.1 bits'),
   other('frozen-2.45', 'frozen', 'frozen, 2.45 bits'),
@@ -224,7 +246,7 @@ export const sections = {
   secondModel: {
     model: 'Gemma 3 270M',
     texts: ONE_OF_EACH,
-    rows: methods.filter(({ name }) => secondModel.includes(name)),
+    rows: [...methods.filter(({ name }) => secondModel.includes(name))],
   },
 } as const satisfies Record<string, Section>;
 

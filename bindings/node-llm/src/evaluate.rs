@@ -1,8 +1,8 @@
 //! How well a model predicts texts on a compressed cache.
 
 use gearkv::GearConfig;
-use gearkv_llm::{Candidate, Model as LoadedModel, Windows, eval_windows, perplexity};
-use gearkv_marshal::{Result, info, options};
+use gearkv_llm::{Candidate, Model as LoadedModel, Progress as Done, TuneRun, Windows, eval_windows, perplexity};
+use gearkv_marshal::{info, options};
 use napi::bindgen_prelude::AsyncTask;
 use napi::{Env, Task};
 use napi_derive::napi;
@@ -87,11 +87,53 @@ pub fn eval_task(
     progress: &Progress,
 ) -> napi::Result<AsyncTask<Evaluate>> {
     let model = model.held.read(|model| Ok(model.clone()))?;
-    let (windows, candidates) = guard(|| {
-        let presets: Vec<String> = options::read("presets", &presets_json)?;
-        let candidates = presets.iter().map(|name| Ok(Candidate::preset(name)?)).collect::<Result<_>>()?;
-        Ok((Windows::from_json(&windows_json)?, candidates))
-    })?;
+    let (windows, candidates) =
+        guard(|| Ok((Windows::from_json(&windows_json)?, Candidate::list_from_json(&presets_json)?)))?;
     let (counts, cancel) = (progress.counts(), cancel.flag());
     Ok(AsyncTask::new(Evaluate { model, windows, candidates, counts, cancel }))
+}
+
+/// What each layer's bits are worth, to be found out.
+pub struct TuneLayers {
+    run: TuneRun,
+    counts: Counts,
+    cancel: Flag,
+}
+
+impl Task for TuneLayers {
+    type Output = String;
+    type JsValue = String;
+
+    fn compute(&mut self) -> napi::Result<String> {
+        guard(|| {
+            let Self { run, counts, cancel } = self;
+            run.advance(&|| cancel.raised(), &mut |Done { done, total }| {
+                counts.tell(done, total);
+                true
+            })?;
+            info::to_json(&run.found())
+        })
+    }
+
+    fn resolve(&mut self, _env: Env, found: String) -> napi::Result<String> {
+        Ok(found)
+    }
+}
+
+/// Finds out in the background what each layer's bits are worth: JSON of `{key, value}`, each `{layerBits, kl}`.
+#[napi(ts_return_type = "Promise<string>")]
+pub fn tune_task(
+    model: &Model,
+    windows_json: String,
+    key_options_json: String,
+    value_options_json: String,
+    cancel: &Cancel,
+    progress: &Progress,
+) -> napi::Result<AsyncTask<TuneLayers>> {
+    let model = model.held.read(|model| Ok(model.clone()))?;
+    let run = guard(|| {
+        let (key, value) = options::pair(&key_options_json, &value_options_json)?;
+        Ok(TuneRun::new(&model, Windows::from_json(&windows_json)?, &key, &value)?)
+    })?;
+    Ok(AsyncTask::new(TuneLayers { run, counts: progress.counts(), cancel: cancel.flag() }))
 }

@@ -1,7 +1,7 @@
 //! How well a model predicts texts on a compressed cache.
 
-use gearkv_llm::{Candidate, EvalRun, PerplexityRun, Windows};
-use gearkv_marshal::{Result, Slot, info, options};
+use gearkv_llm::{Candidate, EvalRun, PerplexityRun, TuneRun, Windows};
+use gearkv_marshal::{Slot, info, options};
 use js_sys::Uint32Array;
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -58,8 +58,7 @@ impl Evaluation {
     #[wasm_bindgen(constructor)]
     pub fn new(model: &Model, windows_json: &str, presets_json: &str) -> JsResult<Evaluation> {
         let begin = || {
-            let presets: Vec<String> = options::read("presets", presets_json)?;
-            let candidates = presets.iter().map(|name| Ok(Candidate::preset(name)?)).collect::<Result<Vec<_>>>()?;
+            let candidates = Candidate::list_from_json(presets_json)?;
             let run = EvalRun::new(model.slot.get()?, Windows::from_json(windows_json)?, candidates)?;
             Ok(Slot::new("evaluation", run))
         };
@@ -75,6 +74,44 @@ impl Evaluation {
     }
 
     /// JSON of `{float16Perplexity, rows}`.
+    pub fn found(&self) -> JsResult<String> {
+        self.slot.get().and_then(|run| info::to_json(&run.found())).map_err(thrown)
+    }
+}
+
+/// What each layer's bits are worth, being found out.
+#[wasm_bindgen]
+pub struct LayerTuning {
+    slot: Slot<TuneRun>,
+}
+
+#[wasm_bindgen]
+impl LayerTuning {
+    /// Before the first window.
+    #[wasm_bindgen(constructor)]
+    pub fn new(
+        model: &Model,
+        windows_json: &str,
+        key_options_json: &str,
+        value_options_json: &str,
+    ) -> JsResult<LayerTuning> {
+        let begin = || {
+            let (key, value) = options::pair(key_options_json, value_options_json)?;
+            let run = TuneRun::new(model.slot.get()?, Windows::from_json(windows_json)?, &key, &value)?;
+            Ok(Slot::new("tuning", run))
+        };
+        Ok(Self { slot: begin().map_err(thrown)? })
+    }
+
+    /// Goes on for about `milliseconds`, at least by one unit of work: windows that are done, once for each half of each layer and
+    /// once for float16, and all.
+    pub fn advance(&mut self, milliseconds: f64) -> JsResult<Vec<u32>> {
+        let slice = Slice::of(milliseconds);
+        let advance = |run: &mut TuneRun| Ok(slice.counts(run.advance(gearkv::NEVER, &mut |_| slice.lasts())?));
+        self.slot.change(advance).map_err(thrown)
+    }
+
+    /// JSON of `{key, value}`, each `{layerBits, kl}`.
     pub fn found(&self) -> JsResult<String> {
         self.slot.get().and_then(|run| info::to_json(&run.found())).map_err(thrown)
     }

@@ -19,6 +19,9 @@ pub(crate) struct ConfigFields {
     bits: u32,
     #[serde(default, skip_serializing_if = "is_zero")]
     mean_bits: f64,
+    /// A tensor has none.
+    #[serde(skip)]
+    layer_bits: Vec<f64>,
     backbone: Backbone,
     group_size: u32,
     #[serde(default, skip_serializing_if = "is_minmax")]

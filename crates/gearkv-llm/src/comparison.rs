@@ -1,6 +1,6 @@
 //! An evaluation under way: window after window, first on the float16 cache, then on each candidate's.
 
-use gearkv::{Cancel, FreezeOptions, GearCache, Result, Role};
+use gearkv::{CacheShape, Cancel, FreezeOptions, GearCache, GearConfig, GearTensor, Result, Role};
 
 use crate::eval::{Cache, Candidate, EvalRow, Evaluation, Windows, preset_pair};
 use crate::forcing::Forcing;
@@ -237,12 +237,11 @@ impl EvalRun {
         };
         let work = match &candidate.cache {
             cache @ Cache::Gear { key, value, .. } => {
-                let recompression = Recompression::new(&prompted.exact, key.clone(), value.clone())?;
-                Prompting::Gear(if cache.needs_queries() {
-                    recompression.with_queries(prompted.queries.clone())
-                } else {
-                    recompression
-                })
+                prompting(cache, &prompted, Recompression::new(&prompted.exact, key.clone(), value.clone())?)
+            }
+            cache @ Cache::Half { layer, role, config } => {
+                let half = with_half(self.model.cache_shape(), *layer, *role, config)?;
+                prompting(cache, &prompted, Recompression::into_cache(&prompted.exact, half))
             }
             Cache::Frozen { options, queries } => {
                 let squares = queries.then(|| {
@@ -354,4 +353,24 @@ fn for_each_tensor(cache: &GearCache, mut f: impl FnMut(&gearkv::GearTensor)) {
             }
         }
     }
+}
+
+fn prompting(cache: &Cache, prompted: &Prompted, recompression: Recompression) -> Prompting {
+    Prompting::Gear(if cache.needs_queries() {
+        recompression.with_queries(prompted.queries.clone())
+    } else {
+        recompression
+    })
+}
+
+/// An empty float16 cache but for one half of one layer.
+fn with_half(shape: CacheShape, layer: usize, role: Role, config: &GearConfig) -> Result<GearCache> {
+    let (key, value) = preset_pair("float16")?;
+    let tensor =
+        |role, config: &GearConfig| GearTensor::new(shape.batch, shape.kv_heads, shape.head_dim, role, config.clone());
+    let tensors = (0..shape.layers).map(|at| {
+        let of = |half, exact| if (at, half) == (layer, role) { config } else { exact };
+        Ok((tensor(Role::Key, of(Role::Key, &key))?, tensor(Role::Value, of(Role::Value, &value))?))
+    });
+    GearCache::from_tensors(shape, tensors.collect::<Result<_>>()?)
 }

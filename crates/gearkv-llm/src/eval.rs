@@ -81,6 +81,16 @@ pub enum Cache {
         /// Whether the prompt's queries are at hand when it is compressed, as they are in a prefill.
         queries: bool,
     },
+    /// In a [`gearkv::GearCache`] of which only the keys or the values of one layer are compressed, with the prompt's queries at hand; all
+    /// others are in float16.
+    Half {
+        /// The layer.
+        layer: usize,
+        /// Whether it is its keys or its values.
+        role: Role,
+        /// How they are kept.
+        config: GearConfig,
+    },
     /// At rest: the prompt is frozen and thawed into float16; what comes behind it stays in float16.
     Frozen {
         /// How small.
@@ -106,6 +116,7 @@ impl Cache {
     pub(crate) fn needs_queries(&self) -> bool {
         match self {
             Self::Gear { key, value, queries } => *queries && (key.mean_bits != 0.0 || value.mean_bits != 0.0),
+            Self::Half { config, .. } => config.mean_bits != 0.0,
             Self::Frozen { queries, .. } => *queries,
             Self::Method(_) => true,
         }
@@ -133,6 +144,25 @@ impl Candidate {
         }
         let options = GearOptions { preset: Some(name.to_owned()), ..Default::default() };
         Self::gear(name, &options, &options)
+    }
+
+    /// Reads a list of them: names, as [`Self::preset`] takes them, and `{"name", "key", "value"}` with options of keys and of values.
+    ///
+    /// # Errors
+    /// `INVALID_OPTION`.
+    pub fn list_from_json(json: &str) -> Result<Vec<Self>> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Given {
+            Name(String),
+            Options { name: String, key: Box<GearOptions>, value: Box<GearOptions> },
+        }
+        let given: Vec<Given> = serde_json::from_str(json).map_err(|e| invalid(format!("presets: {e}")))?;
+        let candidate = |given| match given {
+            Given::Name(name) => Self::preset(&name),
+            Given::Options { name, key, value } => Self::gear(&name, &key, &value),
+        };
+        given.into_iter().map(candidate).collect()
     }
 
     fn frozen(name: &str, size: &str) -> Result<Self> {

@@ -28,6 +28,7 @@ mod stop;
 mod substitution;
 mod timings;
 mod tokenizer;
+mod tuning;
 mod weights;
 
 pub use batch::{Batch, BatchStats, BatchStep};
@@ -44,3 +45,4 @@ pub use sampler::{Sampler, SamplerOptions};
 pub use session::Session;
 pub use timings::Timings;
 pub use tokenizer::{Message, StreamDecoder, Tokenizer};
+pub use tuning::{HalfTuning, TuneRun, Tuning};

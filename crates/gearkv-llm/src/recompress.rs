@@ -24,10 +24,14 @@ impl Recompression {
     /// # Errors
     /// `INVALID_OPTION`.
     pub fn new(session: &Session, key: GearConfig, value: GearConfig) -> Result<Self> {
+        Ok(Self::into_cache(session, GearCache::new(session.cache().shape(), key, value)?))
+    }
+
+    /// Into an empty cache of the same shape.
+    pub(crate) fn into_cache(session: &Session, cache: GearCache) -> Self {
         let mut session = session.fork();
         session.abandon();
-        let cache = GearCache::new(session.cache().shape(), key, value)?;
-        Ok(Self { session, cache, layer: 0, timings: Timings::default(), queries: None })
+        Self { session, cache, layer: 0, timings: Timings::default(), queries: None }
     }
 
     /// With the queries of all tokens at hand, as in a prefill.

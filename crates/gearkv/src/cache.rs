@@ -87,18 +87,20 @@ impl Layer {
 }
 
 impl GearCache {
-    /// An empty cache.
+    /// An empty cache. `layer_bits` of a configuration say how its layers differ.
     ///
     /// # Errors
     /// `SHAPE_MISMATCH` for a zero or absurd extent, `INVALID_OPTION` for a configuration out of range.
     pub fn new(shape: CacheShape, key: GearConfig, value: GearConfig) -> Result<Self> {
         check_layers(shape.layers)?;
         let CacheShape { batch, kv_heads, head_dim, .. } = shape;
-        let layer = Layer::new(
-            GearTensor::new(batch, kv_heads, head_dim, Role::Key, key)?,
-            GearTensor::new(batch, kv_heads, head_dim, Role::Value, value)?,
-        );
-        Ok(Self { shape, layers: vec![layer; shape.layers] })
+        let layers = (0..shape.layers).map(|layer| {
+            let tensor = |role, config: &GearConfig| {
+                GearTensor::new(batch, kv_heads, head_dim, role, config.of_layer(layer, shape.layers)?)
+            };
+            Ok(Layer::new(tensor(Role::Key, &key)?, tensor(Role::Value, &value)?))
+        });
+        Ok(Self { shape, layers: layers.collect::<Result<_>>()? })
     }
 
     /// A cache from one (key, value) pair a layer.
@@ -143,6 +145,10 @@ impl GearCache {
         if layer.key.is_undecided() || layer.value.is_undecided() {
             let mut next = layer.clone();
             next.hold(k, v, tokens)?;
+            if tokens > 0 {
+                // They are not those of the newest tokens any more.
+                next.observed.clear();
+            }
             next.settle(cancel)?;
             *layer = next;
             return Ok(());
@@ -153,7 +159,6 @@ impl GearCache {
         layer.key.commit(key);
         layer.value.commit(value);
         if tokens > 0 {
-            // They are not those of the newest tokens any more.
             layer.observed.clear();
         }
         Ok(())

@@ -1,9 +1,8 @@
-//! Options as a caller gives them, and the complete configuration that they resolve to.
+//! A complete, checked configuration: what options resolve to.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{GearError, Result};
-use crate::preset::Preset;
 use crate::shape::Role;
 
 /// How values are held.
@@ -53,226 +52,61 @@ pub enum NonFinite {
     Replace,
 }
 
-/// Options: a preset, then any field on top of it. A field left out keeps the preset's value.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct GearOptions {
-    /// Name of a preset; `gear-4` when left out.
-    pub preset: Option<String>,
-    /// Only with preset `auto`, which needs this or `max_error`: bits an element at most, 1 to 16, everything counted.
-    pub max_bits_per_element: Option<f64>,
-    /// Only with preset `auto`: relative error at most, more than 0 and at most 1.
-    pub max_error: Option<f64>,
-    /// Bits a code: 2, 3, 4 or 8.
-    pub bits: Option<u32>,
-    /// Bits of a code on the average, 1 to 8, where channels of keys (`kivi`, `kcvt`) or tokens (`rotated`) get more of them the
-    /// more they matter; 0 leaves every code its `bits`.
-    pub mean_bits: Option<f64>,
-    /// Quantization scheme.
-    pub backbone: Option<Backbone>,
-    /// Values that share one scale (not used by `kcvt`).
-    pub group_size: Option<u32>,
-    /// How a group's scale and zero are found.
-    pub range: Option<Range>,
-    /// Bits of a scale and of a zero: 16, or 8 under a float16 super-scale a head.
-    pub scale_bits: Option<u32>,
-    /// Bits of the low-rank factors: 16; 8; or 4, which leaves 8 to B.
-    pub factor_bits: Option<u32>,
-    /// Rank of the low-rank part of a prompt's segment; 0 leaves it out.
-    pub rank: Option<u32>,
-    /// Rank of the low-rank part of segments that come from the buffer.
-    pub decode_rank: Option<u32>,
-    /// Whether heads have their ranks by need: as many in all as `rank` a head, but each where it takes most error away.
-    pub rank_by_need: Option<bool>,
-    /// Passes of the power iteration.
-    pub power_iterations: Option<u32>,
-    /// Fraction of values kept as outliers, half of them the largest, half the smallest: 0.02 is 2 %.
-    pub sparsity: Option<f64>,
-    /// Leading tokens kept in float16.
-    pub sinks: Option<u32>,
-    /// Tokens that wait in the buffer before they become a segment.
-    pub buffer_tokens: Option<u32>,
-    /// Seed of the power iteration's start.
-    pub seed: Option<u32>,
-    /// Threads to work on: 0 for as many as the machine has, 1 for the calling thread.
-    pub threads: Option<u32>,
-    /// What to do with NaN and infinities.
-    pub non_finite: Option<NonFinite>,
-}
-
-impl GearOptions {
-    /// Reads options from JSON.
-    ///
-    /// # Errors
-    /// `INVALID_OPTION` for a field that does not exist or has the wrong type.
-    pub fn from_json(json: &str) -> Result<Self> {
-        // serde would also read a struct from an array of its fields.
-        if !json.trim_start().starts_with('{') {
-            return Err(GearError::option("options: expected a JSON object"));
-        }
-        serde_json::from_str(json).map_err(|e| GearError::option(format!("options: {e}")))
-    }
-
-    /// The preset with these fields on top of it, checked. A preset may mean one thing for keys and another for values.
-    ///
-    /// # Errors
-    /// `INVALID_OPTION` when the preset is unknown, a value is out of range, or a field has no effect on the preset.
-    pub fn resolve(&self, role: Role) -> Result<GearConfig> {
-        let mut config = Preset::find(self.preset.as_deref().unwrap_or(Preset::DEFAULT))?.config(role);
-        if config.storage != Storage::Gear {
-            self.refuse_compression_fields(&config.preset)?;
-        }
-        self.check_goal(&config.preset)?;
-        macro_rules! take {
-            ($($field:ident),*) => { $(if let Some(value) = self.$field { config.$field = value; })* };
-        }
-        take!(max_bits_per_element, max_error);
-        take!(
-            bits,
-            mean_bits,
-            backbone,
-            group_size,
-            range,
-            scale_bits,
-            factor_bits,
-            rank,
-            power_iterations,
-            sparsity,
-            sinks
-        );
-        take!(rank_by_need, buffer_tokens, seed, threads, non_finite);
-        // A smaller rank for the prompt bounds the later ones too, unless they are given by themselves.
-        config.decode_rank = match (self.decode_rank, self.rank) {
-            (Some(decode), _) => decode,
-            (None, Some(rank)) => config.decode_rank.min(rank),
-            (None, None) => config.decode_rank,
-        };
-        // Bits that are given by themselves are meant for every code, and so are those of a backbone that cannot spread them.
-        if self.mean_bits.is_none() && (self.bits.is_some() || !config.can_spread(role)) {
-            config.mean_bits = 0.0;
-        }
-        config.validate()?;
-        config.check_role(role)?;
-        Ok(config)
-    }
-
-    /// Preset `auto` needs a goal, and chooses for itself what would decide it; no other preset has one.
-    fn check_goal(&self, preset: &str) -> Result<()> {
-        let goals =
-            [("maxBitsPerElement", self.max_bits_per_element, 1.0..=16.0), ("maxError", self.max_error, 1e-6..=1.0)];
-        if preset != Preset::AUTO {
-            return match goals.iter().find(|(_, value, _)| value.is_some()) {
-                Some((field, ..)) => Err(GearError::option(format!(
-                    "{field} is given with preset {preset:?}; only preset \"auto\" heeds it"
-                ))),
-                None => Ok(()),
-            };
-        }
-        if self.max_bits_per_element.is_some() == self.max_error.is_some() {
-            return Err(GearError::option(
-                "preset \"auto\" needs a goal; expected exactly one of maxBitsPerElement and maxError",
-            ));
-        }
-        for (field, value, range) in goals {
-            if let Some(value) = value.filter(|value| !range.contains(value)) {
-                let (least, most) = (range.start(), range.end());
-                return Err(GearError::option(format!("{field} is {value}; expected {least} to {most}")));
-            }
-        }
-        let chosen = [
-            ("bits", self.bits.is_some()),
-            ("meanBits", self.mean_bits.is_some()),
-            ("backbone", self.backbone.is_some()),
-            ("rank", self.rank.is_some()),
-            ("decodeRank", self.decode_rank.is_some()),
-            ("sparsity", self.sparsity.is_some()),
-        ];
-        match chosen.iter().find(|(_, is_given)| *is_given) {
-            Some((field, _)) => Err(GearError::option(format!(
-                "{field} is given with preset \"auto\", which chooses it; leave it out or choose another preset"
-            ))),
-            None => Ok(()),
-        }
-    }
-
-    fn refuse_compression_fields(&self, preset: &str) -> Result<()> {
-        let given = [
-            ("bits", self.bits.is_some()),
-            ("meanBits", self.mean_bits.is_some()),
-            ("backbone", self.backbone.is_some()),
-            ("groupSize", self.group_size.is_some()),
-            ("range", self.range.is_some()),
-            ("scaleBits", self.scale_bits.is_some()),
-            ("factorBits", self.factor_bits.is_some()),
-            ("rank", self.rank.is_some()),
-            ("decodeRank", self.decode_rank.is_some()),
-            ("rankByNeed", self.rank_by_need.is_some()),
-            ("powerIterations", self.power_iterations.is_some()),
-            ("sparsity", self.sparsity.is_some()),
-            ("sinks", self.sinks.is_some()),
-            ("bufferTokens", self.buffer_tokens.is_some()),
-        ];
-        match given.iter().find(|(_, is_given)| *is_given) {
-            Some((field, _)) => Err(GearError::option(format!(
-                "{field} is given with preset \"{preset}\", which does not compress; leave it out or choose another preset"
-            ))),
-            None => Ok(()),
-        }
-    }
-}
-
 /// A complete configuration of one tensor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GearConfig {
     /// The preset that it started from.
     pub preset: String,
-    /// See [`GearOptions::max_bits_per_element`]; 0 where no size is asked for.
+    /// See [`crate::GearOptions::max_bits_per_element`]; 0 where no size is asked for.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub max_bits_per_element: f64,
-    /// See [`GearOptions::max_error`]; 0 where no error is asked for.
+    /// See [`crate::GearOptions::max_error`]; 0 where no error is asked for.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub max_error: f64,
     /// How values are held.
     pub storage: Storage,
-    /// See [`GearOptions::bits`].
+    /// See [`crate::GearOptions::bits`].
     pub bits: u32,
-    /// See [`GearOptions::mean_bits`].
+    /// See [`crate::GearOptions::mean_bits`].
     #[serde(default)]
     pub mean_bits: f64,
-    /// See [`GearOptions::backbone`].
+    /// See [`crate::GearOptions::layer_bits`]; empty where all layers are alike, and in a tensor's configuration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layer_bits: Vec<f64>,
+    /// See [`crate::GearOptions::backbone`].
     pub backbone: Backbone,
-    /// See [`GearOptions::group_size`].
+    /// See [`crate::GearOptions::group_size`].
     pub group_size: u32,
-    /// See [`GearOptions::range`].
+    /// See [`crate::GearOptions::range`].
     #[serde(default)]
     pub range: Range,
-    /// See [`GearOptions::scale_bits`].
+    /// See [`crate::GearOptions::scale_bits`].
     #[serde(default = "sixteen")]
     pub scale_bits: u32,
-    /// See [`GearOptions::factor_bits`].
+    /// See [`crate::GearOptions::factor_bits`].
     #[serde(default = "sixteen")]
     pub factor_bits: u32,
-    /// See [`GearOptions::rank`].
+    /// See [`crate::GearOptions::rank`].
     pub rank: u32,
-    /// See [`GearOptions::decode_rank`].
+    /// See [`crate::GearOptions::decode_rank`].
     pub decode_rank: u32,
-    /// See [`GearOptions::rank_by_need`].
+    /// See [`crate::GearOptions::rank_by_need`].
     #[serde(default)]
     pub rank_by_need: bool,
-    /// See [`GearOptions::power_iterations`].
+    /// See [`crate::GearOptions::power_iterations`].
     pub power_iterations: u32,
-    /// See [`GearOptions::sparsity`].
+    /// See [`crate::GearOptions::sparsity`].
     pub sparsity: f64,
-    /// See [`GearOptions::sinks`].
+    /// See [`crate::GearOptions::sinks`].
     pub sinks: u32,
-    /// See [`GearOptions::buffer_tokens`].
+    /// See [`crate::GearOptions::buffer_tokens`].
     pub buffer_tokens: u32,
-    /// See [`GearOptions::seed`].
+    /// See [`crate::GearOptions::seed`].
     pub seed: u32,
-    /// See [`GearOptions::threads`].
+    /// See [`crate::GearOptions::threads`].
     pub threads: u32,
-    /// See [`GearOptions::non_finite`].
+    /// See [`crate::GearOptions::non_finite`].
     pub non_finite: NonFinite,
 }
 
@@ -297,6 +131,7 @@ const MAX_POWER_ITERATIONS: u32 = 64;
 const MAX_SPARSITY: f64 = 0.5;
 const MAX_SINKS: u32 = 65_536;
 const MAX_THREADS: u32 = 256;
+const MAX_LAYER_BITS: f64 = 7.0;
 const MAX_PRESET_NAME: usize = 64;
 
 impl GearConfig {
@@ -323,6 +158,7 @@ impl GearConfig {
                 "maxBitsPerElement or maxError is given where there are no meanBits to choose",
             ));
         }
+        self.check_layer_bits()?;
         if !matches!(self.scale_bits, 8 | 16) {
             return Err(GearError::option(format!("scaleBits is {}; expected 8 or 16", self.scale_bits)));
         }
@@ -355,6 +191,46 @@ impl GearConfig {
         Ok(())
     }
 
+    fn check_layer_bits(&self) -> Result<()> {
+        if !self.layer_bits.is_empty() && self.mean_bits == 0.0 {
+            return Err(GearError::option("layerBits is given where there are no meanBits to add them to"));
+        }
+        match self.layer_bits.iter().position(|bits| !(-MAX_LAYER_BITS..=MAX_LAYER_BITS).contains(bits)) {
+            Some(layer) => Err(GearError::option(format!(
+                "layerBits of layer {layer} is {}; expected -{MAX_LAYER_BITS} to {MAX_LAYER_BITS}",
+                self.layer_bits[layer]
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// The configuration of one of a cache's `layers` layers: `mean_bits` and the layer's share of `layer_bits`, kept within what codes can have.
+    ///
+    /// # Errors
+    /// `INVALID_OPTION` where `layer_bits` are there for another number of layers.
+    pub(crate) fn of_layer(&self, layer: usize, layers: usize) -> Result<Self> {
+        if self.layer_bits.is_empty() {
+            return Ok(self.clone());
+        }
+        if self.layer_bits.len() != layers {
+            return Err(GearError::option(format!(
+                "layerBits has {} numbers; expected one for each of the cache's {layers} layers",
+                self.layer_bits.len()
+            )));
+        }
+        let with =
+            |bits: f64, most: f64| if bits == 0.0 { 0.0 } else { (bits + self.layer_bits[layer]).clamp(1.0, most) };
+        // A bit halves the error.
+        let error = self.max_error * (-self.layer_bits[layer]).exp2();
+        Ok(Self {
+            max_error: error.min(1.0),
+            mean_bits: with(self.mean_bits, 8.0),
+            max_bits_per_element: with(self.max_bits_per_element, 16.0),
+            layer_bits: Vec::new(),
+            ..self.clone()
+        })
+    }
+
     /// Checks what depends on whether keys or values are kept.
     ///
     /// # Errors
@@ -375,7 +251,7 @@ impl GearConfig {
     }
 
     /// Whether codes can differ in width.
-    fn can_spread(&self, role: Role) -> bool {
+    pub(crate) fn can_spread(&self, role: Role) -> bool {
         match self.backbone {
             Backbone::Rotated => true,
             Backbone::Kivi | Backbone::Kcvt => role == Role::Key,

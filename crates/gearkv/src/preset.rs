@@ -128,6 +128,7 @@ impl Preset {
             storage: Storage::Gear,
             bits: self.bits,
             mean_bits: 0.0,
+            layer_bits: Vec::new(),
             backbone: Backbone::Kivi,
             group_size: GROUP_SIZE,
             range: Range::Minmax,

@@ -54,6 +54,9 @@ impl GearTensor {
         KvShape::new(batch, heads, 0, head_dim)?;
         config.validate()?;
         config.check_role(role)?;
+        if !config.layer_bits.is_empty() {
+            return Err(GearError::option("layerBits is for a cache; a tensor has no layers"));
+        }
         if config.mean_bits != 0.0 && head_dim > MAX_CHANNELS {
             return Err(GearError::option(format!(
                 "meanBits is given with headDim {head_dim}; at most {MAX_CHANNELS} channels can have widths of their own"

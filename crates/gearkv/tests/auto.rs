@@ -198,3 +198,22 @@ fn goals_are_checked() {
         }
     }
 }
+
+#[test]
+fn queries_of_tokens_that_others_followed_without_queries_count_no_more() {
+    let shape = CacheShape { layers: 1, batch: 1, kv_heads: 2, head_dim: 32 };
+    let x = values(SHAPE, 3);
+    let goal = r#""maxBitsPerElement": 3"#;
+    let [first, rest] = [0..2 * 20 * 32, 2 * 20 * 32..2 * 260 * 32].map(|range| KvSlice::F32(&x[range]));
+    let filled = |with_queries: bool| {
+        let mut cache = GearCache::new(shape, auto(goal, Role::Key), auto(goal, Role::Value)).unwrap();
+        if with_queries {
+            cache.append_with_queries(0, first, first, 20, first, &AttendOptions::new(2), NEVER).unwrap();
+        } else {
+            cache.append(0, first, first, 20, NEVER).unwrap();
+        }
+        cache.append(0, rest, rest, 240, NEVER).unwrap();
+        [Role::Key, Role::Value].map(|role| cache.tensor(0, role).unwrap().decompress(NEVER).unwrap())
+    };
+    assert!(filled(true) == filled(false));
+}

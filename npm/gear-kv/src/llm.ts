@@ -2,11 +2,26 @@
 export { GearError, type GearErrorCode } from './errors.js';
 export type { BatchGeneration, BatchPiece, BatchStats } from './llm/batch.js';
 export type { DownloadProgress } from './llm/download.js';
-export type { EvalPreset, EvalProgress, EvalRow, EvaluateOptions, Evaluation, EvalWindows } from './llm/evaluation.js';
+export type {
+  EvalCache,
+  EvalPreset,
+  EvalProgress,
+  EvalRow,
+  EvaluateOptions,
+  Evaluation,
+  EvalWindows,
+} from './llm/evaluation.js';
 export type { GenerateResult, Generation } from './llm/generation.js';
 export { GearModel, type LoadOptions, type ModelInfo, type Perplexity } from './llm/model.js';
 export { type FetchModelOptions, fetchModel } from './llm/model-file.js';
 export type { WorkProgress } from './llm/progress.js';
 export type { GearSession, SessionStats, SessionTimings } from './llm/session.js';
 export type { CacheChoice, GenerateOptions, Message, SamplingOptions } from './llm/settings.js';
+export {
+  type HalfTuning,
+  type LayerTuning,
+  type TuneLayersOptions,
+  type TuneProgress,
+  tunedCache,
+} from './llm/tuning.js';
 export type { Backbone, GearOptions, Preset } from './options.js';

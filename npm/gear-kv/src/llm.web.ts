@@ -4,12 +4,27 @@ export type { InitInput } from './backend/wasm-input.js';
 export { GearError, type GearErrorCode } from './errors.js';
 export type { BatchGeneration, BatchPiece, BatchStats } from './llm/batch.js';
 export type { DownloadProgress } from './llm/download.js';
-export type { EvalPreset, EvalProgress, EvalRow, EvaluateOptions, Evaluation, EvalWindows } from './llm/evaluation.js';
+export type {
+  EvalCache,
+  EvalPreset,
+  EvalProgress,
+  EvalRow,
+  EvaluateOptions,
+  Evaluation,
+  EvalWindows,
+} from './llm/evaluation.js';
 export type { GenerateResult, Generation } from './llm/generation.js';
 export { GearModel, type LoadOptions, type ModelInfo, type Perplexity } from './llm/model.js';
 export type { FetchModelOptions } from './llm/model-file.js';
 export type { WorkProgress } from './llm/progress.js';
 export type { GearSession, SessionStats, SessionTimings } from './llm/session.js';
 export type { CacheChoice, GenerateOptions, Message, SamplingOptions } from './llm/settings.js';
+export {
+  type HalfTuning,
+  type LayerTuning,
+  type TuneLayersOptions,
+  type TuneProgress,
+  tunedCache,
+} from './llm/tuning.js';
 export { startEngine as default, startEngine as init } from './llm/wasm-engine.js';
 export type { Backbone, GearOptions, Preset } from './options.js';

@@ -81,6 +81,12 @@ export interface GearOptions {
    * `gear-*` spend more on keys: `gear-4` has 4.25 and 4, `gear-3` 3.5 and 3.25, `gear-2` 2.75 and 2.4.
    */
   meanBits?: number;
+  /**
+   * Only of a cache: how many bits of a code each layer has more on the average than `meanBits`, or, below 0, less; one number for each of its layers.
+   * Under preset `auto` it is added to `maxBitsPerElement`, and a bit halves `maxError`. Layers differ in what an error of theirs
+   * does to a model's answers; `model.tuneLayers` of `gear-kv/llm` finds numbers that suit a model. What a layer has is kept from 1 to 8 bits.
+   */
+  layerBits?: readonly number[];
   /** The quantization scheme. */
   backbone?: Backbone;
   /** Elements that share one scale and zero; 64 by default. `kcvt` has its own groups. */
@@ -169,7 +175,7 @@ export interface ResolvedGearOptions {
 
 /** Turns options into the JSON that the core takes; names and ranges are checked by the core. */
 export function optionsJson(options: object): string {
-  const given: Record<string, string | number> = {};
+  const given: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(options)) {
     if (value === undefined) continue;
     if (name === 'device') {
@@ -177,12 +183,28 @@ export function optionsJson(options: object): string {
       continue;
     }
     // JSON would turn NaN into null and drop functions, which the core would take for "not given".
-    if (typeof value !== 'string' && !(typeof value === 'number' && Number.isFinite(value))) {
-      throw new GearError('INVALID_OPTION', `${name} is ${describe(value)}; expected a name or a finite number`);
+    if (Array.isArray(value) || ArrayBuffer.isView(value)) {
+      given[name] = finiteNumbers(name, value as unknown as ArrayLike<unknown>);
+      continue;
+    }
+    if (typeof value !== 'string' && typeof value !== 'boolean' && !isFiniteNumber(value)) {
+      throw new GearError(
+        'INVALID_OPTION',
+        `${name} is ${describe(value)}; expected a name, a finite number, true or false, or an array of finite numbers`,
+      );
     }
     given[name] = value;
   }
   return JSON.stringify(given);
+}
+
+const isFiniteNumber = (value: unknown): boolean => typeof value === 'number' && Number.isFinite(value);
+
+function finiteNumbers(name: string, values: ArrayLike<unknown>): unknown[] {
+  const numbers = Array.from(values);
+  const at = numbers.findIndex((value) => !isFiniteNumber(value));
+  if (at < 0) return numbers;
+  throw new GearError('INVALID_OPTION', `${name}[${at}] is ${describe(numbers[at])}; expected a finite number`);
 }
 
 function checkDevice(device: unknown): void {

@@ -15,7 +15,7 @@ use crate::tensor::Tensor;
 /// What is to be written.
 pub enum ToBytes {
     /// One tensor.
-    Tensor(GearTensor),
+    Tensor(Box<GearTensor>),
     /// A whole cache.
     Cache(GearCache),
     /// The same, frozen.
@@ -42,7 +42,7 @@ impl<'task> ScopedTask<'task> for ToBytes {
 /// `Tensor.toBytes` in the background, of the tensor as it is now.
 #[napi(ts_return_type = "Promise<Uint8Array>")]
 pub fn to_bytes_task(tensor: &Tensor) -> napi::Result<AsyncTask<ToBytes>> {
-    Ok(AsyncTask::new(ToBytes::Tensor(tensor.held.copy()?.0)))
+    Ok(AsyncTask::new(ToBytes::Tensor(Box::new(tensor.held.copy()?.0))))
 }
 
 /// `Cache.toBytes` in the background, of the cache as it is now.

@@ -135,15 +135,15 @@ impl FrozenCache {
     pub fn thaw(&self, key: Option<GearConfig>, value: Option<GearConfig>, cancel: Cancel) -> Result<GearCache> {
         let turns = self.statistics.turns(self.most_tokens());
         let threads = key.as_ref().unwrap_or(self.layers[0].0.config()).threads;
-        let thaw = |tensor: &FrozenTensor, config: Option<&GearConfig>| {
+        let thaw = |layer: usize, tensor: &FrozenTensor, config: Option<&GearConfig>| {
             let mut values = vec![0.0; tensor.shape().elements()];
             self.decode(tensor, &turns, threads, &mut values, cancel)?;
-            let config = config.unwrap_or(tensor.config()).clone();
+            let config = config.unwrap_or(tensor.config()).of_layer(layer, self.layers.len())?;
             GearTensor::compress(KvSlice::F32(&values), tensor.shape(), tensor.role(), config, cancel)
         };
         let layers = parallel::map(self.layers.len(), threads, |layer| {
             let (k, v) = &self.layers[layer];
-            Ok((thaw(k, key.as_ref())?, thaw(v, value.as_ref())?))
+            Ok((thaw(layer, k, key.as_ref())?, thaw(layer, v, value.as_ref())?))
         });
         GearCache::from_tensors(self.shape, layers.into_iter().collect::<Result<_>>()?)
     }

@@ -1,5 +1,5 @@
 import { GearError } from '../errors.js';
-import { fileExists, writeFileAtomically } from '../file.js';
+import { fileExists, readFileBytes, writeFileAtomically } from '../file.js';
 import type { Flags } from './usage.js';
 
 /** Refuses an output file that is there already; before the work, not after it. */
@@ -14,6 +14,16 @@ export async function writeOutput(path: string, bytes: Uint8Array, flags: Flags)
   // Again, since the work may have taken a while.
   await refuseOverwrite(path, flags);
   await writeFileAtomically(path, bytes);
+}
+
+/** What a file of JSON holds. */
+export async function readJson(path: string): Promise<unknown> {
+  const text = new TextDecoder().decode(await readFileBytes(path));
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new GearError('CORRUPT_DATA', `${path} is not JSON: ${(cause as Error).message}`, { cause });
+  }
 }
 
 /** The result of a command: JSON or text on standard output. */

@@ -11,6 +11,7 @@ import { evalCommand } from './llm/eval.js';
 import { fetchCommand } from './llm/fetch.js';
 import { generateCommand } from './llm/generate.js';
 import { perplexityCommand } from './llm/perplexity.js';
+import { tuneCommand } from './llm/tune.js';
 import { type Command, failureText, runCommand, UsageError } from './usage.js';
 
 // Put in by the bundler.
@@ -27,6 +28,7 @@ const commands: Readonly<Record<string, Command>> = {
   generate: generateCommand,
   perplexity: perplexityCommand,
   eval: evalCommand,
+  tune: tuneCommand,
   compare: compareCommand,
   fetch: fetchCommand,
 };

@@ -73,6 +73,15 @@ export interface Engine {
     valueOptionsJson: string,
     cancel: CancelHandle,
   ): Promise<string>;
+  /** JSON of `{key, value}`, each `{layerBits, kl}`. `progress` counts windows, once for each half of each layer and once for float16. */
+  tuneTask(
+    model: ModelHandle,
+    windowsJson: string,
+    keyOptionsJson: string,
+    valueOptionsJson: string,
+    cancel: CancelHandle,
+    progress: ProgressHandle,
+  ): Promise<string>;
   evalTask(
     model: ModelHandle,
     windowsJson: string,

@@ -4,7 +4,7 @@ import { checkedOptions, type Preset, refuseUnknown } from '../options.js';
 import type { ModelHandle } from './binding.js';
 import { awaited, engine } from './engine.js';
 import { type WorkProgress, watched } from './progress.js';
-import { checkedListener } from './settings.js';
+import { type CacheChoice, cacheJson, checkedListener } from './settings.js';
 
 /** Texts as tokens, each a prompt followed by its continuation. */
 export interface EvalWindows {
@@ -19,9 +19,16 @@ export interface EvalWindows {
  */
 export type EvalPreset = Preset | `frozen-${number}` | `frozen-${number}-queries`;
 
+/** A cache of other options than a preset's, and what its row is called. */
+export interface EvalCache {
+  readonly name: string;
+  readonly cache: CacheChoice;
+}
+
 /** A preset beside a float16 cache, over all windows. */
 export interface EvalRow {
-  readonly preset: EvalPreset;
+  /** The preset, or the name of another cache. */
+  readonly preset: string;
   /** Of a prompt's segment, everything counted. */
   readonly bitsPerElement: number;
   /** Of what was compressed afterwards, while decoding; null where nothing was. */
@@ -46,7 +53,7 @@ export interface EvalProgress extends WorkProgress {}
 
 /** Options of `evaluate`. */
 export interface EvaluateOptions {
-  readonly presets: readonly EvalPreset[];
+  readonly presets: readonly (EvalPreset | EvalCache)[];
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: EvalProgress) => void;
 }
@@ -79,6 +86,14 @@ export function checkedWindows(given: unknown): EvalWindows {
   return { promptTokens, continuationTokens, tokenIds } as EvalWindows;
 }
 
+/** A row to be as the engine takes it. */
+function candidate(given: EvalPreset | EvalCache): unknown {
+  if (typeof given !== 'object' || given === null) return given;
+  refuseUnknown('a cache to evaluate', given, ['name', 'cache']);
+  const { key, value } = cacheJson(given.cache);
+  return { name: given.name, key: JSON.parse(key), value: JSON.parse(value) };
+}
+
 /** Has the engine compare presets on windows. */
 export async function evaluated(model: ModelHandle, windows: EvalWindows, given: EvaluateOptions): Promise<Evaluation> {
   const checked = checkedWindows(windows);
@@ -86,11 +101,14 @@ export async function evaluated(model: ModelHandle, windows: EvalWindows, given:
   refuseUnknown('evaluate', options, ['presets', 'signal', 'onProgress']);
   const { presets } = options;
   if (!Array.isArray(presets) || presets.length === 0) {
-    throw new GearError('INVALID_OPTION', `presets is ${describe(presets)}; expected names of presets`);
+    throw new GearError(
+      'INVALID_OPTION',
+      `presets is ${describe(presets)}; expected names of presets, or caches as { name, cache }`,
+    );
   }
   const signal = checkedSignal(options.signal);
   const listen = checkedListener('onProgress', options.onProgress);
-  const [windowsJson, presetsJson] = [JSON.stringify(checked), JSON.stringify(presets)];
+  const [windowsJson, presetsJson] = [JSON.stringify(checked), JSON.stringify(presets.map(candidate))];
   const json = await watched(
     (progress, signal) =>
       awaited((cancel) => engine().evalTask(model, windowsJson, presetsJson, cancel, progress), signal),

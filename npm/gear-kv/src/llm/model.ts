@@ -22,6 +22,7 @@ import {
   messagesJson,
   samplingJson,
 } from './settings.js';
+import { type LayerTuning, layersTuned, type TuneLayersOptions } from './tuning.js';
 
 /** Options of {@link GearModel.load}. */
 export interface LoadOptions extends FetchModelOptions {
@@ -218,6 +219,19 @@ export class GearModel {
    */
   evaluate(windows: EvalWindows, options: EvaluateOptions): Promise<Evaluation> {
     return evaluated(this.#live(), windows, options);
+  }
+
+  /**
+   * Finds how many bits each layer should have more or less than the others: every half of every layer is compressed alone, and what that does to
+   * the model's answers weighs it. Which layers matter is the model's and not the text's, so that once is enough. Give what is found to {@link tunedCache}.
+   *
+   * @throws GearError `INVALID_OPTION`, `DISPOSED`; the signal's reason.
+   */
+  async tuneLayers(given: TuneLayersOptions = {}): Promise<LayerTuning> {
+    const options = checkedOptions<TuneLayersOptions>('the options of tuneLayers', given);
+    refuseUnknown('tuneLayers', options, ['cache', 'windows', 'signal', 'onProgress']);
+    const cache = options.cache === undefined ? this.#cache : cacheJson(options.cache);
+    return layersTuned(this.#live(), this, cache, options);
   }
 
   /** Gives the memory back, once no session uses it any more. Any later use throws `DISPOSED`. */

@@ -134,7 +134,7 @@ async function sliced(
 async function measured(
   cancel: CancelHandle,
   progress: ProgressHandle,
-  begin: () => glue.Perplexity | glue.Evaluation,
+  begin: () => glue.Perplexity | glue.Evaluation | glue.LayerTuning,
 ): Promise<string> {
   const measurement = await later(cancel, begin);
   try {
@@ -203,6 +203,8 @@ const engine: Engine = {
   nextBatchTask: (handle, cancel) => later(cancel, () => batch(handle).next()),
   perplexityTask: (handle, ids, key, value, cancel) =>
     measured(cancel, new Progress(), () => new glue.Perplexity(model(handle), ids, key, value)),
+  tuneTask: (handle, windows, key, value, cancel, progress) =>
+    measured(cancel, progress, () => new glue.LayerTuning(model(handle), windows, key, value)),
   evalTask: (handle, windows, presets, cancel, progress) =>
     measured(cancel, progress, () => new glue.Evaluation(model(handle), windows, presets)),
 };

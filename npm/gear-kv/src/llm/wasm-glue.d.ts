@@ -20,6 +20,12 @@ declare module '*/gearkv_wasm_llm.js' {
     found(): string;
     free(): void;
   }
+  export class LayerTuning {
+    constructor(model: Model, windowsJson: string, keyOptionsJson: string, valueOptionsJson: string);
+    advance(milliseconds: number): Uint32Array;
+    found(): string;
+    free(): void;
+  }
   export class Answer {
     constructor(optionsJson: string);
     free(): void;

@@ -101,6 +101,29 @@ withModel('eval on windows of token ids', async (t) => {
   t.regex(table.stdout, /^gear-4 +\d\.\d\d +\d\.\d\d +[\d.e-]+ +\d+\.\d % +\d+\.\d+$/m);
 });
 
+withModel('tune finds bits for each layer, and eval measures them', async (t) => {
+  const ids = [...(await model()).tokenize(story)].slice(0, 90);
+  const file = fileWith('few.json', JSON.stringify({ promptTokens: 80, continuationTokens: 4, tokenIds: [ids] }));
+  const out = join(emptyFolder(), 'bits.json');
+  const tune = ['tune', '--model', path, '--windows', file, '--preset', 'gear-2', '--out', out];
+  const { code, stdout, stderr } = await gearKv(...tune);
+  t.is(code, 0, stderr);
+  t.regex(stdout, /^ *29 +[+-]?\d\.\d\d +[+-]?\d\.\d\d +\S+ +\S+$/m);
+  t.true(stdout.endsWith(`Use it with --layer-bits ${out}.\n`), stdout);
+  const again = await gearKv(...tune);
+  t.is(again.code, 1);
+  t.regex(again.stderr, /exists already/);
+  const args = ['--windows', file, '--model', path, '--preset', 'gear-2,kivi-2', '--layer-bits'];
+  const rows = JSON.parse((await gearKv('eval', ...args, out, '--json')).stdout);
+  t.deepEqual(
+    rows.map(({ preset }: { preset: string }) => preset),
+    ['gear-2', 'gear-2 tuned', 'kivi-2'],
+  );
+  const wrong = await gearKv('eval', ...args, file);
+  t.is(wrong.code, 1);
+  t.regex(wrong.stderr, /no key\.layerBits and value\.layerBits/);
+});
+
 withModel('compare: three answers, their agreement, memory and speed', async (t) => {
   const prompt = fileWith('prompt.txt', `${story}\n\nWho climbed the steps?`);
   const { code, stdout, stderr } = await gearKv('compare', '--model', path, '--prompt', prompt, '--max-tokens', '10');

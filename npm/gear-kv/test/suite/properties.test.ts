@@ -134,6 +134,7 @@ test('options that are nonsense give a GearError, and nothing else', (t) => {
     'preset',
     'bits',
     'meanBits',
+    'layerBits',
     'backbone',
     'groupSize',
     'rank',

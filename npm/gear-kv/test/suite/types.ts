@@ -24,6 +24,7 @@ export async function allowed(tensor: CompressedTensor, half: Uint16Array): Prom
     maxError: 0.1,
     bits: 3,
     meanBits: 2.5,
+    layerBits: [0],
     backbone: 'kcvt',
     groupSize: 64,
     range: 'mse',

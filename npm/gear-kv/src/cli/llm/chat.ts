@@ -21,7 +21,7 @@ export const chatCommand: Command = {
     quiet: { type: 'boolean', help: 'no figures after an answer' },
   },
   async run(_, flags) {
-    const model = await GearModel.load(await modelPath(flags), { cache: cacheChoice(flags) });
+    const model = await GearModel.load(await modelPath(flags), { cache: await cacheChoice(flags) });
     const { system } = flags as { system?: string };
     const messages: Message[] = system === undefined ? [] : [{ role: 'system', content: system }];
     const session = model.session();

@@ -1,12 +1,18 @@
-import { GearError } from '../../errors.js';
-import { readFileBytes } from '../../file.js';
-import { checkedWindows, type EvalPreset, type Evaluation, type EvalWindows } from '../../llm/evaluation.js';
+import {
+  checkedWindows,
+  type EvalCache,
+  type EvalPreset,
+  type Evaluation,
+  type EvalWindows,
+} from '../../llm/evaluation.js';
 import { GearModel } from '../../llm/model.js';
-import { printResult } from '../files.js';
+import { tunedCache } from '../../llm/tuning.js';
+import type { Preset } from '../../options.js';
+import { printResult, readJson } from '../files.js';
 import { Progress } from '../progress.js';
 import { table } from '../table.js';
 import { type Command, type Flags, numberFlag, sharedFlags, UsageError } from '../usage.js';
-import { presetList, presetListFlag } from './flags.js';
+import { cacheFlags, layerTuning, presetList, presetListFlag } from './flags.js';
 import { modelFlag, modelPath } from './model-flag.js';
 
 /** `gear-kv eval`. */
@@ -23,12 +29,13 @@ export const evalCommand: Command = {
       ...presetListFlag.preset,
       help: 'the presets, and caches at rest by their size: frozen-3.1, frozen-3.1-queries (default: gear-4)',
     },
+    'layer-bits': cacheFlags['layer-bits'],
     limit: { type: 'string', value: 'n', help: 'only the first n windows' },
     ...modelFlag,
     json: sharedFlags.json,
   },
   async run(_, flags) {
-    const presets = (presetList(flags) as EvalPreset[] | undefined) ?? ['gear-4'];
+    const presets = await tuned((presetList(flags) as EvalPreset[] | undefined) ?? ['gear-4'], flags);
     const windows = await windowsOf(flags);
     const model = await GearModel.load(await modelPath(flags));
     let progress: Progress | undefined;
@@ -45,17 +52,22 @@ export const evalCommand: Command = {
   },
 };
 
-async function windowsOf(flags: Flags): Promise<EvalWindows> {
+/** The presets; where bits for each layer are given, each that deals out bits also with these. */
+async function tuned(presets: readonly EvalPreset[], flags: Flags): Promise<(EvalPreset | EvalCache)[]> {
+  const tuning = await layerTuning(flags);
+  if (tuning === undefined) return [...presets];
+  return presets.flatMap((preset) =>
+    /^(gear|auto)-/.test(preset)
+      ? [preset, { name: `${preset} tuned`, cache: tunedCache(preset as Preset, tuning) }]
+      : [preset],
+  );
+}
+
+/** The texts of `--windows`. */
+export async function windowsOf(flags: Flags): Promise<EvalWindows> {
   const { windows: file } = flags as { windows?: string };
   if (file === undefined) throw new UsageError('--windows is missing; it names a file of token ids');
-  const text = new TextDecoder().decode(await readFileBytes(file));
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(text);
-  } catch (cause) {
-    throw new GearError('CORRUPT_DATA', `${file} is not JSON: ${(cause as Error).message}`, { cause });
-  }
-  const windows = checkedWindows(parsed);
+  const windows = checkedWindows(await readJson(file));
   const limit = numberFlag(flags, 'limit') ?? windows.tokenIds.length;
   if (!(Number.isInteger(limit) && limit >= 1)) throw new UsageError(`--limit is ${limit}; expected 1 or more`);
   return { ...windows, tokenIds: windows.tokenIds.slice(0, limit) };

@@ -1,5 +1,8 @@
+import { GearError } from '../../errors.js';
 import type { CacheChoice, GenerateOptions } from '../../llm/settings.js';
+import { type LayerTuning, tunedCache } from '../../llm/tuning.js';
 import type { Preset } from '../../options.js';
+import { readJson } from '../files.js';
 import { type Flag, type Flags, gearOptions, numberFlag, optionFlags, UsageError } from '../usage.js';
 
 const { preset, bits, rank, 'decode-rank': decodeRank, sinks, 'buffer-tokens': bufferTokens } = optionFlags;
@@ -14,6 +17,7 @@ export const cacheFlags = {
   'decode-rank': decodeRank,
   sinks,
   'buffer-tokens': bufferTokens,
+  'layer-bits': { type: 'string', value: 'file', help: 'bits for each layer, as tune has found them for this model' },
 } as const satisfies Record<string, Flag>;
 
 /** How the next token is chosen. */
@@ -32,13 +36,29 @@ export const samplingFlags = {
 } as const satisfies Record<string, Flag>;
 
 /** The cache that the flags choose. */
-export function cacheChoice(flags: Flags): CacheChoice {
+export async function cacheChoice(flags: Flags): Promise<CacheChoice> {
   const half = (name: string): { preset: Preset } | undefined => {
     const given = flags[name];
     return typeof given === 'string' ? { preset: given as Preset } : undefined;
   };
   const [key, value] = [half('key-preset'), half('value-preset')];
-  return { ...gearOptions(flags), ...(key && { key }), ...(value && { value }) };
+  const choice = { ...gearOptions(flags), ...(key && { key }), ...(value && { value }) };
+  const tuning = await layerTuning(flags);
+  return tuning === undefined ? choice : tunedCache(choice, tuning);
+}
+
+/** What `--layer-bits` names, or undefined where it is not given. */
+export async function layerTuning(flags: Flags): Promise<LayerTuning | undefined> {
+  const file = flags['layer-bits'];
+  if (typeof file !== 'string') return undefined;
+  const { key, value } = (await readJson(file)) as Partial<LayerTuning>;
+  if (!Array.isArray(key?.layerBits) || !Array.isArray(value?.layerBits)) {
+    throw new GearError(
+      'INVALID_OPTION',
+      `${file} has no key.layerBits and value.layerBits; expected what gear-kv tune writes`,
+    );
+  }
+  return { key, value };
 }
 
 /** The sampling options among the flags. */

@@ -32,7 +32,7 @@ export const generateCommand: Command = {
   },
   async run([operand = ''], flags) {
     const prompt = operand === '-' ? await text(process.stdin) : operand;
-    const model = await GearModel.load(await modelPath(flags), { cache: cacheChoice(flags) });
+    const model = await GearModel.load(await modelPath(flags), { cache: await cacheChoice(flags) });
     const session = model.session();
     resetPeak();
     const before = residentBytes();
