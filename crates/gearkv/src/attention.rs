@@ -19,7 +19,7 @@ use keys::Keys;
 use softmax::Softmax;
 use values::Values;
 
-use crate::config::Backbone;
+use crate::config::{Backbone, Storage};
 use crate::error::{Cancel, ErrorCode, GearError, Result, check};
 use crate::parallel;
 use crate::shape::{KvShape, KvSlice};
@@ -28,6 +28,17 @@ use crate::tensor::{GearTensor, Piece};
 
 /// Tokens of a block: a multiple of every common group, and small enough that a block's rows stay in the first-level cache.
 const BLOCK: usize = 64;
+
+/// From so many query rows on, a copy of a block of rows in float32 (transposed, where it is keys) pays.
+const MANY_QUERIES: usize = 8;
+
+/// Tokens whose logits are taken together: several blocks, so that their work overlaps, where there are few query rows; one where there are
+/// many.
+const STRETCH: usize = 4 * BLOCK;
+const FEW_QUERIES: usize = 16;
+
+/// Tokens that are fetched ahead where they are not compressed and their head is read alone.
+const ROWS_AHEAD: usize = 16;
 
 /// Which tokens one query row may see.
 #[derive(Clone, Copy)]
@@ -75,10 +86,23 @@ pub(crate) fn attend(
     // The query heads of one KV head are neighbours, so each KV head reads and writes one contiguous run.
     let run = options.query_heads / heads * queries * head_dim;
     let threads = if worth_threads(&job, tokens, head_dim) { key.config().threads } else { 1 };
-    parallel::for_each_chunk(out, run, threads, |plane, out| {
-        job.plane(plane, &q[plane * run..(plane + 1) * run], out, cancel);
+    let planes = out.len() / run;
+    // Heads of a thread go through the tokens together where they share what a short segment or a token has in one place. With many queries,
+    // what they gather would not stay in the nearest caches.
+    let rows = run / head_dim;
+    let together =
+        if rows <= FEW_QUERIES && !in_long_pieces(key) { planes.div_ceil(parallel::threads(threads)) } else { 1 };
+    parallel::for_each_chunk(out, together * run, threads, |i, out| {
+        let first = i * together;
+        job.planes(first, run, &q[first * run..first * run + out.len()], out, cancel);
     });
     check(cancel)
+}
+
+/// Whether most tokens are in segments in each of which a head has much to read in one place.
+fn in_long_pieces(tensor: &GearTensor) -> bool {
+    const LONG: usize = 1024;
+    tensor.config().storage == Storage::Gear && tensor.tokens() / tensor.pieces().count().max(1) >= LONG
 }
 
 /// The shape of queries, which fits a tensor of keys and these options.
@@ -155,19 +179,92 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Walks the pieces of one tensor in steps that the caller chooses.
+/// One KV head on its way through the tokens.
+struct Head<'a> {
+    plane: usize,
+    keys: Keys<'a>,
+    values: Values<'a>,
+    softmax: Softmax,
+}
+
+/// What will be read next.
+#[derive(Clone, Copy)]
+struct Ahead<'a> {
+    /// Codes.
+    codes: &'a [u8],
+    /// Where tokens are not compressed: how many rows of one head lie between.
+    rows: usize,
+}
+
+/// The columns of a block in rows of logits that reach over several.
+#[derive(Clone, Copy)]
+struct Columns {
+    first: usize,
+    /// From a row to the next.
+    stride: usize,
+}
+
+impl Columns {
+    /// A row's own, of so many tokens.
+    fn of(self, row: usize, tokens: usize) -> std::ops::Range<usize> {
+        let start = row * self.stride + self.first;
+        start..start + tokens
+    }
+}
+
+/// A block of keys and the same tokens' values.
+struct Step<'a> {
+    key: Place<'a>,
+    value: Place<'a>,
+    /// Its first token, and how many.
+    token: usize,
+    tokens: usize,
+}
+
+/// Walks the pieces of both tensors, in blocks that are cut where either changes its piece.
 struct Walk<'a> {
+    key: Pieces<'a>,
+    value: Pieces<'a>,
+    token: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn new(key: &'a GearTensor, value: &'a GearTensor) -> Self {
+        Self { key: Pieces::new(key), value: Pieces::new(value), token: 0 }
+    }
+
+    /// What is left of the present pieces; `None` at the end.
+    fn rest(&self) -> (Option<Place<'a>>, Option<Place<'a>>) {
+        (self.key.rest(), self.value.rest())
+    }
+
+    /// The next block, of at most so many tokens, none of which is cut in two where it would fit the next time.
+    fn next(&mut self, most: usize) -> Option<Step<'a>> {
+        let (Some(key), Some(value)) = self.rest() else { return None };
+        let tokens = key.tokens.min(value.tokens).min(BLOCK);
+        if tokens > most {
+            return None;
+        }
+        let step = Step { key: Place { tokens, ..key }, value: Place { tokens, ..value }, token: self.token, tokens };
+        self.key.take(tokens);
+        self.value.take(tokens);
+        self.token += tokens;
+        Some(step)
+    }
+}
+
+/// The pieces of one tensor, and how far they have been gone through.
+struct Pieces<'a> {
     pieces: Vec<Piece<'a>>,
     at: usize,
     offset: usize,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> Pieces<'a> {
     fn new(tensor: &'a GearTensor) -> Self {
         Self { pieces: tensor.pieces().collect(), at: 0, offset: 0 }
     }
 
-    /// What is left of the present piece; `None` at the end.
     fn rest(&self) -> Option<Place<'a>> {
         let piece = *self.pieces.get(self.at)?;
         Some(Place { piece, first: self.offset, tokens: piece.tokens() - self.offset })
@@ -183,42 +280,98 @@ impl<'a> Walk<'a> {
     }
 }
 
-impl Job<'_> {
-    fn plane(&self, plane: usize, q: &[f32], out: &mut [f32], cancel: Cancel) {
+impl<'a> Job<'a> {
+    /// Heads from `first_plane` on, each of which has `run` values of `q` and `out`.
+    fn planes(&self, first_plane: usize, run: usize, q: &[f32], out: &mut [f32], cancel: Cancel) {
         let dim = self.key.shape().head_dim;
-        let rows = q.len() / dim;
+        let rows_of = run / dim;
         let scaled: Vec<f32> = q.iter().map(|x| x * self.scale).collect();
-        let rotated = |tensor: &GearTensor| tensor.config().backbone == Backbone::Rotated;
-        let mut keys = Keys::new(plane, dim, &scaled, rotated(self.key));
-        let mut values = Values::new(plane, dim, out, rotated(self.value));
-        let mut softmax = Softmax::new(rows);
-        let mut logits = vec![0.0; rows * BLOCK];
-        let (mut key_walk, mut value_walk) = (Walk::new(self.key), Walk::new(self.value));
+        let [turned_keys, turned_values] =
+            [self.key, self.value].map(|tensor| tensor.config().backbone == Backbone::Rotated);
+        let mut heads: Vec<Head> = scaled
+            .chunks_exact(run)
+            .zip(out.chunks_exact_mut(run))
+            .zip(first_plane..)
+            .map(|((q, out), plane)| Head {
+                plane,
+                keys: Keys::new(plane, dim, q, turned_keys),
+                values: Values::new(plane, dim, out, turned_values),
+                softmax: Softmax::new(rows_of),
+            })
+            .collect();
+        let stretch = if rows_of <= FEW_QUERIES { STRETCH } else { BLOCK };
+        let mut logits = vec![0.0; rows_of * stretch];
+        let mut walk = Walk::new(self.key, self.value);
         let in_sight = self.sights.iter().fold(usize::MAX, |least, sight| least.min(sight.first));
-        let mut token = 0;
-        while let (Some(key), Some(value)) = (key_walk.rest(), value_walk.rest()) {
-            if cancel() {
+        let mut steps: Vec<Step> = Vec::with_capacity(STRETCH / BLOCK);
+        loop {
+            steps.clear();
+            let mut tokens = 0;
+            while let Some(step) = walk.next(stretch - tokens) {
+                if step.token + step.tokens > in_sight {
+                    tokens += step.tokens;
+                    steps.push(step);
+                }
+                if tokens == stretch {
+                    break;
+                }
+            }
+            if steps.is_empty() || cancel() {
                 break;
             }
-            let tokens = key.tokens.min(value.tokens).min(BLOCK);
-            key_walk.take(tokens);
-            value_walk.take(tokens);
-            let first = token;
-            token += tokens;
-            if token <= in_sight {
-                continue;
+            let after = walk.rest();
+            let count = heads.len();
+            for (i, head) in heads.iter_mut().enumerate() {
+                // Where the next head starts, or the first one in what comes after.
+                let (key, value) = if i + 1 < count { (Some(steps[0].key), Some(steps[0].value)) } else { after };
+                let plane = first_plane + (i + 1) % count;
+                let all = self.key.shape().planes();
+                let rows = match count {
+                    1 => ROWS_AHEAD * all,
+                    _ if i + 1 < count => 1,
+                    _ => tokens * all - (count - 1),
+                };
+                let codes = |place: Option<Place<'a>>| place.map_or(&[][..], |place| place.codes(plane));
+                let ahead = [key, value].map(|place| Ahead { codes: codes(place), rows });
+                self.stretch(head, &steps, ahead, &mut logits[..rows_of * tokens], tokens);
             }
-            let logits = &mut logits[..rows * tokens];
-            keys.logits(Place { tokens, ..key }, key_walk.rest(), logits);
-            self.mask(logits, tokens, first);
-            softmax.take_block(logits, tokens, |row, factor| values.shrink(row, factor));
-            values.add(Place { tokens, ..value }, value_walk.rest(), logits);
         }
-        values.finish(softmax.sums());
+        for Head { values, softmax, .. } in heads {
+            values.finish(softmax.sums());
+        }
+    }
+
+    /// One head's share of a stretch of `tokens` tokens. `ahead` is what will be read after its keys and its values.
+    fn stretch(
+        &self,
+        head: &mut Head<'a>,
+        steps: &[Step<'a>],
+        ahead: [Ahead<'a>; 2],
+        logits: &mut [f32],
+        tokens: usize,
+    ) {
+        let Head { plane, keys, values, softmax } = head;
+        let first = steps[0].token;
+        let columns = |step: &Step| Columns { first: step.token - first, stride: tokens };
+        let within = |i: usize, place: fn(&Step<'a>) -> Place<'a>, last: Ahead<'a>| {
+            steps.get(i + 1).map_or(last, |next| Ahead { codes: place(next).codes(*plane), ..last })
+        };
+        for (i, step) in steps.iter().enumerate() {
+            keys.logits(step.key, within(i, |step| step.key, ahead[0]), logits, columns(step));
+        }
+        self.mask(logits, tokens, first);
+        softmax.take_block(logits, tokens, |row, factor| values.shrink(row, factor));
+        for (i, step) in steps.iter().enumerate() {
+            values.add(step.value, within(i, |step| step.value, ahead[1]), logits, columns(step));
+        }
     }
 
     /// Softcap, and −∞ at tokens out of sight. Rows are query heads by queries.
     fn mask(&self, logits: &mut [f32], tokens: usize, first: usize) {
+        let by_all = |sight: &Sight| sight.first <= first && first + tokens <= sight.end;
+        if self.options.softcap.is_none() && self.sights.iter().all(by_all) {
+            return;
+        }
         for (row, logits) in logits.chunks_exact_mut(tokens).enumerate() {
             if let Some(cap) = self.options.softcap {
                 logits.iter_mut().for_each(|x| *x = cap * (*x / cap).tanh());

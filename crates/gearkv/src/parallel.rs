@@ -11,6 +11,16 @@ pub(crate) fn map<R: Send>(n: usize, threads: u32, f: impl Fn(usize) -> R + Sync
     (0..n).map(f).collect()
 }
 
+/// How many threads that is.
+pub(crate) fn threads(threads: u32) -> usize {
+    match threads {
+        #[cfg(feature = "rayon")]
+        0 => rayon::current_num_threads(),
+        _ if cfg!(feature = "rayon") => threads as usize,
+        _ => 1,
+    }
+}
+
 /// `f(i, &mut items[i])` for each item.
 pub(crate) fn map_mut<T: Send, R: Send>(
     items: &mut [T],

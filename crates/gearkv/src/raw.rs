@@ -8,7 +8,7 @@ use half::f16;
 
 use crate::segment::Rows;
 use crate::shape::{KvShape, KvSlice};
-use crate::simd;
+use crate::simd::{self, LANES, RawRows, RawValues};
 
 /// Uncompressed tokens.
 #[derive(Clone)]
@@ -108,6 +108,23 @@ impl RawTokens {
                 Values::F32(x) => out.copy_from_slice(&x[at..at + self.dim]),
             }
         }
+    }
+
+    /// The rows of `tokens` tokens of one plane from `first` on, where they lie; what is read next lies `ahead` rows of one plane behind each.
+    /// `None` where their length does not suit the loops on them.
+    pub fn rows_in_place(&self, plane: usize, first: usize, tokens: usize, ahead: usize) -> Option<RawRows<'_>> {
+        let start = first * self.row + plane * self.dim;
+        let values = match &self.values {
+            Values::F16(x) => RawValues::F16(&x[start..]),
+            Values::F32(x) => RawValues::F32(&x[start..]),
+        };
+        self.dim.is_multiple_of(LANES).then_some(RawRows {
+            values,
+            stride: self.row,
+            tokens,
+            dim: self.dim,
+            ahead: ahead * self.dim,
+        })
     }
 
     /// Little-endian bytes of all values.

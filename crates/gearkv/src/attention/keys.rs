@@ -5,10 +5,7 @@ use crate::segment::{BlockScratch, KeyCursor, KeyPlan, Segment};
 use crate::simd::{self, KeyRoom};
 use crate::tensor::Piece;
 
-use super::{BLOCK, Place};
-
-/// From so many query rows on, transposing a block of keys pays.
-const MANY_QUERIES: usize = 8;
+use super::{Ahead, BLOCK, Columns, MANY_QUERIES, Place};
 
 /// The queries of one KV head, and what is kept from block to block.
 pub(super) struct Keys<'a> {
@@ -45,34 +42,39 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// `[rows, tokens]` of the block at `place`; `next` is where the one after it starts.
-    pub fn logits(&mut self, place: Place<'a>, next: Option<Place<'a>>, logits: &mut [f32]) {
+    /// The logits of the block at `place`, into these columns of `logits`; `ahead` is what will be read next.
+    pub fn logits(&mut self, place: Place<'a>, ahead: Ahead<'a>, logits: &mut [f32], columns: Columns) {
         let Place { piece, first, tokens } = place;
         if first == 0 {
             self.cursor = KeyCursor::new(self.dim);
         }
         let segment = match piece {
             Piece::Raw(raw) => {
+                let few = self.q.len() / self.dim < MANY_QUERIES;
+                if let Some(rows) = raw.rows_in_place(self.plane, first, tokens, ahead.rows).filter(|_| few) {
+                    simd::dot_raw(simd::level(), rows, self.q, &mut logits[columns.first..], columns.stride);
+                    return;
+                }
                 raw.rows(self.plane, first, &mut self.block[..tokens * self.dim]);
-                dot_queries(&self.block[..tokens * self.dim], self.dim, self.q, logits, &mut self.scratch);
+                dot_queries(&self.block[..tokens * self.dim], self.dim, self.q, logits, columns, &mut self.scratch);
                 return;
             }
             Piece::Segment(view) => &*view.segment,
         };
-        self.backbone(segment, first, tokens, next, logits);
+        self.backbone(segment, place, ahead, logits, columns);
         let (q, dim) = (self.q, self.dim);
         let rank = segment.load_factors(self.plane, first, tokens, &mut self.scratch);
         if rank > 0 {
             let mut u = vec![0.0; rank];
-            for (q, logits) in q.chunks_exact(dim).zip(logits.chunks_exact_mut(tokens)) {
+            for (row, q) in q.chunks_exact(dim).enumerate() {
                 simd::dot_rows(q, dim, &self.scratch.b, &mut u, 1);
-                simd::accumulate_rows(&u, &self.scratch.a, logits);
+                simd::accumulate_rows(&u, &self.scratch.a, &mut logits[columns.of(row, tokens)]);
             }
         }
         let rows = q.len() / dim;
         segment.for_each_key_outlier(self.plane, first, tokens, &mut self.cursor, |t, d, value| {
             for row in 0..rows {
-                logits[row * tokens + t] += q[row * dim + d] * value;
+                logits[columns.of(row, tokens).start + t] += q[row * dim + d] * value;
             }
         });
     }
@@ -81,45 +83,48 @@ impl<'a> Keys<'a> {
     fn backbone(
         &mut self,
         segment: &'a Segment,
-        first: usize,
-        tokens: usize,
-        next: Option<Place<'a>>,
+        Place { first, tokens, .. }: Place<'a>,
+        ahead: Ahead<'a>,
         logits: &mut [f32],
+        columns: Columns,
     ) {
         let (plane, dim, q) = (self.plane, self.dim, self.q);
         if matches!(segment.layout.grouping, Grouping::Channel { .. }) {
             self.plan.prepare(segment, plane, q);
-            let ahead = next.map_or(&[][..], |next| next.codes(plane));
-            if let Some((tile, q)) = segment.key_tile(plane, first, tokens, ahead, q, &mut self.plan) {
-                simd::key_logits(simd::level(), tile, q, logits, &mut self.room);
+            if let Some((tile, q)) = segment.key_tile(plane, first, tokens, ahead.codes, q, &mut self.plan) {
+                let at = (columns.first, columns.stride);
+                simd::key_logits(simd::level(), tile, q, logits, at, &mut self.room);
                 return;
             }
         }
         let block = &mut self.block[..tokens * dim];
         segment.backbone_rows(plane, first, block);
         if segment.layout.rotated {
-            dot_queries(block, dim, &self.turned, logits, &mut self.scratch);
+            dot_queries(block, dim, &self.turned, logits, columns, &mut self.scratch);
             segment.load_mean(plane, &mut self.scratch);
-            for (q, logits) in q.chunks_exact(dim).zip(logits.chunks_exact_mut(tokens)) {
+            for (row, q) in q.chunks_exact(dim).enumerate() {
                 let mut along = [0.0];
                 simd::dot_rows(q, dim, &self.scratch.mean, &mut along, 1);
-                logits.iter_mut().for_each(|x| *x += along[0]);
+                logits[columns.of(row, tokens)].iter_mut().for_each(|x| *x += along[0]);
             }
         } else {
             let q = if segment.channel_order(plane).is_some() { self.plan.queries(q) } else { q };
-            dot_queries(block, dim, q, logits, &mut self.scratch);
+            dot_queries(block, dim, q, logits, columns, &mut self.scratch);
         }
     }
 }
 
 /// `q·K̂ᵀ` of a block of rows.
-fn dot_queries(block: &[f32], dim: usize, q: &[f32], logits: &mut [f32], scratch: &mut BlockScratch) {
+fn dot_queries(block: &[f32], dim: usize, q: &[f32], logits: &mut [f32], columns: Columns, scratch: &mut BlockScratch) {
     let tokens = block.len() / dim;
     if q.len() / dim < MANY_QUERIES {
-        simd::dot_rows(block, dim, q, logits, tokens);
-    } else {
-        scratch.transposed.resize(block.len(), 0.0);
-        simd::transpose(block, dim, &mut scratch.transposed);
+        simd::dot_rows(block, dim, q, &mut logits[columns.first..], columns.stride);
+        return;
+    }
+    scratch.transposed.resize(block.len(), 0.0);
+    simd::transpose(block, dim, &mut scratch.transposed);
+    for (row, q) in q.chunks_exact(dim).enumerate() {
+        let logits = &mut logits[columns.of(row, tokens)];
         logits.fill(0.0);
         simd::weigh_rows(&scratch.transposed, tokens, q, dim, logits);
     }

@@ -18,11 +18,7 @@ impl Softmax {
     pub fn take_block(&mut self, logits: &mut [f32], tokens: usize, mut shrink: impl FnMut(usize, f32)) {
         for (row, logits) in logits.chunks_exact_mut(tokens).enumerate() {
             let before = self.largest[row];
-            let now = simd::largest(logits, before);
-            if now == f32::NEG_INFINITY {
-                logits.fill(0.0);
-                continue;
-            }
+            let (now, sum) = simd::softmax_row(logits, before);
             if now > before {
                 // exp(−∞) = 0 at the first block.
                 let factor = (before - now).exp();
@@ -30,7 +26,7 @@ impl Softmax {
                 shrink(row, factor);
                 self.largest[row] = now;
             }
-            self.sum[row] += simd::exp_in_place(logits, now);
+            self.sum[row] += sum;
         }
     }
 

@@ -4,7 +4,7 @@ use crate::segment::{BlockScratch, Segment, ValuePlan};
 use crate::simd::{self, ValueRoom};
 use crate::tensor::Piece;
 
-use super::{BLOCK, Place};
+use super::{Ahead, BLOCK, Columns, MANY_QUERIES, Place};
 
 /// What is gathered, and what is kept from block to block.
 pub(super) struct Values<'a> {
@@ -51,32 +51,37 @@ impl<'a> Values<'a> {
         self.mean_weights[row] *= factor;
     }
 
-    /// Adds the block at `place`, weighed by `weights` (`[rows, tokens]`); `next` is where the one after it starts.
-    pub fn add(&mut self, place: Place<'a>, next: Option<Place<'a>>, weights: &[f32]) {
+    /// Adds the block at `place`, weighed by these columns of `weights`; `ahead` is what will be read next.
+    pub fn add(&mut self, place: Place<'a>, ahead: Ahead<'a>, weights: &[f32], columns: Columns) {
         let Place { piece, first, tokens } = place;
         let dim = self.dim;
         let segment = match piece {
             Piece::Raw(raw) => {
+                let few = self.out.len() / dim < MANY_QUERIES;
+                if let Some(rows) = raw.rows_in_place(self.plane, first, tokens, ahead.rows).filter(|_| few) {
+                    simd::weigh_raw(simd::level(), rows, &weights[columns.first..], columns.stride, self.out);
+                    return;
+                }
                 let block = &mut self.block[..tokens * dim];
                 raw.rows(self.plane, first, block);
-                simd::weigh_rows(block, dim, weights, tokens, self.out);
+                simd::weigh_rows(block, dim, &weights[columns.first..], columns.stride, self.out);
                 return;
             }
             Piece::Segment(view) => &*view.segment,
         };
-        self.backbone(segment, first, tokens, next, weights);
+        self.backbone(segment, place, ahead, weights, columns);
         let rank = segment.load_factors(self.plane, first, tokens, &mut self.scratch);
         if rank > 0 {
             let mut along = vec![0.0; rank];
-            for (weights, out) in weights.chunks_exact(tokens).zip(self.out.chunks_exact_mut(dim)) {
-                simd::dot_rows(weights, tokens, &self.scratch.a, &mut along, 1);
+            for (row, out) in self.out.chunks_exact_mut(dim).enumerate() {
+                simd::dot_rows(&weights[columns.of(row, tokens)], tokens, &self.scratch.a, &mut along, 1);
                 simd::accumulate_rows(&along, &self.scratch.b, out);
             }
         }
         let (rows, out) = (self.out.len() / dim, &mut *self.out);
         segment.for_each_value_outlier(self.plane, first, tokens, |t, d, value| {
             for row in 0..rows {
-                out[row * dim + d] += weights[row * tokens + t] * value;
+                out[row * dim + d] += weights[columns.of(row, tokens).start + t] * value;
             }
         });
     }
@@ -85,10 +90,10 @@ impl<'a> Values<'a> {
     fn backbone(
         &mut self,
         segment: &'a Segment,
-        first: usize,
-        tokens: usize,
-        next: Option<Place<'a>>,
+        Place { first, tokens, .. }: Place<'a>,
+        ahead: Ahead<'a>,
         weights: &[f32],
+        columns: Columns,
     ) {
         let (plane, dim) = (self.plane, self.dim);
         if segment.layout.rotated {
@@ -96,19 +101,19 @@ impl<'a> Values<'a> {
                 self.add_mean();
                 self.mean_of = Some(segment);
             }
-            for (sum, weights) in self.mean_weights.iter_mut().zip(weights.chunks_exact(tokens)) {
-                *sum += simd::sum(weights);
+            for (row, sum) in self.mean_weights.iter_mut().enumerate() {
+                *sum += simd::sum(&weights[columns.of(row, tokens)]);
             }
         }
         let out = if segment.layout.rotated { &mut *self.turned } else { &mut *self.out };
-        let ahead = next.map_or(&[][..], |next| next.codes(plane));
         let level = simd::level();
-        if let Some(tile) = segment.value_tile(level, plane, first, ahead, &mut self.plan) {
-            simd::add_values(level, tile, weights, tokens, out, &mut self.room);
+        if let Some(tile) = segment.value_tile(level, plane, first, ahead.codes, &mut self.plan) {
+            let at = (columns.first, columns.stride);
+            simd::add_values(level, tile, (weights, at), tokens, out, &mut self.room);
         } else {
             let block = &mut self.block[..tokens * dim];
             segment.backbone_rows(plane, first, block);
-            simd::weigh_rows(block, dim, weights, tokens, out);
+            simd::weigh_rows(block, dim, &weights[columns.first..], columns.stride, out);
         }
     }
 

@@ -186,6 +186,20 @@ pub(crate) enum ScaleView<'a> {
 }
 
 impl ScaleView<'_> {
+    /// Asks for so many from `first` on, where there are any.
+    pub fn prefetch(&self, first: usize, count: usize) {
+        match self {
+            Self::Wide { scales, zeros } => {
+                simd::prefetch(scales.get(first..).unwrap_or_default(), 2 * count);
+                simd::prefetch(zeros.get(first..).unwrap_or_default(), 2 * count);
+            }
+            Self::Small { scales, zeros, .. } => {
+                simd::prefetch(scales.get(first..).unwrap_or_default(), count);
+                simd::prefetch(zeros.get(first..).unwrap_or_default(), count);
+            }
+        }
+    }
+
     /// As [`Self::load`], of a backbone without zeros.
     pub fn load_scales(&self, first: usize, scale: &mut [f32]) {
         let range = first..first + scale.len();

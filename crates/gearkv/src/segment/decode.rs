@@ -179,6 +179,9 @@ impl Segment {
         let (per_line, width) = (layout.per_line, layout.index_width());
         let (item, head) = self.item_head(plane);
         let own = head * layout.dim..(head + 1) * layout.dim;
+        if per_line == 0 {
+            return;
+        }
         for t in 0..tokens {
             let line = (item * layout.tokens + first + t) * per_line;
             for at in line..line + per_line {

@@ -30,6 +30,7 @@ pub(crate) struct Segment {
     pub layout: SegmentLayout,
     /// `[batch, heads]`, of each its tiles and rows (`tiles`).
     pub codes: Box<[u8]>,
+    tiling: Tiling,
     pub widths: Widths,
     /// Per batch item; within it see [`Scales`].
     pub scales: Scales,
@@ -66,8 +67,9 @@ impl Segment {
     pub fn new(parts: SegmentParts) -> Self {
         let SegmentParts { layout, row_codes, widths, scales, means, ranks, factors, outlier_indices, outlier_values } =
             parts;
-        let (codes, widths) = tiles::held(&layout, widths, row_codes);
-        Self { layout, codes, widths, scales, means, ranks, factors, outlier_indices, outlier_values }
+        let tiling = Tiling::of(&layout, &widths);
+        let (codes, widths) = tiles::held(&layout, tiling, widths, row_codes);
+        Self { layout, codes, tiling, widths, scales, means, ranks, factors, outlier_indices, outlier_values }
     }
 
     /// Tokens that were compressed together.

@@ -4,7 +4,7 @@ use std::ptr;
 
 use crate::backbone::{Grouping, ScaleView, zero_unit};
 use crate::simd::{self, KeyScales, KeyTile, Level, Levels, TILE, TileOrder, UnitRun, ValueTile};
-use crate::spread::{ChannelWidths, Widths};
+use crate::spread::{ChannelWidths, RowWidths, Widths};
 
 use super::tiles::HeadCodes;
 use super::{Segment, Tiling};
@@ -77,6 +77,8 @@ impl<'a> KeyPlan<'a> {
 
 /// Memory for the scales and the order of a tile of values.
 pub(crate) struct ValuePlan {
+    /// The widths that `order` was made for: often those of the next tile, too.
+    made_for: ([u8; 4], [u8; TILE / 4]),
     order: TileOrder,
     /// `[groups, 64]`
     scales: Vec<f32>,
@@ -87,7 +89,13 @@ pub(crate) struct ValuePlan {
 
 impl Default for ValuePlan {
     fn default() -> Self {
-        Self { order: TileOrder::even(0), scales: Vec::new(), zeros: Vec::new(), kept: [Vec::new(), Vec::new()] }
+        Self {
+            made_for: ([0; 4], [0; TILE / 4]),
+            order: TileOrder::even(0),
+            scales: Vec::new(),
+            zeros: Vec::new(),
+            kept: [Vec::new(), Vec::new()],
+        }
     }
 }
 
@@ -113,14 +121,16 @@ impl Segment {
             return None;
         }
         let at = first / self.layout.group_tokens() * dim;
-        let scales = match self.scales_of(plane) {
+        let view = self.scales_of(plane);
+        view.prefetch(at + dim, dim);
+        let scales = match view {
             ScaleView::Small { grid, scales, zeros } => KeyScales::Small {
                 super_scale: grid.super_scale,
                 scales: &scales[at..at + dim],
                 zeros: &zeros[at..at + dim],
                 steps: &plan.steps,
             },
-            view @ ScaleView::Wide { .. } => {
+            ScaleView::Wide { .. } => {
                 plan.scales.resize(dim, 0.0);
                 plan.zeros.resize(dim, 0.0);
                 view.load(at, &mut plan.scales, &mut plan.zeros);
@@ -145,12 +155,23 @@ impl Segment {
             return None;
         }
         let dim = self.layout.dim;
-        plan.order = HeadCodes::of(&self.layout, &self.widths, plane).order(level, first);
+        let mut made_for = ([self.layout.scales.bits as u8; 4], [0; TILE / 4]);
+        if let Widths::Tokens(widths) = &self.widths
+            && let RowWidths::Each { set, packed } = widths.rows(plane)
+        {
+            made_for.0 = set;
+            made_for.1.copy_from_slice(&packed[first / 4..first / 4 + TILE / 4]);
+        }
+        if made_for != plan.made_for {
+            plan.order = simd::tile_order(level, made_for.0, &made_for.1);
+            plan.made_for = made_for;
+        }
         let groups = match self.layout.grouping {
             Grouping::Token { channels } => dim.div_ceil(channels),
             _ => 1,
         };
         let view = self.scales_of(plane);
+        view.prefetch((first + TILE) * groups, TILE * groups);
         let [scales, zeros] = &mut plan.kept;
         scales.resize(groups * TILE, 0.0);
         if self.layout.rotated {

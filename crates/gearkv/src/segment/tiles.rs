@@ -215,8 +215,7 @@ impl<'a> HeadCodes<'a> {
 }
 
 /// Codes and widths as a segment holds them, out of those that a file has.
-pub(super) fn held(layout: &SegmentLayout, widths: Widths, rows: &[u8]) -> (Box<[u8]>, Widths) {
-    let tiling = Tiling::of(layout, &widths);
+pub(super) fn held(layout: &SegmentLayout, tiling: Tiling, widths: Widths, rows: &[u8]) -> (Box<[u8]>, Widths) {
     if tiling == Tiling::Rows {
         return (rows.into(), widths);
     }
@@ -255,7 +254,7 @@ fn row_form_bytes(head: &HeadCodes, dim: usize, tokens: usize) -> usize {
 impl Segment {
     /// Whether its whole tiles are tiles.
     pub fn tiling(&self) -> Tiling {
-        Tiling::of(&self.layout, &self.widths)
+        self.tiling
     }
 
     /// All codes as a file has them.

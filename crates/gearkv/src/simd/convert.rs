@@ -20,13 +20,18 @@ pub(crate) fn narrow(from: &[f32], to: &mut [f16]) {
 const EXPONENT_GAP: f32 = f32::from_bits((127 + 112) << 23);
 const EXPONENT_GAP_INVERSE: f32 = f32::from_bits((127 - 112) << 23);
 
-/// For machines without an instruction for it: a float16's exponent and mantissa, read as a float32, are 2¹¹² too small.
 fn widen_by_scaling(from: &[f16], to: &mut [f32]) {
     for (from, to) in from.iter().zip(to) {
-        let bits = u32::from(from.to_bits());
-        let magnitude = f32::from_bits((bits & 0x7FFF) << 13) * EXPONENT_GAP;
-        *to = f32::from_bits(magnitude.to_bits() | ((bits & 0x8000) << 16));
+        *to = widened_by_scaling(from.to_bits());
     }
+}
+
+/// For machines without an instruction for it: a float16's exponent and mantissa, read as a float32, are 2¹¹² too small.
+#[inline(always)]
+pub(super) fn widened_by_scaling(bits: u16) -> f32 {
+    let bits = u32::from(bits);
+    let magnitude = f32::from_bits((bits & 0x7FFF) << 13) * EXPONENT_GAP;
+    f32::from_bits(magnitude.to_bits() | ((bits & 0x8000) << 16))
 }
 
 /// The inverse of [`widen_by_scaling`], after rounding.
@@ -75,20 +80,6 @@ pub(crate) fn largest_magnitude(x: &[f32]) -> f32 {
     f32::from_bits(lanes.into_iter().fold(most, u32::max))
 }
 
-/// The largest of `x` and `least`; NaN counts as nothing.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn largest(x: &[f32], least: f32) -> f32 {
-    let mut lanes = [least; LANES];
-    let (chunks, rest) = x.as_chunks::<LANES>();
-    for chunk in chunks {
-        for i in 0..LANES {
-            lanes[i] = if chunk[i] > lanes[i] { chunk[i] } else { lanes[i] };
-        }
-    }
-    let larger = |most: f32, &x: &f32| if x > most { x } else { most };
-    lanes.iter().chain(rest).fold(least, larger)
-}
-
 /// The sum of `x`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(crate) fn sum(x: &[f32]) -> f32 {
@@ -127,6 +118,47 @@ pub(crate) fn exp_in_place(x: &mut [f32], shift: f32) -> f32 {
         sum += lane;
     }
     sum
+}
+
+/// One row of online softmax: replaces each `x` by `exp(x − m)`, where *m* is the largest of them and of `before`; returns *m* and the sum. All
+/// become 0 where *m* is −∞.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(crate) fn softmax_row(x: &mut [f32], before: f32) -> (f32, f32) {
+    let mut lanes = [before; LANES];
+    let (chunks, rest) = x.as_chunks_mut::<LANES>();
+    for chunk in &*chunks {
+        for i in 0..LANES {
+            lanes[i] = if chunk[i] > lanes[i] { chunk[i] } else { lanes[i] };
+        }
+    }
+    for (lane, x) in lanes.iter_mut().zip(&*rest) {
+        *lane = if *x > *lane { *x } else { *lane };
+    }
+    // Halves against halves: a chain of all lanes would wait for each.
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] = if lanes[i + half] > lanes[i] { lanes[i + half] } else { lanes[i] };
+        }
+        half /= 2;
+    }
+    let most = lanes[0];
+    let mut sums = [0.0f32; LANES];
+    if most == f32::NEG_INFINITY {
+        x.fill(0.0);
+        return (most, 0.0);
+    }
+    for chunk in chunks {
+        for i in 0..LANES {
+            chunk[i] = exp_of_negative(chunk[i] - most);
+            sums[i] += chunk[i];
+        }
+    }
+    for (lane, x) in sums.iter_mut().zip(rest) {
+        *x = exp_of_negative(*x - most);
+        *lane += *x;
+    }
+    (most, super::linear::sum_of_lanes(sums))
 }
 
 #[inline(always)]
@@ -199,6 +231,17 @@ mod tests {
             let exact = f64::from(*x).exp();
             assert!(((f64::from(*y) - exact) / exact).abs() < 3e-7, "exp({x}) = {y}, expected {exact}");
         }
+        for (length, before) in [(1, -1.0), (37, f32::NEG_INFINITY), (80_000, 2.0)] {
+            let mut row = inputs[..length].to_vec();
+            let (most, sum) = softmax_row(&mut row, before);
+            assert_eq!(most, before.max(0.0));
+            let expected: f64 = inputs[..length].iter().map(|x| f64::from(*x - most).exp()).sum();
+            assert!((f64::from(sum) / expected - 1.0).abs() < 1e-5, "{sum} {expected}");
+            assert_eq!(row[0], if before > 0.0 { exp_of_negative(-before) } else { 1.0 });
+        }
+        let mut unseen = [f32::NEG_INFINITY; 20];
+        assert_eq!(softmax_row(&mut unseen, f32::NEG_INFINITY), (f32::NEG_INFINITY, 0.0));
+        assert_eq!(unseen, [0.0; 20]);
         let mut masked = [f32::NEG_INFINITY, 0.0];
         assert_eq!(exp_in_place(&mut masked, 0.0), 1.0);
         assert_eq!(masked, [0.0, 1.0]);

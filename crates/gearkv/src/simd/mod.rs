@@ -14,6 +14,7 @@ mod linear;
 mod order;
 mod range;
 mod rotate;
+mod rows;
 mod scales;
 mod tile;
 mod trellis;
@@ -24,14 +25,15 @@ pub(crate) use codebook::{
     LEVELS_1, LEVELS_2, LEVELS_3, LEVELS_4, fit_levels, look_up_codes, look_up_rows, nearest_rows,
 };
 pub(crate) use codes::{dequantize_rows, pack_rows, quantize_rows, row_bytes, unpack_rows};
-pub(crate) use convert::{exp_in_place, largest, largest_magnitude, narrow, round_to_f16, sum, widen};
+pub(crate) use convert::{exp_in_place, largest_magnitude, narrow, round_to_f16, softmax_row, sum, widen};
 pub(crate) use feedback::{Grade, quantize_with_feedback};
 pub(crate) use fit::{Grid, Stripe, fit_stripe};
-pub(crate) use level::{Level, level};
+pub(crate) use level::{Level, level, prefetch};
 pub(crate) use linear::{accumulate_rows, add_low_rank, columns, dot_rows, transpose, weigh_rows};
 pub(crate) use order::{gather_rows, scatter};
 pub(crate) use range::{chunks_beyond, chunks_outside, column_range, row_range};
 pub(crate) use rotate::rotate_rows;
+pub(crate) use rows::{Rows as RawRows, Values as RawValues, dot_raw, weigh_raw};
 pub(crate) use scales::{SmallGrid, narrow_magnitudes, narrow_scales, round_scales, widen_scales, widen_zeros};
 
 pub(crate) use tile::{

@@ -24,8 +24,6 @@ pub(crate) use values::{Levels, TileOrder, ValueRoom, ValueTile, add_values, til
 
 use multiversion::multiversion;
 
-use super::LANES;
-use super::linear::sum_of_lanes;
 use super::vector::LARGEST_MULTIPLIER;
 
 /// Lanes of a unit, and tokens of a tile.
@@ -154,27 +152,12 @@ impl TileMultipliers {
     }
 }
 
-/// The larger one; `x` where it is no number.
+/// What numbers that reach so far are multiplied by to become multipliers, and what one step of these is worth.
 #[inline(always)]
-fn largest(most: f32, x: f32) -> f32 {
-    if x > most { x } else { most }
-}
-
-/// What numbers whose lanes reach so far are multiplied by to become multipliers, and what one step of these is worth.
-#[inline(always)]
-fn steps(most: [f32; LANES]) -> (f32, f32) {
-    let most = most.into_iter().fold(0.0, largest);
+fn steps(most: f32) -> (f32, f32) {
     // Below this, the inverse is no finite number; and nothing is lost.
     const LEAST: f32 = 1e-30;
     if most > LEAST { (LARGEST_MULTIPLIER / most, most / LARGEST_MULTIPLIER) } else { (0.0, 0.0) }
-}
-
-/// The nearest whole numbers to `x · inverse`, halves to even.
-#[inline(always)]
-fn quantize(x: &[f32; LANES], inverse: f32) -> [i32; LANES] {
-    /// 1.5 · 2²³: added, it leaves a whole number in the low bits.
-    const ROUNDING: f32 = 12_582_912.0;
-    x.map(|x| (x * inverse + ROUNDING).to_bits().wrapping_sub(ROUNDING.to_bits()) as i32)
 }
 
 #[cfg(test)]

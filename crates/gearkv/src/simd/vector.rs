@@ -24,6 +24,20 @@ pub(super) use simd128::Simd128 as Portable;
 /// The largest magnitude of a multiplier: two signed bytes, `256 · high + low`, both within ±127.
 pub(super) const LARGEST_MULTIPLIER: f32 = 32_639.0;
 
+/// 1.5 · 2²³: added, it leaves a whole number in a float's low bits.
+const ROUNDING: f32 = 12_582_912.0;
+
+/// What a row's sums come to.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Line {
+    /// Added to every lane's sum.
+    pub more: i32,
+    /// What a step of a sum is worth.
+    pub step: f32,
+    /// Added then.
+    pub along: f32,
+}
+
 /// One register of bytes.
 ///
 /// # Safety
@@ -35,6 +49,10 @@ pub(super) trait Vector {
     type Bytes: Copy;
     /// A sum of products for every four bytes.
     type Sums: Copy;
+    /// Sixteen floats.
+    type Floats: Copy;
+    /// Sixteen whole numbers.
+    type Whole: Copy;
 
     unsafe fn load(at: *const u8) -> Self::Bytes;
     /// Sixteen bytes, again and again.
@@ -66,23 +84,61 @@ pub(super) trait Vector {
     unsafe fn zero() -> Self::Sums;
     /// Adds the products of four bytes with four multipliers, which [`Self::multipliers`] made.
     unsafe fn add_products(sums: Self::Sums, bytes: Self::Bytes, first: i32, second: i32) -> Self::Sums;
-    /// `sum + more` as floats, `BYTES / 4` of them.
-    unsafe fn store(sums: Self::Sums, more: i32, out: *mut f32);
+    /// `(sum + more) · step + along` as floats, `BYTES / 4` of them: written to `out`, or added to what is there.
+    unsafe fn store<const ADD: bool>(sums: Self::Sums, line: Line, out: *mut f32);
 
+    unsafe fn floats(at: *const f32) -> Self::Floats;
+    /// Sixteen float16.
+    unsafe fn widened(at: *const u16) -> Self::Floats;
+    unsafe fn put(x: Self::Floats, at: *mut f32);
+    /// One number in every place.
+    unsafe fn every(x: f32) -> Self::Floats;
+    unsafe fn times(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    unsafe fn plus(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// `x` where it is larger than `most`, `most` elsewhere.
+    unsafe fn larger(x: Self::Floats, most: Self::Floats) -> Self::Floats;
+    unsafe fn magnitude(x: Self::Floats) -> Self::Floats;
+    /// The sum, added up as `linear::sum_of_lanes` does.
+    unsafe fn total(x: Self::Floats) -> f32;
+    /// The largest.
+    unsafe fn most(x: Self::Floats) -> f32;
+
+    /// The nearest whole numbers, halves to even, of magnitudes below 2²².
+    unsafe fn whole(x: Self::Floats) -> Self::Whole;
+    /// The sum of 64, which wraps around.
+    unsafe fn whole_total(numbers: [Self::Whole; 4]) -> i32;
+    unsafe fn put_whole(x: Self::Whole, at: *mut i32);
     /// Brings 16 whole numbers within ±[`LARGEST_MULTIPLIER`] into the form that [`Self::add_products`] takes: two words for every four.
-    unsafe fn multipliers(numbers: *const i32, first: *mut i32, second: *mut i32);
+    unsafe fn multipliers(numbers: Self::Whole, first: *mut i32, second: *mut i32);
 
-    /// [`Self::multipliers`] of 64 numbers, in the order that `order` gives.
+    /// [`Self::multipliers`] of 64 numbers.
     #[inline(always)]
-    unsafe fn ordered_multipliers(numbers: &[i32; 64], order: &[u8; 64], first: *mut i32, second: *mut i32) {
-        let ordered: [i32; 64] = std::array::from_fn(|i| numbers[usize::from(order[i] & 63)]);
-        for sixteen in 0..4 {
-            // SAFETY: 64 numbers are there, and the caller vouches for 16 words each.
-            unsafe {
-                Self::multipliers(ordered.as_ptr().add(16 * sixteen), first.add(4 * sixteen), second.add(4 * sixteen));
+    unsafe fn more_multipliers(numbers: [Self::Whole; 4], first: *mut i32, second: *mut i32) {
+        for (i, numbers) in numbers.into_iter().enumerate() {
+            // SAFETY: the caller vouches for 16 words each.
+            unsafe { Self::multipliers(numbers, first.add(4 * i), second.add(4 * i)) };
+        }
+    }
+
+    /// The same, in the order that `order` gives.
+    #[inline(always)]
+    unsafe fn ordered_multipliers(numbers: [Self::Whole; 4], order: &[u8; 64], first: *mut i32, second: *mut i32) {
+        let mut all = [0i32; 64];
+        // SAFETY: 64 numbers have room, and the caller vouches for 16 words each.
+        unsafe {
+            for (i, numbers) in numbers.into_iter().enumerate() {
+                Self::put_whole(numbers, all.as_mut_ptr().add(16 * i));
+            }
+            let ordered: [i32; 64] = std::array::from_fn(|i| all[usize::from(order[i] & 63)]);
+            for i in 0..4 {
+                let numbers = Self::whole_at(ordered.as_ptr().add(16 * i));
+                Self::multipliers(numbers, first.add(4 * i), second.add(4 * i));
             }
         }
     }
+
+    /// What [`Self::put_whole`] put.
+    unsafe fn whole_at(at: *const i32) -> Self::Whole;
 
     /// The numbers of the set bits of each mask, mask after mask; together the masks have 64 bits.
     #[inline(always)]
@@ -99,6 +155,7 @@ pub(super) trait Vector {
         order
     }
 
-    /// Asks for the cache line at an address, which need not be one.
+    /// Asks for the cache line at an address, which need not be one, to be brought into the second-level cache: a block ahead is more than
+    /// what the first has places to wait in.
     unsafe fn prefetch(at: *const u8);
 }

@@ -4,9 +4,9 @@ use super::super::level::Level;
 use super::super::scales::scale_of_code;
 #[cfg(target_arch = "x86_64")]
 use super::super::vector::{Avx2, Avx512};
-use super::super::vector::{LARGEST_MULTIPLIER, Portable, Vector};
-use super::sums::{MOST_ROWS, Multipliers, UnitRun, Units, sums};
-use super::{TILE, TileMultipliers, largest, quantize, sum_of_lanes};
+use super::super::vector::{LARGEST_MULTIPLIER, Line, Portable, Vector};
+use super::sums::{MOST_ROWS, Row, UnitRun, Units, sums};
+use super::{TILE, TileMultipliers};
 use crate::simd::LANES;
 
 /// Scales and zeros of a tile's channels, in the order of its units.
@@ -49,12 +49,21 @@ pub(crate) struct KeyRoom {
     multipliers: TileMultipliers,
 }
 
-/// `logits[row][token]` of queries `q` (`[rows, channels]`, channels in the order of the units, at most 256 and a multiple of 16).
-pub(crate) fn key_logits(level: Level, tile: KeyTile, q: &[f32], logits: &mut [f32], room: &mut KeyRoom) {
+/// `logits[row · stride + first + token]` of queries `q` (`[rows, channels]`, channels in the order of the units, at most 256 and a multiple of
+/// 16).
+pub(crate) fn key_logits(
+    level: Level,
+    tile: KeyTile,
+    q: &[f32],
+    logits: &mut [f32],
+    (first, stride): (usize, usize),
+    room: &mut KeyRoom,
+) {
     let dim = 4 * tile.runs.iter().map(|run| usize::from(run.units)).sum::<usize>();
     assert!(tile.units.len() == tile.runs.iter().map(|run| run.bytes()).sum::<usize>());
     assert!(dim > 0 && dim.is_multiple_of(LANES) && q.len().is_multiple_of(dim) && tile.tokens <= TILE);
-    assert!(logits.len() == q.len() / dim * tile.tokens);
+    assert!(first + tile.tokens <= stride && logits.len() >= q.len() / dim * stride);
+    let at = (first, stride);
     let (scales, zeros) = match tile.scales {
         KeyScales::Plain { scales, zeros } => (scales.len(), zeros.len()),
         KeyScales::Small { scales, zeros, steps, .. } => (scales.len().min(steps.len()), zeros.len()),
@@ -64,28 +73,35 @@ pub(crate) fn key_logits(level: Level, tile: KeyTile, q: &[f32], logits: &mut [f
     unsafe {
         match level {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => avx512(tile, dim, q, logits, room),
+            Level::Avx512 => avx512(tile, dim, q, logits, at, room),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => avx2(tile, dim, q, logits, room),
-            Level::Portable => generic::<Portable>(tile, dim, q, logits, room),
+            Level::Avx2 => avx2(tile, dim, q, logits, at, room),
+            Level::Portable => generic::<Portable>(tile, dim, q, logits, at, room),
         }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2")]
-unsafe fn avx512(tile: KeyTile, dim: usize, q: &[f32], logits: &mut [f32], room: &mut KeyRoom) {
-    unsafe { generic::<Avx512>(tile, dim, q, logits, room) }
+unsafe fn avx512(tile: KeyTile, dim: usize, q: &[f32], logits: &mut [f32], at: (usize, usize), room: &mut KeyRoom) {
+    unsafe { generic::<Avx512>(tile, dim, q, logits, at, room) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn avx2(tile: KeyTile, dim: usize, q: &[f32], logits: &mut [f32], room: &mut KeyRoom) {
-    unsafe { generic::<Avx2>(tile, dim, q, logits, room) }
+unsafe fn avx2(tile: KeyTile, dim: usize, q: &[f32], logits: &mut [f32], at: (usize, usize), room: &mut KeyRoom) {
+    unsafe { generic::<Avx2>(tile, dim, q, logits, at, room) }
 }
 
 #[inline(always)]
-unsafe fn generic<V: Vector>(tile: KeyTile, dim: usize, q: &[f32], logits: &mut [f32], room: &mut KeyRoom) {
+unsafe fn generic<V: Vector>(
+    tile: KeyTile,
+    dim: usize,
+    q: &[f32],
+    logits: &mut [f32],
+    at: (usize, usize),
+    room: &mut KeyRoom,
+) {
     let KeyRoom { scales: own_scales, zeros: own_zeros, folded, multipliers } = room;
     own_scales.resize(dim, 0.0);
     own_zeros.resize(dim, 0.0);
@@ -106,54 +122,69 @@ unsafe fn generic<V: Vector>(tile: KeyTile, dim: usize, q: &[f32], logits: &mut 
     let (scales, zeros) = (&**own_scales, &**own_zeros);
     folded.resize(dim, 0.0);
     multipliers.resize(dim / 4);
-    let rows = q.len() / dim;
-    let mut row = 0;
-    while row < rows {
-        let now = (rows - row).min(MOST_ROWS);
-        let mut steps = [0.0; MOST_ROWS];
-        let mut along = [0.0; MOST_ROWS];
-        for r in 0..now {
-            let q = &q[(row + r) * dim..(row + r + 1) * dim];
-            let (mut most, mut lanes) = ([0.0f32; LANES], [0.0f32; LANES]);
-            let chunks = q.as_chunks::<LANES>().0.iter().zip(folded.as_chunks_mut::<LANES>().0);
-            let of = scales.as_chunks::<LANES>().0.iter().zip(zeros.as_chunks::<LANES>().0);
-            for ((q, folded), (scale, zero)) in chunks.zip(of) {
-                for i in 0..LANES {
-                    folded[i] = q[i] * scale[i];
-                    most[i] = largest(most[i], folded[i].abs());
-                    lanes[i] += q[i] * zero[i];
-                }
-            }
-            along[r] = sum_of_lanes(lanes);
-            let (inverse, step) = super::steps(most);
-            steps[r] = step;
-            let (first, second) = multipliers.row(r);
-            for (i, folded) in folded.as_chunks::<LANES>().0.iter().enumerate() {
-                let numbers = quantize(folded, inverse);
-                // SAFETY: a row has room for `dim / 4` words.
-                unsafe { V::multipliers(numbers.as_ptr(), first.add(4 * i), second.add(4 * i)) };
+    let units =
+        Units { runs: tile.runs, bytes: tile.units.as_ptr(), ahead: tile.ahead.as_ptr(), tables: &[[0; 16]; 4] };
+    let whole = tile.tokens == TILE;
+    let mut aside = [[0.0f32; TILE]; MOST_ROWS];
+    for (first, q) in q.chunks(MOST_ROWS * dim).enumerate() {
+        let now = q.len() / dim;
+        let mut lines = [Line::default(); MOST_ROWS];
+        for (r, (q, line)) in q.chunks_exact(dim).zip(&mut lines).enumerate() {
+            // SAFETY: queries, scales and zeros have `dim` numbers, a multiple of 16, and a row has room for `dim / 4` words.
+            *line = unsafe { fold::<V>(q, scales, zeros, folded, multipliers.row(r)) };
+        }
+        // Where not all of a tile's tokens count, there may be no room for the logits of the others.
+        let start = |r: usize| (first * MOST_ROWS + r) * at.1 + at.0;
+        let out = if whole { logits.as_mut_ptr() } else { aside.as_mut_ptr().cast() };
+        let rows: [Row; MOST_ROWS] = std::array::from_fn(|r| Row {
+            multipliers: multipliers.of(r),
+            line: lines[r],
+            out: out.wrapping_add(if whole { start(r) } else { r * TILE }),
+        });
+        // SAFETY: what the caller vouches for; rows have as many multipliers as the runs have units, and room for 64 logits.
+        unsafe { sums::<V, false, false>(units, &rows[..now]) };
+        if !whole {
+            for (r, own) in aside[..now].iter().enumerate() {
+                logits[start(r)..start(r) + tile.tokens].copy_from_slice(&own[..tile.tokens]);
             }
         }
-        let mut out = [[0.0; TILE]; MOST_ROWS];
-        let units =
-            Units { runs: tile.runs, bytes: tile.units.as_ptr(), ahead: tile.ahead.as_ptr(), tables: &[[0; 16]; 4] };
-        let of = |r: usize| -> Multipliers { multipliers.of(r) };
-        // SAFETY: what the caller vouches for; rows have as many multipliers as the runs have units.
-        unsafe {
-            match now {
-                4 => sums::<V, 4, false>(units, [of(0), of(1), of(2), of(3)], [0; 4], &mut out),
-                3 => sums::<V, 3, false>(units, [of(0), of(1), of(2)], [0; 3], &mut out),
-                2 => sums::<V, 2, false>(units, [of(0), of(1)], [0; 2], &mut out),
-                _ => sums::<V, 1, false>(units, [of(0)], [0], &mut out),
-            }
-        }
-        for r in 0..now {
-            let logits = &mut logits[(row + r) * tile.tokens..(row + r + 1) * tile.tokens];
-            for (logit, sum) in logits.iter_mut().zip(&out[r]) {
-                *logit = sum * steps[r] + along[r];
-            }
-        }
-        row += now;
     }
 }
+
+/// Multipliers of one query under the scales of a tile, and what their sums come to.
+#[inline(always)]
+unsafe fn fold<V: Vector>(
+    q: &[f32],
+    scales: &[f32],
+    zeros: &[f32],
+    folded: &mut [f32],
+    (first, second): (*mut i32, *mut i32),
+) -> Line {
+    let dim = q.len();
+    unsafe {
+        let (mut most, mut sum) = (V::every(0.0), V::every(0.0));
+        for i in (0..dim).step_by(LANES) {
+            let x = V::floats(q.as_ptr().add(i));
+            let product = V::times(x, V::floats(scales.as_ptr().add(i)));
+            V::put(product, folded.as_mut_ptr().add(i));
+            most = V::larger(V::magnitude(product), most);
+            sum = V::plus(sum, V::times(x, V::floats(zeros.as_ptr().add(i))));
+        }
+        let (inverse, step) = super::steps(V::most(most));
+        let inverse = V::every(inverse);
+        let numbers = |i: usize| V::whole(V::times(V::floats(folded.as_ptr().add(i)), inverse));
+        let mut i = 0;
+        while i + TILE <= dim {
+            let four = [0, 1, 2, 3].map(|j| numbers(i + LANES * j));
+            V::more_multipliers(four, first.add(i / 4), second.add(i / 4));
+            i += TILE;
+        }
+        while i < dim {
+            V::multipliers(numbers(i), first.add(i / 4), second.add(i / 4));
+            i += LANES;
+        }
+        Line { more: 0, step, along: V::total(sum) }
+    }
+}
+
 const _: () = assert!(LARGEST_MULTIPLIER < 32_768.0);

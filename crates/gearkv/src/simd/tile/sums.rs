@@ -4,8 +4,8 @@
 
 #![expect(clippy::needless_range_loop, reason = "fields and rows are unrolled, so that sums stay in registers")]
 
-use super::super::vector::Vector;
-use super::{TILE, unit_bytes};
+use super::super::vector::{Line, Vector};
+use super::unit_bytes;
 
 /// The most rows of multipliers that are summed at a time.
 pub(super) const MOST_ROWS: usize = 4;
@@ -42,6 +42,14 @@ pub(super) struct Multipliers {
     pub second: *const i32,
 }
 
+/// A row: what its sums come to, and where 64 floats have room.
+#[derive(Clone, Copy)]
+pub(super) struct Row {
+    pub multipliers: Multipliers,
+    pub line: Line,
+    pub out: *mut f32,
+}
+
 /// All that one call sums over.
 #[derive(Clone, Copy)]
 pub(super) struct Units<'a> {
@@ -53,40 +61,39 @@ pub(super) struct Units<'a> {
     pub tables: &'a LevelTables,
 }
 
-/// For each of `R` rows, the 64 lanes' sums plus the row's own of `more`, as floats: into `out[row]`.
+/// What the 64 lanes' sums come to, for up to [`MOST_ROWS`] rows; written or, with `ADD`, added to what is there. With `LOOK_UP`, what codes
+/// stand for is looked up.
 ///
 /// # Safety
-/// `V`'s instruction set is there, `units.bytes` and each row's multipliers reach as far as the runs.
+/// `V`'s instruction set is there, `units.bytes` and each row's multipliers reach as far as the runs, and each row has room.
 #[inline(always)]
-pub(super) unsafe fn sums<V: Vector, const R: usize, const LOOK_UP: bool>(
-    units: Units,
-    rows: [Multipliers; R],
-    more: [i32; R],
-    out: &mut [[f32; TILE]; MOST_ROWS],
-) {
+pub(super) unsafe fn sums<V: Vector, const LOOK_UP: bool, const ADD: bool>(units: Units, rows: &[Row]) {
     // Four rows' sums of all four fields would not fit the registers.
     unsafe {
-        if R == MOST_ROWS {
-            fields::<V, R, 2, LOOK_UP>(units, rows, more, 0, out);
-            fields::<V, R, 2, LOOK_UP>(units, rows, more, 2, out);
-        } else {
-            fields::<V, R, 4, LOOK_UP>(units, rows, more, 0, out);
+        match *rows {
+            [a, b, c, d] => {
+                fields::<V, 4, 2, LOOK_UP, ADD>(units, [a, b, c, d], 0);
+                fields::<V, 4, 2, LOOK_UP, ADD>(units, [a, b, c, d], 2);
+            }
+            [a, b, c] => fields::<V, 3, 4, LOOK_UP, ADD>(units, [a, b, c], 0),
+            [a, b] => fields::<V, 2, 4, LOOK_UP, ADD>(units, [a, b], 0),
+            [a] => fields::<V, 1, 4, LOOK_UP, ADD>(units, [a], 0),
+            _ => {}
         }
     }
 }
 
 #[inline(always)]
-unsafe fn fields<V: Vector, const R: usize, const F: usize, const LOOK_UP: bool>(
+unsafe fn fields<V: Vector, const R: usize, const F: usize, const LOOK_UP: bool, const ADD: bool>(
     units: Units,
-    rows: [Multipliers; R],
-    more: [i32; R],
+    of: [Row; R],
     first: usize,
-    out: &mut [[f32; TILE]; MOST_ROWS],
 ) {
     unsafe {
         for part in 0..64 / V::BYTES {
             let mut sums = [[V::zero(); F]; R];
-            let (mut rows, mut at, mut ahead) = (rows, units.bytes, units.ahead);
+            let mut rows = of.map(|row| row.multipliers);
+            let (mut at, mut ahead) = (units.bytes, units.ahead);
             for run in units.runs {
                 let run = *run;
                 let state = (&mut sums, &mut rows, &mut at, &mut ahead);
@@ -106,7 +113,7 @@ unsafe fn fields<V: Vector, const R: usize, const F: usize, const LOOK_UP: bool>
             for r in 0..R {
                 for f in 0..F {
                     let lane = 16 * (first + f) + part * V::BYTES / 4;
-                    V::store(sums[r][f], more[r], out[r].as_mut_ptr().add(lane));
+                    V::store::<ADD>(sums[r][f], of[r].line, of[r].out.add(lane));
                 }
             }
         }

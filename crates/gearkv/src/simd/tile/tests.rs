@@ -67,8 +67,12 @@ fn logits_are_products_with_what_codes_stand_for() {
                 };
                 let mut first: Option<Vec<f32>> = None;
                 for level in levels() {
-                    let mut logits = vec![f32::NAN; rows * tokens];
-                    key_logits(level, tile, &q, &mut logits, &mut KeyRoom::default());
+                    // Columns of rows that are longer.
+                    let (columns, stride) = (3, tokens + 5);
+                    let mut wide = vec![f32::NAN; rows * stride];
+                    key_logits(level, tile, &q, &mut wide, (columns, stride), &mut KeyRoom::default());
+                    let logits: Vec<f32> =
+                        wide.chunks_exact(stride).flat_map(|row| &row[columns..columns + tokens]).copied().collect();
                     for (i, &logit) in logits.iter().enumerate() {
                         let (row, t) = (i / tokens, i % tokens);
                         let term = |d: usize| {
@@ -106,12 +110,13 @@ fn small_scales_are_what_they_stand_for() {
     let small = KeyScales::Small { super_scale: 0.5, scales: &small, zeros: &multiples, steps: &step };
     for level in levels() {
         let (mut a, mut b) = (vec![0.0; TILE], vec![0.0; TILE]);
-        key_logits(level, tile(small), &q, &mut a, &mut KeyRoom::default());
+        key_logits(level, tile(small), &q, &mut a, (0, TILE), &mut KeyRoom::default());
         key_logits(
             level,
             tile(KeyScales::Plain { scales: &scales, zeros: &zeros }),
             &q,
             &mut b,
+            (0, TILE),
             &mut KeyRoom::default(),
         );
         assert_eq!(a, b);
@@ -190,7 +195,7 @@ fn outputs_are_weighted_sums_of_what_codes_stand_for() {
                     zeros: &zeros,
                 };
                 let mut out = before.clone();
-                add_values(level, tile, &weights, tokens, &mut out, &mut ValueRoom::default());
+                add_values(level, tile, (&weights, (0, tokens)), tokens, &mut out, &mut ValueRoom::default());
                 for (i, &got) in out.iter().enumerate() {
                     let (row, d) = (i / dim, i % dim);
                     let group = d / TILE * groups / (dim / TILE);

@@ -6,10 +6,10 @@
 use super::super::level::Level;
 #[cfg(target_arch = "x86_64")]
 use super::super::vector::{Avx2, Avx512};
-use super::super::vector::{Portable, Vector};
+use super::super::vector::{Line, Portable, Vector};
 use super::super::{LEVELS_1, LEVELS_2, LEVELS_3, LEVELS_4};
-use super::sums::{LevelTables, MOST_ROWS, UnitRun, Units, sums};
-use super::{TILE, TileMultipliers, largest, quantize, steps, sum_of_lanes};
+use super::sums::{LevelTables, MOST_ROWS, Row, UnitRun, Units, sums};
+use super::{TILE, TileMultipliers, steps};
 use crate::simd::LANES;
 
 /// What codes stand for.
@@ -156,14 +156,13 @@ pub(crate) struct ValueRoom {
     multipliers: TileMultipliers,
 }
 
-/// What one row's weights come to under the scales of one group.
-#[derive(Clone, Copy, Default)]
-struct Fold {
-    step: f32,
-    /// Added to every lane's sum.
-    more: i32,
-    /// Added to every channel.
-    along: f32,
+/// Weights of a tile's tokens, as columns of rows that reach further.
+#[derive(Clone, Copy)]
+struct Weights<'a> {
+    all: &'a [f32],
+    first: usize,
+    stride: usize,
+    tokens: usize,
 }
 
 const fn table<const N: usize>(levels: &[i8; N]) -> [u8; 16] {
@@ -188,20 +187,21 @@ static AFFINE: LevelTables = {
     [numbers; 4]
 };
 
-/// `out[row][channel] += Σ weights[row][token] · value[token][channel]`. `weights` is `[rows, tokens]`, none of them negative, with at most 64
-/// tokens; `out` is `[rows, dim]`, `dim` being a multiple of 64.
+/// `out[row][channel] += Σ weights[row · stride + first + token] · value[token][channel]` over at most 64 tokens. `out` is `[rows, dim]`, `dim`
+/// being a multiple of 64.
 pub(crate) fn add_values(
     level: Level,
     tile: ValueTile,
-    weights: &[f32],
+    (weights, (first, stride)): (&[f32], (usize, usize)),
     tokens: usize,
     out: &mut [f32],
     room: &mut ValueRoom,
 ) {
-    let rows = weights.len() / tokens.max(1);
+    let rows = weights.len() / stride.max(1);
     let dim = out.len() / rows.max(1);
     let groups = tile.scales.len() / TILE;
-    assert!(tokens > 0 && tokens <= TILE && weights.len() == rows * tokens && out.len() == rows * dim);
+    assert!(first + tokens <= stride && tokens <= TILE && weights.len() == rows * stride && out.len() == rows * dim);
+    let weights = Weights { all: weights, first, stride, tokens };
     assert!(dim > 0 && dim.is_multiple_of(TILE) && tile.units.len() == dim / TILE * tile.order.bytes());
     assert!(groups > 0 && tile.scales.len() == groups * TILE && (dim / TILE).is_multiple_of(groups));
     assert!(tile.zeros.is_empty() || tile.zeros.len() == tile.scales.len());
@@ -209,54 +209,51 @@ pub(crate) fn add_values(
     unsafe {
         match level {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => avx512(tile, weights, tokens, dim, out, room),
+            Level::Avx512 => avx512(tile, weights, dim, out, room),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => avx2(tile, weights, tokens, dim, out, room),
-            Level::Portable => generic::<Portable>(tile, weights, tokens, dim, out, room),
+            Level::Avx2 => avx2(tile, weights, dim, out, room),
+            Level::Portable => generic::<Portable>(tile, weights, dim, out, room),
         }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2")]
-unsafe fn avx512(tile: ValueTile, weights: &[f32], tokens: usize, dim: usize, out: &mut [f32], room: &mut ValueRoom) {
-    unsafe { generic::<Avx512>(tile, weights, tokens, dim, out, room) }
+unsafe fn avx512(tile: ValueTile, weights: Weights, dim: usize, out: &mut [f32], room: &mut ValueRoom) {
+    unsafe { generic::<Avx512>(tile, weights, dim, out, room) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn avx2(tile: ValueTile, weights: &[f32], tokens: usize, dim: usize, out: &mut [f32], room: &mut ValueRoom) {
-    unsafe { generic::<Avx2>(tile, weights, tokens, dim, out, room) }
+unsafe fn avx2(tile: ValueTile, weights: Weights, dim: usize, out: &mut [f32], room: &mut ValueRoom) {
+    unsafe { generic::<Avx2>(tile, weights, dim, out, room) }
 }
 
 #[inline(always)]
-unsafe fn generic<V: Vector>(
-    tile: ValueTile,
-    weights: &[f32],
-    tokens: usize,
-    dim: usize,
-    out: &mut [f32],
-    room: &mut ValueRoom,
-) {
+unsafe fn generic<V: Vector>(tile: ValueTile, weights: Weights, dim: usize, out: &mut [f32], room: &mut ValueRoom) {
     const UNITS: usize = TILE / 4;
     let groups = tile.scales.len() / TILE;
     let tables = if tile.levels == Levels::Turned { &TURNED } else { &AFFINE };
     let blocks = dim / TILE;
     let multipliers = &mut room.multipliers;
     multipliers.resize(UNITS);
-    let rows = weights.len() / tokens;
-    let mut row = 0;
-    while row < rows {
-        let now = (rows - row).min(MOST_ROWS);
+    let rows = out.len() / dim;
+    let mut padded = [0.0; TILE];
+    for first in (0..rows).step_by(MOST_ROWS) {
+        let now = (rows - first).min(MOST_ROWS);
         for group in 0..groups {
             let scales = &tile.scales[group * TILE..(group + 1) * TILE];
             let zeros = tile.zeros.get(group * TILE..(group + 1) * TILE);
-            let mut folds = [Fold::default(); MOST_ROWS];
-            for r in 0..now {
-                let mut p = [0.0f32; TILE];
-                p[..tokens].copy_from_slice(&weights[(row + r) * tokens..(row + r + 1) * tokens]);
+            let mut lines = [Line::default(); MOST_ROWS];
+            for (r, line) in lines.iter_mut().enumerate().take(now) {
+                let start = (first + r) * weights.stride + weights.first;
+                let own = &weights.all[start..start + weights.tokens];
+                let p = own.first_chunk().unwrap_or_else(|| {
+                    padded[..weights.tokens].copy_from_slice(own);
+                    &padded
+                });
                 // SAFETY: a row has room for 16 words.
-                folds[r] = unsafe { fold::<V>(&tile, &p, scales, zeros, multipliers.row(r)) };
+                *line = unsafe { fold::<V>(&tile, p, scales, zeros, multipliers.row(r)) };
             }
             for block in group * blocks / groups..(group + 1) * blocks / groups {
                 let bytes = tile.order.bytes();
@@ -266,27 +263,16 @@ unsafe fn generic<V: Vector>(
                     ahead: tile.ahead.as_ptr().wrapping_add(block * bytes),
                     tables,
                 };
-                let mut sum = [[0.0; TILE]; MOST_ROWS];
-                let (of, more) = (|r: usize| multipliers.of(r), folds.map(|fold| fold.more));
-                let [m0, m1, m2, _] = more;
-                // SAFETY: what the caller vouches for; a tile has 16 units for every 64 channels.
-                unsafe {
-                    match now {
-                        4 => sums::<V, 4, true>(units, [of(0), of(1), of(2), of(3)], more, &mut sum),
-                        3 => sums::<V, 3, true>(units, [of(0), of(1), of(2)], [m0, m1, m2], &mut sum),
-                        2 => sums::<V, 2, true>(units, [of(0), of(1)], [m0, m1], &mut sum),
-                        _ => sums::<V, 1, true>(units, [of(0)], [m0], &mut sum),
-                    }
-                }
-                for r in 0..now {
-                    let at = (row + r) * dim + block * TILE;
-                    for (out, sum) in out[at..at + TILE].iter_mut().zip(&sum[r]) {
-                        *out += sum * folds[r].step + folds[r].along;
-                    }
-                }
+                let base = out.as_mut_ptr();
+                let rows: [Row; MOST_ROWS] = std::array::from_fn(|r| Row {
+                    multipliers: multipliers.of(r),
+                    line: lines[r],
+                    out: base.wrapping_add((first + r) * dim + block * TILE),
+                });
+                // SAFETY: what the caller vouches for; a tile has 16 units for every 64 channels, and rows have room for these.
+                unsafe { sums::<V, true, true>(units, &rows[..now]) };
             }
         }
-        row += now;
     }
 }
 
@@ -297,52 +283,42 @@ unsafe fn fold<V: Vector>(
     scales: &[f32],
     zeros: Option<&[f32]>,
     (first, second): (*mut i32, *mut i32),
-) -> Fold {
-    let mut folded = [0.0f32; TILE];
-    let mut most = [0.0f32; LANES];
-    for (i, folded) in folded.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-        for lane in 0..LANES {
-            folded[lane] = p[LANES * i + lane] * scales[LANES * i + lane];
-            most[lane] = largest(most[lane], folded[lane].abs());
+) -> Line {
+    // SAFETY: weights, scales and zeros have 64 numbers, and a row has room for 16 words.
+    unsafe {
+        let at = |i: usize| V::floats(p.as_ptr().add(LANES * i));
+        let scale = |i: usize| V::floats(scales.as_ptr().add(LANES * i));
+        let folded = [0, 1, 2, 3].map(|i| V::times(at(i), scale(i)));
+        let [a, b, c, d] = folded.map(|x| V::magnitude(x));
+        let (inverse, step) = steps(V::most(V::larger(V::larger(a, b), V::larger(c, d))));
+        let inverse = V::every(inverse);
+        let numbers = folded.map(|x| V::whole(V::times(x, inverse)));
+        if tile.order.in_order {
+            V::more_multipliers(numbers, first, second);
+        } else {
+            V::ordered_multipliers(numbers, &tile.order.order, first, second);
         }
-    }
-    let (inverse, step) = steps(most);
-    let mut numbers = [0i32; TILE];
-    let mut totals = [0i32; LANES];
-    for (numbers, folded) in numbers.as_chunks_mut::<LANES>().0.iter_mut().zip(folded.as_chunks::<LANES>().0) {
-        *numbers = quantize(folded, inverse);
-        for lane in 0..LANES {
-            totals[lane] = totals[lane].wrapping_add(numbers[lane]);
-        }
-    }
-    if tile.order.in_order {
-        for i in 0..4 {
-            // SAFETY: 64 numbers, and room for 16 words.
-            unsafe { V::multipliers(numbers.as_ptr().add(16 * i), first.add(4 * i), second.add(4 * i)) };
-        }
-    } else {
-        // SAFETY: as above.
-        unsafe { V::ordered_multipliers(&numbers, &tile.order.order, first, second) };
-    }
-    if tile.levels == Levels::Affine {
-        let mut lanes = [0.0f32; LANES];
-        if let Some(zeros) = zeros {
-            for i in (0..TILE).step_by(LANES) {
-                for lane in 0..LANES {
-                    lanes[lane] += p[i + lane] * zeros[i + lane];
+        if tile.levels == Levels::Affine {
+            let mut sum = V::every(0.0);
+            if let Some(zeros) = zeros {
+                for i in 0..4 {
+                    sum = V::plus(sum, V::times(at(i), V::floats(zeros.as_ptr().add(LANES * i))));
                 }
             }
+            return Line { step, more: 0, along: V::total(sum) };
         }
-        return Fold { step, more: 0, along: sum_of_lanes(lanes) };
-    }
-    let total = totals.iter().fold(0i32, |sum, &x| sum.wrapping_add(x));
-    // Levels of 8 bits are `code − 127.5`.
-    let mut halves = 0;
-    if tile.order.wide != 0 {
-        for (t, &number) in numbers.iter().enumerate() {
-            halves += if tile.order.wide >> t & 1 == 1 { number } else { 0 };
+        // Levels of 8 bits are `code − 127.5`.
+        let mut halves = 0i32;
+        if tile.order.wide != 0 {
+            let mut all = [0i32; TILE];
+            for (i, numbers) in numbers.into_iter().enumerate() {
+                V::put_whole(numbers, all.as_mut_ptr().add(LANES * i));
+            }
+            for (t, &number) in all.iter().enumerate() {
+                halves = halves.wrapping_add(if tile.order.wide >> t & 1 == 1 { number } else { 0 });
+            }
         }
+        let step = step / 128.0;
+        Line { step, more: V::whole_total(numbers).wrapping_mul(-128), along: halves as f32 * 0.5 * step }
     }
-    let step = step / 128.0;
-    Fold { step, more: total.wrapping_mul(-128), along: halves as f32 * 0.5 * step }
 }

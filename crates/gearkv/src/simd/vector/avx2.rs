@@ -4,7 +4,7 @@
 
 use std::arch::x86_64::*;
 
-use super::Vector;
+use super::{Line, ROUNDING, Vector};
 
 /// AVX2.
 pub(in crate::simd) struct Avx2;
@@ -13,6 +13,8 @@ impl Vector for Avx2 {
     const BYTES: usize = 32;
     type Bytes = __m256i;
     type Sums = __m256i;
+    type Floats = [__m256; 2];
+    type Whole = [__m256i; 2];
 
     #[inline(always)]
     unsafe fn load(at: *const u8) -> __m256i {
@@ -80,26 +82,134 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn store(sums: __m256i, more: i32, out: *mut f32) {
+    unsafe fn store<const ADD: bool>(sums: __m256i, line: Line, out: *mut f32) {
         unsafe {
-            _mm256_storeu_ps(out, _mm256_cvtepi32_ps(_mm256_add_epi32(sums, _mm256_set1_epi32(more))));
+            let whole = _mm256_cvtepi32_ps(_mm256_add_epi32(sums, _mm256_set1_epi32(line.more)));
+            let x = _mm256_add_ps(_mm256_mul_ps(whole, _mm256_set1_ps(line.step)), _mm256_set1_ps(line.along));
+            _mm256_storeu_ps(out, if ADD { _mm256_add_ps(_mm256_loadu_ps(out), x) } else { x });
         }
     }
 
     #[inline(always)]
-    unsafe fn multipliers(numbers: *const i32, first: *mut i32, second: *mut i32) {
+    unsafe fn floats(at: *const f32) -> [__m256; 2] {
+        unsafe { [_mm256_loadu_ps(at), _mm256_loadu_ps(at.add(8))] }
+    }
+
+    #[inline(always)]
+    unsafe fn widened(at: *const u16) -> [__m256; 2] {
+        unsafe { [0, 8].map(|i| _mm256_cvtph_ps(_mm_loadu_si128(at.add(i).cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn put([low, high]: [__m256; 2], at: *mut f32) {
         unsafe {
-            // Numbers 0 and 2 of each four beside each other, then 1 and 3.
-            let four = |i: usize| _mm_shuffle_epi32(_mm_loadu_si128(numbers.add(4 * i).cast()), 0b11_01_10_00);
-            let low = _mm_castsi128_ps(_mm_packs_epi32(four(0), four(1)));
-            let high = _mm_castsi128_ps(_mm_packs_epi32(four(2), four(3)));
-            _mm_storeu_ps(first.cast(), _mm_shuffle_ps(low, high, 0b10_00_10_00));
-            _mm_storeu_ps(second.cast(), _mm_shuffle_ps(low, high, 0b11_01_11_01));
+            _mm256_storeu_ps(at, low);
+            _mm256_storeu_ps(at.add(8), high);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn every(x: f32) -> [__m256; 2] {
+        unsafe { [_mm256_set1_ps(x); 2] }
+    }
+
+    #[inline(always)]
+    unsafe fn times(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+        unsafe { [_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    unsafe fn plus(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+        unsafe { [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    unsafe fn larger(x: [__m256; 2], most: [__m256; 2]) -> [__m256; 2] {
+        // Where either is no number, the second.
+        unsafe { [_mm256_max_ps(x[0], most[0]), _mm256_max_ps(x[1], most[1])] }
+    }
+
+    #[inline(always)]
+    unsafe fn magnitude(x: [__m256; 2]) -> [__m256; 2] {
+        unsafe {
+            let sign = _mm256_set1_ps(-0.0);
+            [_mm256_andnot_ps(sign, x[0]), _mm256_andnot_ps(sign, x[1])]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn total(x: [__m256; 2]) -> f32 {
+        unsafe {
+            let eight = _mm256_add_ps(x[0], x[1]);
+            let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn most(x: [__m256; 2]) -> f32 {
+        unsafe {
+            let eight = _mm256_max_ps(x[0], x[1]);
+            let four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn whole(x: [__m256; 2]) -> [__m256i; 2] {
+        unsafe {
+            let rounding = _mm256_set1_ps(ROUNDING);
+            x.map(|x| _mm256_sub_epi32(_mm256_castps_si256(_mm256_add_ps(x, rounding)), _mm256_castps_si256(rounding)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn whole_total(numbers: [[__m256i; 2]; 4]) -> i32 {
+        unsafe {
+            let [a, b, c, d] = numbers.map(|[low, high]| _mm256_add_epi32(low, high));
+            total_of_eight(_mm256_add_epi32(_mm256_add_epi32(a, b), _mm256_add_epi32(c, d)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn put_whole([low, high]: [__m256i; 2], at: *mut i32) {
+        unsafe {
+            _mm256_storeu_si256(at.cast(), low);
+            _mm256_storeu_si256(at.add(8).cast(), high);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn whole_at(at: *const i32) -> [__m256i; 2] {
+        unsafe { [_mm256_loadu_si256(at.cast()), _mm256_loadu_si256(at.add(8).cast())] }
+    }
+
+    #[inline(always)]
+    unsafe fn multipliers(numbers: [__m256i; 2], first: *mut i32, second: *mut i32) {
+        unsafe {
+            // Numbers 0 and 2 of each four beside each other, then 1 and 3; the halves of both registers take turns.
+            let [low, high] = numbers.map(|x| _mm256_shuffle_epi32(x, 0b11_01_10_00));
+            let words = _mm256_castsi256_ps(_mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0b11_01_10_00));
+            let (a, b) = (_mm256_castps256_ps128(words), _mm256_extractf128_ps(words, 1));
+            _mm_storeu_ps(first.cast(), _mm_shuffle_ps(a, b, 0b10_00_10_00));
+            _mm_storeu_ps(second.cast(), _mm_shuffle_ps(a, b, 0b11_01_11_01));
         }
     }
 
     #[inline(always)]
     unsafe fn prefetch(at: *const u8) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+    }
+}
+
+/// The sum of eight whole numbers.
+#[inline(always)]
+pub(super) unsafe fn total_of_eight(eight: __m256i) -> i32 {
+    unsafe {
+        let four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+        let two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0b01_00_11_10));
+        _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0b10_11_00_01)))
     }
 }

@@ -4,7 +4,8 @@
 
 use std::arch::x86_64::*;
 
-use super::Vector;
+use super::avx2::total_of_eight;
+use super::{Line, ROUNDING, Vector};
 
 /// AVX-512 with VNNI, VBMI and VBMI2.
 pub(in crate::simd) struct Avx512;
@@ -14,6 +15,8 @@ impl Vector for Avx512 {
     type Bytes = __m512i;
     /// Of the high and of the low bytes of multipliers.
     type Sums = (__m512i, __m512i);
+    type Floats = __m512;
+    type Whole = __m512i;
 
     #[inline(always)]
     unsafe fn load(at: *const u8) -> __m512i {
@@ -91,35 +94,128 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn store(sums: Self::Sums, more: i32, out: *mut f32) {
+    unsafe fn store<const ADD: bool>(sums: Self::Sums, line: Line, out: *mut f32) {
         unsafe {
             let whole = _mm512_add_epi32(_mm512_slli_epi32(sums.0, 8), sums.1);
-            _mm512_storeu_ps(out, _mm512_cvtepi32_ps(_mm512_add_epi32(whole, _mm512_set1_epi32(more))));
+            let whole = _mm512_cvtepi32_ps(_mm512_add_epi32(whole, _mm512_set1_epi32(line.more)));
+            let x = _mm512_add_ps(_mm512_mul_ps(whole, _mm512_set1_ps(line.step)), _mm512_set1_ps(line.along));
+            _mm512_storeu_ps(out, if ADD { _mm512_add_ps(_mm512_loadu_ps(out), x) } else { x });
         }
     }
 
     #[inline(always)]
-    unsafe fn multipliers(numbers: *const i32, first: *mut i32, second: *mut i32) {
+    unsafe fn floats(at: *const f32) -> __m512 {
+        unsafe { _mm512_loadu_ps(at) }
+    }
+
+    #[inline(always)]
+    unsafe fn widened(at: *const u16) -> __m512 {
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(at.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn put(x: __m512, at: *mut f32) {
+        unsafe { _mm512_storeu_ps(at, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn every(x: f32) -> __m512 {
+        unsafe { _mm512_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn times(a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn plus(a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn larger(x: __m512, most: __m512) -> __m512 {
+        // Where either is no number, the second.
+        unsafe { _mm512_max_ps(x, most) }
+    }
+
+    #[inline(always)]
+    unsafe fn magnitude(x: __m512) -> __m512 {
+        unsafe { _mm512_abs_ps(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn total(x: __m512) -> f32 {
         unsafe {
-            let x = _mm512_loadu_si512(numbers.cast());
-            // The low byte is signed, so the high one is rounded.
-            let high = _mm512_srai_epi32(_mm512_add_epi32(x, _mm512_set1_epi32(128)), 8);
-            _mm_storeu_si128(first.cast(), _mm512_cvtepi32_epi8(high));
-            _mm_storeu_si128(second.cast(), _mm512_cvtepi32_epi8(x));
+            let eight = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+            let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
         }
     }
 
     #[inline(always)]
-    unsafe fn ordered_multipliers(numbers: &[i32; 64], order: &[u8; 64], first: *mut i32, second: *mut i32) {
+    unsafe fn most(x: __m512) -> f32 {
         unsafe {
-            for sixteen in 0..4 {
-                Self::multipliers(numbers.as_ptr().add(16 * sixteen), first.add(4 * sixteen), second.add(4 * sixteen));
-            }
+            let eight = _mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+            let four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn whole(x: __m512) -> __m512i {
+        unsafe {
+            let rounding = _mm512_set1_ps(ROUNDING);
+            _mm512_sub_epi32(_mm512_castps_si512(_mm512_add_ps(x, rounding)), _mm512_castps_si512(rounding))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn whole_total([a, b, c, d]: [__m512i; 4]) -> i32 {
+        unsafe {
+            let sixteen = _mm512_add_epi32(_mm512_add_epi32(a, b), _mm512_add_epi32(c, d));
+            let eight = _mm256_add_epi32(_mm512_castsi512_si256(sixteen), _mm512_extracti64x4_epi64(sixteen, 1));
+            total_of_eight(eight)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn put_whole(x: __m512i, at: *mut i32) {
+        unsafe { _mm512_storeu_si512(at.cast(), x) }
+    }
+
+    #[inline(always)]
+    unsafe fn whole_at(at: *const i32) -> __m512i {
+        unsafe { _mm512_loadu_si512(at.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn multipliers(numbers: __m512i, first: *mut i32, second: *mut i32) {
+        unsafe {
+            let (high, low) = two_bytes(numbers);
+            _mm_storeu_si128(first.cast(), high);
+            _mm_storeu_si128(second.cast(), low);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn more_multipliers(numbers: [__m512i; 4], first: *mut i32, second: *mut i32) {
+        unsafe {
+            let (high, low) = bytes_of_64(numbers);
+            _mm512_storeu_si512(first.cast(), high);
+            _mm512_storeu_si512(second.cast(), low);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn ordered_multipliers(numbers: [__m512i; 4], order: &[u8; 64], first: *mut i32, second: *mut i32) {
+        unsafe {
             let order = _mm512_loadu_si512(order.as_ptr().cast());
-            for words in [first, second] {
-                let bytes = _mm512_loadu_si512(words.cast());
-                _mm512_storeu_si512(words.cast(), _mm512_permutexvar_epi8(order, bytes));
-            }
+            let (high, low) = bytes_of_64(numbers);
+            _mm512_storeu_si512(first.cast(), _mm512_permutexvar_epi8(order, high));
+            _mm512_storeu_si512(second.cast(), _mm512_permutexvar_epi8(order, low));
         }
     }
 
@@ -152,6 +248,44 @@ impl Vector for Avx512 {
 
     #[inline(always)]
     unsafe fn prefetch(at: *const u8) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+    }
+}
+
+/// High and low signed bytes of each number.
+#[inline(always)]
+unsafe fn two_bytes(numbers: __m512i) -> (__m128i, __m128i) {
+    unsafe {
+        // The low byte is signed, so the high one is rounded.
+        let high = _mm512_srai_epi32(_mm512_add_epi32(numbers, _mm512_set1_epi32(128)), 8);
+        (_mm512_cvtepi32_epi8(high), _mm512_cvtepi32_epi8(numbers))
+    }
+}
+
+/// [`two_bytes`] of 64 numbers, packed by permutations: a store that packs would not be forwarded to the loads that follow.
+#[inline(always)]
+unsafe fn bytes_of_64(numbers: [__m512i; 4]) -> (__m512i, __m512i) {
+    /// Every fourth byte of two registers, from this one on.
+    const fn every_fourth(first: u8) -> [u8; 64] {
+        let mut places = [0; 64];
+        let mut i = 0;
+        while i < 32 {
+            places[i] = 4 * (i as u8 % 16) + first + if i < 16 { 0 } else { 64 };
+            i += 1;
+        }
+        places
+    }
+    const LOW: [u8; 64] = every_fourth(0);
+    const HIGH: [u8; 64] = every_fourth(1);
+    unsafe {
+        let packed = |x: [__m512i; 4], places: &[u8; 64]| {
+            let places = _mm512_loadu_si512(places.as_ptr().cast());
+            let low = _mm512_permutex2var_epi8(x[0], places, x[1]);
+            let high = _mm512_permutex2var_epi8(x[2], places, x[3]);
+            _mm512_inserti64x4(low, _mm512_castsi512_si256(high), 1)
+        };
+        // The low byte is signed, so the high one is rounded.
+        let rounded = numbers.map(|x| _mm512_add_epi32(x, _mm512_set1_epi32(128)));
+        (packed(rounded, &HIGH), packed(numbers, &LOW))
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! SAFETY of all blocks: pointers are good for what is read and written, as the trait asks of callers.
 
-use super::Vector;
+use super::{Line, ROUNDING, Vector};
+use crate::simd::convert::widened_by_scaling;
+use crate::simd::linear::sum_of_lanes;
 
 /// No instruction set in particular.
 pub(in crate::simd) struct Portable;
@@ -11,6 +13,8 @@ impl Vector for Portable {
     const BYTES: usize = 16;
     type Bytes = [u8; 16];
     type Sums = [i32; 4];
+    type Floats = [f32; 16];
+    type Whole = [i32; 16];
 
     #[inline(always)]
     unsafe fn load(at: *const u8) -> [u8; 16] {
@@ -64,23 +68,97 @@ impl Vector for Portable {
         let multipliers = [first as i16, second as i16, (first >> 16) as i16, (second >> 16) as i16].map(i32::from);
         std::array::from_fn(|i| {
             let product = |j: usize| i32::from(bytes[4 * i + j]) * multipliers[j];
-            sums[i] + ((product(0) + product(2)) + (product(1) + product(3)))
+            sums[i].wrapping_add((product(0) + product(2)) + (product(1) + product(3)))
         })
     }
 
     #[inline(always)]
-    unsafe fn store(sums: [i32; 4], more: i32, out: *mut f32) {
-        unsafe { out.cast::<[f32; 4]>().write_unaligned(sums.map(|sum| (sum + more) as f32)) }
+    unsafe fn store<const ADD: bool>(sums: [i32; 4], line: Line, out: *mut f32) {
+        unsafe {
+            let out = out.cast::<[f32; 4]>();
+            let before = if ADD { out.read_unaligned() } else { [0.0; 4] };
+            let x: [f32; 4] = sums.map(|sum| sum.wrapping_add(line.more) as f32 * line.step + line.along);
+            out.write_unaligned(if ADD { std::array::from_fn(|i| before[i] + x[i]) } else { x });
+        }
     }
 
     #[inline(always)]
-    unsafe fn multipliers(numbers: *const i32, first: *mut i32, second: *mut i32) {
+    unsafe fn floats(at: *const f32) -> [f32; 16] {
+        unsafe { at.cast::<[f32; 16]>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn widened(at: *const u16) -> [f32; 16] {
+        unsafe { at.cast::<[u16; 16]>().read_unaligned().map(widened_by_scaling) }
+    }
+
+    #[inline(always)]
+    unsafe fn put(x: [f32; 16], at: *mut f32) {
+        unsafe { at.cast::<[f32; 16]>().write_unaligned(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn every(x: f32) -> [f32; 16] {
+        [x; 16]
+    }
+
+    #[inline(always)]
+    unsafe fn times(a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        std::array::from_fn(|i| a[i] * b[i])
+    }
+
+    #[inline(always)]
+    unsafe fn plus(a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        std::array::from_fn(|i| a[i] + b[i])
+    }
+
+    #[inline(always)]
+    unsafe fn larger(x: [f32; 16], most: [f32; 16]) -> [f32; 16] {
+        std::array::from_fn(|i| if x[i] > most[i] { x[i] } else { most[i] })
+    }
+
+    #[inline(always)]
+    unsafe fn magnitude(x: [f32; 16]) -> [f32; 16] {
+        x.map(f32::abs)
+    }
+
+    #[inline(always)]
+    unsafe fn total(x: [f32; 16]) -> f32 {
+        sum_of_lanes(x)
+    }
+
+    #[inline(always)]
+    unsafe fn most(x: [f32; 16]) -> f32 {
+        x.into_iter().fold(x[0], |most, x| if x > most { x } else { most })
+    }
+
+    #[inline(always)]
+    unsafe fn whole(x: [f32; 16]) -> [i32; 16] {
+        x.map(|x| (x + ROUNDING).to_bits().wrapping_sub(ROUNDING.to_bits()) as i32)
+    }
+
+    #[inline(always)]
+    unsafe fn whole_total(numbers: [[i32; 16]; 4]) -> i32 {
+        numbers.as_flattened().iter().fold(0, |sum, &x| sum.wrapping_add(x))
+    }
+
+    #[inline(always)]
+    unsafe fn put_whole(x: [i32; 16], at: *mut i32) {
+        unsafe { at.cast::<[i32; 16]>().write_unaligned(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn whole_at(at: *const i32) -> [i32; 16] {
+        unsafe { at.cast::<[i32; 16]>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn multipliers(numbers: [i32; 16], first: *mut i32, second: *mut i32) {
         let pair = |low: i32, high: i32| (low & 0xFFFF) | (high << 16);
-        for four in 0..4 {
+        for (i, &[a, b, c, d]) in numbers.as_chunks::<4>().0.iter().enumerate() {
             unsafe {
-                let [a, b, c, d] = numbers.add(4 * four).cast::<[i32; 4]>().read_unaligned();
-                first.add(four).write(pair(a, c));
-                second.add(four).write(pair(b, d));
+                first.add(i).write(pair(a, c));
+                second.add(i).write(pair(b, d));
             }
         }
     }
