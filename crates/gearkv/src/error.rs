@@ -20,6 +20,8 @@ pub enum ErrorCode {
     UnsupportedModel,
     /// A file could not be read or written.
     IoFailed,
+    /// A device or its driver is not there, or failed.
+    BackendUnavailable,
     /// The caller asked to stop.
     Aborted,
     /// A defect in gear-kv itself.
@@ -38,6 +40,7 @@ impl ErrorCode {
             Self::UnsupportedVersion => "UNSUPPORTED_VERSION",
             Self::UnsupportedModel => "UNSUPPORTED_MODEL",
             Self::IoFailed => "IO_FAILED",
+            Self::BackendUnavailable => "BACKEND_UNAVAILABLE",
             Self::Aborted => "ABORTED",
             Self::Internal => "INTERNAL",
         }

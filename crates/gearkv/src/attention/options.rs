@@ -42,7 +42,11 @@ impl AttendOptions {
         serde_json::from_str(json).map_err(|e| GearError::new(ErrorCode::InvalidOption, format!("attend options: {e}")))
     }
 
-    pub(super) fn check(&self, kv_heads: usize) -> Result<()> {
+    /// Checks them for queries to so many KV heads.
+    ///
+    /// # Errors
+    /// `SHAPE_MISMATCH` for query heads that do not fit, `INVALID_OPTION` naming the field that is out of range.
+    pub fn check(&self, kv_heads: usize) -> Result<()> {
         if self.query_heads == 0 || !self.query_heads.is_multiple_of(kv_heads) {
             return Err(GearError::shape(format!(
                 "queryHeads is {}; expected a multiple of the {kv_heads} KV heads",
