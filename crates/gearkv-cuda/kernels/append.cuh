@@ -1,0 +1,24 @@
+// New tokens to the buffer: keys and values in one launch. Input is [planes, tokens, dim].
+#pragma once
+#include "layout.cuh"
+
+struct Appending {
+    const void *keys, *values;
+    u16 *key_buffer, *value_buffer;
+    u32 planes, dim, tokens;
+    u32 buffered, capacity;
+    u32 half; // input is in float16
+};
+
+INLINE u16 in_half(const void* from, u64 at, u32 half) {
+    return half ? ((const u16*)from)[at] : narrow(((const float*)from)[at]);
+}
+
+INLINE void append(const Appending& a) {
+    u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= (u64)a.planes * a.tokens * a.dim) return;
+    u32 channel = (u32)(i % a.dim), token = a.buffered + (u32)(i / a.dim % a.tokens), plane = (u32)(i / a.dim / a.tokens);
+    u64 keys = (u64)plane * a.capacity * raw_key_width(a.dim), values = (u64)plane * a.capacity * raw_value_width(a.dim);
+    a.key_buffer[keys + raw_key_index(token, channel, a.dim)] = in_half(a.keys, i, a.half);
+    a.value_buffer[values + raw_value_index(token, channel, a.dim)] = in_half(a.values, i, a.half);
+}

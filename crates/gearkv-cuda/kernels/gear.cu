@@ -1,0 +1,31 @@
+// The kernels, by name. src/kernels.rs launches them; scripts/cuda/ptx.py makes PTX of this file.
+#include "append.cuh"
+#include "attend.cuh"
+#include "combine.cuh"
+#include "decompress.cuh"
+
+#ifdef __CUDA_ARCH__
+#define BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
+#define KERNEL extern "C" __global__ void
+#else
+#define BOUNDS(threads, blocks)
+#define KERNEL extern "C" void
+#endif
+
+// How many plain thread blocks a multiprocessor shall hold: with more, registers do not suffice.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#define PLAIN_RESIDENT 3
+#else
+#define PLAIN_RESIDENT 4
+#endif
+
+// Named by the most channels of a head of values, with padding.
+KERNEL BOUNDS(128, 3) gear_attend_64(Attention a) { attend<1, false>(a); }
+KERNEL BOUNDS(128, 2) gear_attend_128(Attention a) { attend<2, false>(a); }
+KERNEL BOUNDS(128, 2) gear_attend_256(Attention a) { attend<4, false>(a); }
+KERNEL BOUNDS(128, PLAIN_RESIDENT) gear_attend_plain_64(Attention a) { attend<1, true>(a); }
+KERNEL BOUNDS(128, PLAIN_RESIDENT) gear_attend_plain_128(Attention a) { attend<2, true>(a); }
+KERNEL BOUNDS(128, 2) gear_attend_plain_256(Attention a) { attend<4, true>(a); }
+KERNEL BOUNDS(1024, 1) gear_combine(Attention a) { combine(a); }
+KERNEL BOUNDS(256, 4) gear_append(Appending a) { append(a); }
+KERNEL BOUNDS(128, 4) gear_decompress(Decompression a) { decompress(a); }

@@ -1,0 +1,205 @@
+//! Decode attention on a layer.
+
+use std::sync::Arc;
+
+use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DevicePtrMut, LaunchConfig, PushKernelArg};
+use gearkv::{AttendOptions, Result};
+
+use crate::error::{driver, option, shape};
+use crate::kernels::AttentionArgument;
+use crate::layer::{DeviceLayer, Element};
+use crate::records::{BLOCK, HEAD_BYTES};
+
+/// Query heads that a thread block does together.
+const QUERIES: usize = 4;
+const COLUMNS: usize = 8;
+const LANES: usize = 32;
+/// Warps of a thread block, where shared memory suffices.
+const MOST_WARPS: usize = 4;
+/// Thread blocks that fit a multiprocessor by their registers: of plain kernels and of the others.
+const MOST_RESIDENT: [usize; 2] = [4, 2];
+
+/// Memory for intermediate results. One serves any number of layers, one after the other on one stream.
+#[derive(Default)]
+pub struct Workspace {
+    partial: Option<CudaSlice<f32>>,
+    softmax: Option<CudaSlice<f32>>,
+}
+
+impl Workspace {
+    /// Bytes that it takes at present.
+    pub fn byte_length(&self) -> usize {
+        [&self.partial, &self.softmax].into_iter().flatten().map(|slice| 4 * slice.len()).sum()
+    }
+}
+
+fn at_least<'a>(
+    slot: &'a mut Option<CudaSlice<f32>>,
+    stream: &Arc<CudaStream>,
+    length: usize,
+) -> Result<&'a mut CudaSlice<f32>> {
+    let kept = slot.take().filter(|slice| slice.len() >= length);
+    let slice = match kept {
+        Some(slice) => slice,
+        None => stream.alloc_zeros(length).map_err(driver("make room for attention"))?,
+    };
+    Ok(slot.insert(slice))
+}
+
+/// How the work is cut.
+struct Plan {
+    warps: usize,
+    shared: usize,
+    splits: usize,
+}
+
+impl DeviceLayer {
+    fn plan(&self, sets: usize, plain: bool) -> Result<Plan> {
+        let parts = &self.parts;
+        let align = |bytes: usize| bytes.next_multiple_of(16);
+        let queries = ((self.dim + 32) * if parts.keys_turned { 2 } else { 1 } + 1) * QUERIES * 4;
+        let stage = parts.key_stage + parts.value_stage.max(self.dim * QUERIES * 4);
+        let outputs = if plain { 0 } else { self.dim };
+        let rows = outputs + parts.key_slots.max(self.dim) + 2 * parts.rank + 2 + if plain { 0 } else { 16 };
+        let logits = BLOCK * COLUMNS * 4;
+        let room = if plain { logits.max(parts.word_bytes) } else { logits + parts.word_bytes };
+        let of_warp = align(stage + room + (parts.key_slots / 8 + rows * QUERIES) * 4 + 2 * HEAD_BYTES + 32);
+        let fits = |warps: &usize| queries + warps * of_warp <= self.kernels.shared_of_block;
+        let Some(warps) = [MOST_WARPS, 2, 1].into_iter().find(fits) else {
+            return Err(option(format!(
+                "a block of this layer takes {} bytes of shared memory; the GPU has {}",
+                queries + of_warp,
+                self.kernels.shared_of_block
+            )));
+        };
+        let shared = queries + warps * of_warp;
+        // A thread block takes 1 KiB beside its own.
+        let resident = (self.kernels.shared_of_processor / (shared + 1024))
+            .clamp(1, MOST_RESIDENT[usize::from(!plain)] * MOST_WARPS / warps);
+        let at_once = self.kernels.processors * resident;
+        let planes = self.batch * self.heads * sets;
+        let blocks = parts.fixed + self.buffered().div_ceil(BLOCK);
+        Ok(Plan { warps, shared, splits: splits(blocks, warps, planes, at_once) })
+    }
+
+    /// Attention of one query position a batch item over all tokens: `q` and `out` are `[batch, query_heads, 1, head_dim]`. Two
+    /// launches, no waiting. With a window, what lies before it is not read. Queries must be finite, which is not checked.
+    ///
+    /// # Errors
+    /// `SHAPE_MISMATCH` for wrong lengths and for a layer without tokens, `INVALID_OPTION`, `BACKEND_UNAVAILABLE`.
+    pub fn attend<T: Element>(
+        &self,
+        stream: &Arc<CudaStream>,
+        workspace: &mut Workspace,
+        q: &impl DevicePtr<T>,
+        options: &AttendOptions,
+        out: &mut impl DevicePtrMut<T>,
+    ) -> Result<()> {
+        options.check(self.heads)?;
+        let expected = self.batch * options.query_heads * self.dim;
+        for (name, length) in [("the query", q.len()), ("the output", out.len())] {
+            if length != expected {
+                return Err(shape(format!("{name} has {length} values; expected {expected}")));
+            }
+        }
+        if self.tokens() == 0 {
+            return Err(shape("a query attends to 0 tokens; append the tokens first"));
+        }
+        let per_head = options.query_heads / self.heads;
+        let sets = per_head.div_ceil(QUERIES);
+        let planes = self.batch * self.heads;
+        if planes > 65_535 || sets > 65_535 {
+            return Err(option(format!("{planes} heads of all batch items together are too many at once")));
+        }
+        let plain = self.parts.plain && options.softcap.is_none();
+        let plan = self.plan(sets, plain)?;
+        let slots = planes * sets * plan.splits * QUERIES;
+        let partial = at_least(&mut workspace.partial, stream, slots * 2 * self.dim)?;
+        let softmax = at_least(&mut workspace.softmax, stream, slots * 2)?;
+        let (queries, _queries) = q.device_ptr(stream);
+        let (out, _out) = out.device_ptr_mut(stream);
+        let (partial, _partial) = partial.device_ptr_mut(stream);
+        let (softmax, _softmax) = softmax.device_ptr_mut(stream);
+        let kernels = if plain { &self.kernels.attend_plain } else { &self.kernels.attend };
+        let attend = &kernels[match self.value_channels() {
+            ..=64 => 0,
+            65..=128 => 1,
+            _ => 2,
+        }];
+        let split = LaunchConfig {
+            grid_dim: (plan.splits as u32, planes as u32, sets as u32),
+            block_dim: ((plan.warps * LANES) as u32, 1, 1),
+            shared_mem_bytes: plan.shared as u32,
+        };
+        let (across, along) = (self.dim.next_multiple_of(LANES), 4);
+        let join = LaunchConfig {
+            grid_dim: ((self.batch * options.query_heads) as u32, 1, 1),
+            block_dim: (across as u32, along as u32, 1),
+            shared_mem_bytes: ((2 * along * self.dim + plan.splits + along * across / LANES) * 4) as u32,
+        };
+        self.argument(stream, |layer| {
+            let argument = AttentionArgument {
+                layer,
+                queries,
+                out,
+                partial,
+                softmax,
+                query_heads: options.query_heads as u32,
+                per_head: per_head as u32,
+                half: u32::from(T::HALF),
+                splits: plan.splits as u32,
+                first_seen: options.window.map_or(0, |window| self.tokens().saturating_sub(window)) as u32,
+                scale: options.scale.unwrap_or(1.0 / (self.dim as f32).sqrt()),
+                softcap: options.softcap.unwrap_or(0.0),
+                key_stage: self.parts.key_stage as u32,
+                value_stage: self.parts.value_stage as u32,
+                rank: self.parts.rank as u32,
+                key_slots: self.parts.key_slots as u32,
+                value_back: self.parts.value_back,
+                keys_turned: u32::from(self.parts.keys_turned),
+                plain: u32::from(plain),
+                word_bytes: self.parts.word_bytes as u32,
+            };
+            // SAFETY: lengths were checked above, the intermediate results have room for every split, and the layer's records were
+            // made for these kernels.
+            unsafe {
+                stream.launch_builder(attend).arg(&argument).launch(split)?;
+                stream.launch_builder(&self.kernels.combine).arg(&argument).launch(join)
+            }
+        })
+        .map_err(driver("attend"))?;
+        Ok(())
+    }
+}
+
+/// Into how many runs a head's `blocks` are cut, so that the `at_once` thread blocks of the device are all busy until the end.
+fn splits(blocks: usize, warps: usize, planes: usize, at_once: usize) -> usize {
+    /// Waves of thread blocks that are worth their start.
+    const WAVES: usize = 4;
+    let most = blocks.div_ceil(warps).min((WAVES * at_once).div_ceil(planes)).max(1);
+    let idle = |splits: &usize| {
+        let (all, waves) = (planes * splits, (planes * splits).div_ceil(at_once));
+        // In thousandths; what starts late counts a little.
+        1000 * (waves * at_once - all) / (waves * at_once) + 10 * waves
+    };
+    (1..=most).min_by_key(idle).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::splits;
+
+    #[test]
+    fn a_device_is_filled_and_no_block_is_cut() {
+        for planes in [1, 8, 64, 256, 1000] {
+            for blocks in [1, 3, 512, 4096] {
+                let n = splits(blocks, 4, planes, 396);
+                assert!(n <= blocks.div_ceil(4) && n > 0);
+                if blocks == 4096 && (8..396).contains(&planes) {
+                    let waves = (n * planes).div_ceil(396);
+                    assert!(n * planes * 100 >= waves * 396 * 90, "{planes} planes: {n} splits");
+                }
+            }
+        }
+    }
+}

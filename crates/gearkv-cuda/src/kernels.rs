@@ -1,0 +1,166 @@
+//! The driver, and the kernels in it.
+
+use std::sync::Arc;
+
+use cudarc::driver::sys::CUdevice_attribute as Attribute;
+use cudarc::driver::sys::CUfunction_attribute_enum as FunctionAttribute;
+use cudarc::driver::{CudaContext, CudaFunction, DeviceRepr};
+use cudarc::nvrtc::Ptx;
+use gearkv::Result;
+
+use crate::error::{driver, unavailable};
+
+/// Made of `kernels/gear.cu` by `scripts/cuda/ptx.mjs`.
+const PTX_75: &str = include_str!("../kernels/gear.compute_75.ptx");
+const PTX_80: &str = include_str!("../kernels/gear.compute_80.ptx");
+
+/// The `ordinal`-th GPU.
+///
+/// # Errors
+/// `BACKEND_UNAVAILABLE` where there is no driver, no such GPU, or one that is too old.
+pub fn context(ordinal: usize) -> Result<Arc<CudaContext>> {
+    // SAFETY: it loads the driver's library if there is one, which runs that library's own start-up code and nothing else.
+    if !unsafe { cudarc::driver::sys::is_culib_present() } {
+        return Err(unavailable("no CUDA driver is installed (libcuda was not found); use the CPU"));
+    }
+    let context = CudaContext::new(ordinal).map_err(driver("be opened"))?;
+    let (major, minor) = context.compute_capability().map_err(driver("be asked for its capability"))?;
+    if (major, minor) < (7, 5) {
+        return Err(unavailable(format!("the GPU has compute capability {major}.{minor}; expected 7.5 or newer")));
+    }
+    Ok(context)
+}
+
+/// The kernels, loaded into one context.
+pub struct Kernels {
+    /// For values of up to 64, 128 and 256 channels.
+    pub(crate) attend: [CudaFunction; 3],
+    /// The same for what the presets `gear-*` need, and no more.
+    pub(crate) attend_plain: [CudaFunction; 3],
+    pub(crate) combine: CudaFunction,
+    pub(crate) append: CudaFunction,
+    pub(crate) decompress: CudaFunction,
+    /// Bytes of shared memory that a thread block, and that a multiprocessor may have.
+    pub(crate) shared_of_block: usize,
+    pub(crate) shared_of_processor: usize,
+    pub(crate) processors: usize,
+}
+
+impl Kernels {
+    /// Loads them.
+    ///
+    /// # Errors
+    /// `BACKEND_UNAVAILABLE` when the driver does not take them.
+    pub fn load(context: &Arc<CudaContext>) -> Result<Arc<Self>> {
+        let (major, _) = context.compute_capability().map_err(driver("be asked for its capability"))?;
+        let ptx = if major >= 8 { PTX_80 } else { PTX_75 };
+        let module = context.load_module(Ptx::from_src(ptx)).map_err(driver("load the kernels"))?;
+        let function = |name: &str| module.load_function(name).map_err(driver("find a kernel"));
+        let ask = |attribute| context.attribute(attribute).map_err(driver("be asked for what it has"));
+        let shared_of_block = ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
+        let attend = [function("gear_attend_64")?, function("gear_attend_128")?, function("gear_attend_256")?];
+        let combine = function("gear_combine")?;
+        let attend_plain =
+            [function("gear_attend_plain_64")?, function("gear_attend_plain_128")?, function("gear_attend_plain_256")?];
+        for function in attend.iter().chain(&attend_plain) {
+            function
+                .set_attribute(FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared_of_block)
+                .map_err(driver("give its shared memory"))?;
+        }
+        Ok(Arc::new(Self {
+            attend,
+            attend_plain,
+            combine,
+            append: function("gear_append")?,
+            decompress: function("gear_decompress")?,
+            shared_of_block: shared_of_block as usize,
+            shared_of_processor: ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)? as usize,
+            processors: ask(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as usize,
+        }))
+    }
+}
+
+/// `Layer` in `kernels/layout.cuh`. Addresses are the device's.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct LayerArgument {
+    pub blocks: u64,
+    pub data: u64,
+    pub key_buffer: u64,
+    pub value_buffer: u64,
+    pub value_order: u64,
+    pub planes: u32,
+    pub heads: u32,
+    pub dim: u32,
+    pub coded: u32,
+    pub fixed: u32,
+    pub buffered: u32,
+    pub capacity: u32,
+    pub buffer_first: u32,
+    pub rotated: u32,
+    pub value_norm: f32,
+}
+
+/// `Attention` in `kernels/attend.cuh`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct AttentionArgument {
+    pub layer: LayerArgument,
+    pub queries: u64,
+    pub out: u64,
+    pub partial: u64,
+    pub softmax: u64,
+    pub query_heads: u32,
+    pub per_head: u32,
+    pub half: u32,
+    pub splits: u32,
+    pub first_seen: u32,
+    pub scale: f32,
+    pub softcap: f32,
+    pub key_stage: u32,
+    pub value_stage: u32,
+    pub rank: u32,
+    pub key_slots: u32,
+    pub value_back: f32,
+    pub keys_turned: u32,
+    pub plain: u32,
+    pub word_bytes: u32,
+}
+
+/// `Appending` in `kernels/append.cuh`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct AppendArgument {
+    pub keys: u64,
+    pub values: u64,
+    pub key_buffer: u64,
+    pub value_buffer: u64,
+    pub planes: u32,
+    pub dim: u32,
+    pub tokens: u32,
+    pub buffered: u32,
+    pub capacity: u32,
+    pub half: u32,
+}
+
+/// `Decompression` in `kernels/decompress.cuh`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct DecompressArgument {
+    pub layer: LayerArgument,
+    pub out: u64,
+    pub of_keys: u32,
+    pub tokens: u32,
+}
+
+// SAFETY: plain numbers in C's order, as the kernels declare them.
+unsafe impl DeviceRepr for AttentionArgument {}
+// SAFETY: as above.
+unsafe impl DeviceRepr for AppendArgument {}
+// SAFETY: as above.
+unsafe impl DeviceRepr for DecompressArgument {}
+
+const _: () = assert!(size_of::<LayerArgument>() == 80);
+const _: () = assert!(size_of::<AttentionArgument>() == 176);
+const _: () = assert!(size_of::<AppendArgument>() == 56);
+const _: () = assert!(size_of::<DecompressArgument>() == 96);
