@@ -8,12 +8,14 @@ import { Report } from '../npm/gear-kv/test/runners/report.mjs';
 import { runBun, runDeno } from '../npm/gear-kv/test/runners/runtimes.mjs';
 import { say } from './setup/progress.mjs';
 import { runCargo } from './test/cargo.mjs';
+import { runCudaOnCpu } from './test/cuda.mjs';
 
 const HEARTBEAT_MS = 20_000;
 const SUITE = 'test/suite/**/*.test.ts';
 
 const suites = [
   ['Rust crates', runCargo],
+  ['CUDA kernels on the CPU', runCudaOnCpu],
   ['native in Node', (onTest) => runAva(SUITE, { GEARKV_BACKEND: 'native' }, onTest)],
   ['wasm in Node', (onTest) => runAva(SUITE, { GEARKV_BACKEND: 'wasm' }, onTest)],
   ['wasm in Chromium', runChromium],
