@@ -25,6 +25,11 @@ async function wasmClippy() {
   return ['cargo', 'clippy', ...crates, '--target', 'wasm32-unknown-unknown', ...DENY, ...ALLOW_ON_32_BITS];
 }
 
+async function ptx() {
+  const there = await runChild('python3', ['--version']).catch(() => undefined);
+  return there?.code === 0 ? ['python3', join(ROOT, 'scripts/cuda/ptx.py')] : undefined;
+}
+
 async function tarball() {
   const [{ filename }] = JSON.parse(
     await npm(['pack', '--json', '--loglevel=error', '--pack-destination', folder], { cwd: PACKAGE }),
@@ -37,7 +42,7 @@ const checks = [
   ['clippy', () => ['cargo', 'clippy', '--workspace', '--all-targets', ...DENY]],
   ['clippy for WebAssembly', wasmClippy, { RUSTFLAGS: '--cfg getrandom_backend="wasm_js"' }],
   // Says 'skipped' and why where NVIDIA's compiler cannot be had.
-  ['PTX of the CUDA kernels', () => ['python3', join(ROOT, 'scripts/cuda/ptx.py')]],
+  ['PTX of the CUDA kernels', ptx],
   ['rustdoc', () => ['cargo', 'doc', '--no-deps', '--workspace'], { RUSTDOCFLAGS: '-D warnings -D missing_docs' }],
   ['tsc', () => tool('typescript/bin/tsc', '-p', 'tsconfig.json')],
   ['tsc of the demo', () => tool('typescript/bin/tsc', '-p', 'demo/tsconfig.json')],
@@ -57,7 +62,7 @@ try {
     try {
       const line = await command();
       if (line === undefined) {
-        say(`- ${name}: not on this compiler`);
+        say(`- ${name}: skipped, what it needs is not here`);
         continue;
       }
       const [program, ...args] = line;
