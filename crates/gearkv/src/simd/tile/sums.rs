@@ -68,17 +68,27 @@ pub(super) struct Units<'a> {
 /// `V`'s instruction set is there, `units.bytes` and each row's multipliers reach as far as the runs, and each row has room.
 #[inline(always)]
 pub(super) unsafe fn sums<V: Vector, const LOOK_UP: bool, const ADD: bool>(units: Units, rows: &[Row]) {
-    // Four rows' sums of all four fields would not fit the registers.
     unsafe {
-        match *rows {
-            [a, b, c, d] => {
-                fields::<V, 4, 2, LOOK_UP, ADD>(units, [a, b, c, d], 0);
-                fields::<V, 4, 2, LOOK_UP, ADD>(units, [a, b, c, d], 2);
+        if V::ROWS == MOST_ROWS {
+            match *rows {
+                // Four rows' sums of all four fields would not fit the registers.
+                [a, b, c, d] => {
+                    fields::<V, 4, 2, LOOK_UP, ADD>(units, [a, b, c, d], 0);
+                    fields::<V, 4, 2, LOOK_UP, ADD>(units, [a, b, c, d], 2);
+                }
+                [a, b, c] => fields::<V, 3, 4, LOOK_UP, ADD>(units, [a, b, c], 0),
+                [a, b] => fields::<V, 2, 4, LOOK_UP, ADD>(units, [a, b], 0),
+                [a] => fields::<V, 1, 4, LOOK_UP, ADD>(units, [a], 0),
+                _ => {}
             }
-            [a, b, c] => fields::<V, 3, 4, LOOK_UP, ADD>(units, [a, b, c], 0),
-            [a, b] => fields::<V, 2, 4, LOOK_UP, ADD>(units, [a, b], 0),
-            [a] => fields::<V, 1, 4, LOOK_UP, ADD>(units, [a], 0),
-            _ => {}
+        } else {
+            for rows in rows.chunks(2) {
+                match *rows {
+                    [a, b] => fields::<V, 2, 4, LOOK_UP, ADD>(units, [a, b], 0),
+                    [a] => fields::<V, 1, 4, LOOK_UP, ADD>(units, [a], 0),
+                    _ => {}
+                }
+            }
         }
     }
 }

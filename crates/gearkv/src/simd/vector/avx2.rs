@@ -11,6 +11,7 @@ pub(in crate::simd) struct Avx2;
 
 impl Vector for Avx2 {
     const BYTES: usize = 32;
+    const ROWS: usize = 4;
     type Bytes = __m256i;
     type Sums = __m256i;
     type Floats = [__m256; 2];

@@ -12,6 +12,7 @@ pub(in crate::simd) struct Avx512;
 
 impl Vector for Avx512 {
     const BYTES: usize = 64;
+    const ROWS: usize = 4;
     type Bytes = __m512i;
     /// Of the high and of the low bytes of multipliers.
     type Sums = (__m512i, __m512i);

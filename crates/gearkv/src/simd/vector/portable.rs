@@ -11,6 +11,7 @@ pub(in crate::simd) struct Portable;
 
 impl Vector for Portable {
     const BYTES: usize = 16;
+    const ROWS: usize = 4;
     type Bytes = [u8; 16];
     type Sums = [i32; 4];
     type Floats = [f32; 16];

@@ -13,6 +13,7 @@ pub(in crate::simd) struct Simd128;
 
 impl Vector for Simd128 {
     const BYTES: usize = 16;
+    const ROWS: usize = 2;
     type Bytes = v128;
     type Sums = v128;
     type Floats = [f32; 16];
