@@ -68,7 +68,7 @@ impl Segment {
         let SegmentParts { layout, row_codes, widths, scales, means, ranks, factors, outlier_indices, outlier_values } =
             parts;
         let tiling = Tiling::of(&layout, &widths);
-        let (codes, widths) = tiles::held(&layout, tiling, widths, row_codes);
+        let codes = tiles::held(&layout, tiling, &widths, row_codes);
         Self { layout, codes, tiling, widths, scales, means, ranks, factors, outlier_indices, outlier_values }
     }
 

@@ -1,11 +1,9 @@
 //! How codes lie in memory: in tiles of 64 tokens that attention multiplies as they are (`simd/tile.rs`), and in rows where there are fewer,
 //! or where a grouping does not suit tiles. Files have rows only (FORMAT.md).
 //!
-//! A head's whole tiles come first, then the rows of the tokens that are left. Tiles of keys take what their rows do. Tiles of
-//! values may take a few bytes more: where four tokens share a unit, it is as wide as the widest.
+//! A head's whole tiles come first, then the rows of the tokens that are left. A tile takes the bytes that its rows do.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use crate::backbone::Grouping;
 use crate::shape::Role;
@@ -152,19 +150,24 @@ impl<'a> HeadCodes<'a> {
 
     /// Appends the tile of 64 tokens from `first` on, given one byte a code.
     fn pack_tile(&self, codes: &[u8], dim: usize, first: usize, out: &mut Vec<u8>) {
-        self.for_each_unit(dim, first, |bits, place| {
+        let rows = self.for_each_unit(dim, first, |bits, place| {
             let own: [u8; UNIT_CODES] = std::array::from_fn(|i| codes[place(i / 4, i % 4)]);
             let start = out.len();
             out.resize(start + unit_bytes(bits as usize), 0);
             simd::pack_unit(&own, bits, &mut out[start..]);
         });
+        for (t, bits) in rows {
+            let start = out.len();
+            out.resize(start + simd::row_bytes(dim, bits), 0);
+            simd::pack_rows(&codes[t * dim..(t + 1) * dim], dim, bits, &mut out[start..]);
+        }
     }
 
     /// One byte a code, `[64, dim]`, of the tile that starts at `first`.
     pub fn unpack_tile(&self, tile: &[u8], dim: usize, first: usize, codes: &mut [u8]) {
         let mut tile = tile;
         let mut own = [0; UNIT_CODES];
-        self.for_each_unit(dim, first, |bits, place| {
+        let rows = self.for_each_unit(dim, first, |bits, place| {
             let (unit, rest) = tile.split_at(unit_bytes(bits as usize));
             simd::unpack_unit(unit, bits, &mut own);
             for (i, &code) in own.iter().enumerate() {
@@ -172,10 +175,21 @@ impl<'a> HeadCodes<'a> {
             }
             tile = rest;
         });
+        for (t, bits) in rows {
+            let (row, rest) = tile.split_at(simd::row_bytes(dim, bits));
+            simd::unpack_rows(row, dim, bits, &mut codes[t * dim..(t + 1) * dim], dim);
+            tile = rest;
+        }
     }
 
-    /// Calls `f` with the bits of each unit of a tile, and where in `[64, dim]` the code of a lane and a place stands.
-    fn for_each_unit(&self, dim: usize, first: usize, mut f: impl FnMut(u32, &dyn Fn(usize, usize) -> usize)) {
+    /// Calls `f` with the bits of each unit of a tile, and where in `[64, dim]` the code of a lane and a place stands. Returns the tokens that
+    /// are kept as rows behind the units, and their bits.
+    fn for_each_unit(
+        &self,
+        dim: usize,
+        first: usize,
+        mut f: impl FnMut(u32, &dyn Fn(usize, usize) -> usize),
+    ) -> Vec<(usize, u32)> {
         match self {
             Self::Bands(bands) => {
                 let mut channel = 0;
@@ -185,6 +199,7 @@ impl<'a> HeadCodes<'a> {
                     }
                     channel += channels;
                 }
+                Vec::new()
             }
             Self::Rows(_) => {
                 let order = self.order(simd::level(), first);
@@ -192,13 +207,16 @@ impl<'a> HeadCodes<'a> {
                     let mut unit = 0;
                     for run in order.runs() {
                         for _ in 0..run.units {
-                            f(u32::from(run.bits), &|lane, place| {
-                                usize::from(order.order[4 * unit + place]) * dim + block + lane
-                            });
+                            if !run.mixed {
+                                f(u32::from(run.bits), &|lane, place| {
+                                    usize::from(order.order[4 * unit + place]) * dim + block + lane
+                                });
+                            }
                             unit += 1;
                         }
                     }
                 }
+                order.mixed().collect()
             }
         }
     }
@@ -214,17 +232,17 @@ impl<'a> HeadCodes<'a> {
     }
 }
 
-/// Codes and widths as a segment holds them, out of those that a file has.
-pub(super) fn held(layout: &SegmentLayout, tiling: Tiling, widths: Widths, rows: &[u8]) -> (Box<[u8]>, Widths) {
+/// Codes as a segment holds them, out of those that a file has.
+pub(super) fn held(layout: &SegmentLayout, tiling: Tiling, widths: &Widths, rows: &[u8]) -> Box<[u8]> {
     if tiling == Tiling::Rows {
-        return (rows.into(), widths);
+        return rows.into();
     }
     let &SegmentLayout { tokens, dim, .. } = layout;
     let mut held = Vec::with_capacity(rows.len());
     let mut codes = vec![0; TILE * dim];
     let mut rows = rows;
     for plane in 0..layout.planes() {
-        let head = HeadCodes::of(layout, &widths, plane);
+        let head = HeadCodes::of(layout, widths, plane);
         let (own, rest) = rows.split_at(row_form_bytes(&head, dim, tokens));
         let (whole, mut at) = (tokens - tokens % TILE, 0);
         for first in (0..whole).step_by(TILE) {
@@ -236,11 +254,7 @@ pub(super) fn held(layout: &SegmentLayout, tiling: Tiling, widths: Widths, rows:
         head.pack_rows(left, dim, whole, &mut held);
         rows = rest;
     }
-    let widths = match widths {
-        Widths::Tokens(widths) => Widths::Tokens(Arc::new(widths.in_tiles())),
-        other => other,
-    };
-    (held.into(), widths)
+    held.into()
 }
 
 /// Bytes of a head's first `tokens` rows.
@@ -304,21 +318,16 @@ impl Segment {
                 let (before, after) = (widths.row_bytes_before(plane), widths.row_bytes_before(plane + 1));
                 self.layout.tokens * before + first * (after - before)
             }
-            Widths::Tokens(widths) => widths.start(plane, first),
+            // Behind the last one, that of the next head.
+            Widths::Tokens(widths) if first < self.layout.tokens => widths.start(plane, first),
+            Widths::Tokens(widths) if plane + 1 < self.layout.planes() => widths.start(plane + 1, 0),
+            Widths::Tokens(widths) => widths.code_bytes(),
             Widths::Even => plane * self.layout.head_code_bytes() + first * self.layout.row_bytes(),
         }
     }
 
     /// The bytes of a whole tile.
     pub(super) fn tile(&self, plane: usize, first: usize) -> &[u8] {
-        let start = self.tile_start(plane, first);
-        let bytes = match &self.widths {
-            Widths::Tokens(_) => {
-                let head = HeadCodes::of(&self.layout, &self.widths, plane);
-                self.layout.dim / TILE * head.order(simd::level(), first).bytes()
-            }
-            _ => self.tile_start(plane, first + TILE) - start,
-        };
-        &self.codes[start..start + bytes]
+        &self.codes[self.tile_start(plane, first)..self.tile_start(plane, first + TILE)]
     }
 }

@@ -61,8 +61,6 @@ pub(super) trait Vector {
     unsafe fn repeat(at: *const u8) -> Self::Bytes;
     /// One byte in every place.
     unsafe fn splat(byte: u8) -> Self::Bytes;
-    /// Four bytes, again and again.
-    unsafe fn splat_four(four: u32) -> Self::Bytes;
     unsafe fn and(a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
     unsafe fn or(a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
     /// Each pair of bytes moved towards its low end by `right` bits, or the other way where that is negative.

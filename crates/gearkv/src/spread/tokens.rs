@@ -39,8 +39,6 @@ pub(crate) struct TokenWidths {
     planes: Box<[usize]>,
     /// Where a block starts within its plane: `[planes, ⌈tokens / BLOCK⌉]`.
     blocks: Box<[u32]>,
-    /// Whether whole blocks are tiles (`simd/tile.rs`), not rows.
-    tiled: bool,
 }
 
 /// Widths of the rows of one plane, or the one that all have.
@@ -58,13 +56,6 @@ impl RowWidths<'_> {
             Self::Each { set, packed } => u32::from(set[usize::from(packed[t / 4] >> (t % 4 * 2) & 3)]),
         }
     }
-}
-
-/// Bytes of a tile of tokens whose widths are these indices.
-fn tile_bytes(dim: usize, set: [u8; 4], packed: &[u8]) -> usize {
-    let mut own = [0; BLOCK / 4];
-    own.copy_from_slice(packed);
-    dim / BLOCK * simd::tile_order(simd::level(), set, &own).bytes()
 }
 
 fn set_for(mean_bits: f64) -> [u8; 4] {
@@ -91,10 +82,10 @@ impl TokenWidths {
                 four.iter().enumerate().fold(0, |byte, (i, &at)| byte | ((at + usable.start) as u8) << (2 * i))
             }));
         }
-        Self::of_packed(packed.into(), tokens, dim, set, false)
+        Self::of_packed(packed.into(), tokens, dim, set)
     }
 
-    fn of_packed(packed: Box<[u8]>, tokens: usize, dim: usize, set: [u8; 4], tiled: bool) -> Self {
+    fn of_packed(packed: Box<[u8]>, tokens: usize, dim: usize, set: [u8; 4]) -> Self {
         let (mut planes, mut blocks) = (vec![0], Vec::new());
         for packed in packed.chunks_exact(tokens.div_ceil(4).max(1)) {
             let widths = RowWidths::Each { set, packed };
@@ -103,32 +94,23 @@ impl TokenWidths {
                 if t % BLOCK == 0 {
                     blocks.push(bytes as u32);
                 }
-                if !tiled || t >= tokens - tokens % BLOCK {
-                    bytes += simd::row_bytes(dim, widths.of(t));
-                } else if t % BLOCK == 0 {
-                    bytes += tile_bytes(dim, set, &packed[t / 4..(t + BLOCK) / 4]);
-                }
+                bytes += simd::row_bytes(dim, widths.of(t));
             }
             planes.push(planes[planes.len() - 1] + bytes);
         }
-        Self { tokens, dim, set, packed, planes: planes.into(), blocks: blocks.into(), tiled }
-    }
-
-    /// The same widths, where whole blocks are tiles.
-    pub fn in_tiles(&self) -> Self {
-        Self::of_packed(self.packed.clone(), self.tokens, self.dim, self.set, true)
+        Self { tokens, dim, set, packed, planes: planes.into(), blocks: blocks.into() }
     }
 
     /// Those of several batch items, one after the other.
     pub fn concat(items: &[Self], tokens: usize, dim: usize, mean_bits: f64) -> Self {
         let packed: Vec<u8> = items.iter().flat_map(|item| item.packed.iter().copied()).collect();
-        Self::of_packed(packed.into(), tokens, dim, set_for(mean_bits), false)
+        Self::of_packed(packed.into(), tokens, dim, set_for(mean_bits))
     }
 
     /// What [`Self::bytes`] gave; `None` where the length does not fit.
     pub fn from_bytes(planes: usize, tokens: usize, dim: usize, mean_bits: f64, bytes: &[u8]) -> Option<Self> {
         (bytes.len() == planes * tokens.div_ceil(4))
-            .then(|| Self::of_packed(bytes.into(), tokens, dim, set_for(mean_bits), false))
+            .then(|| Self::of_packed(bytes.into(), tokens, dim, set_for(mean_bits)))
     }
 
     /// Indices in the set of widths, four to a byte, the first in the lowest bits: `[planes, ⌈tokens / 4⌉]`.
@@ -151,13 +133,11 @@ impl TokenWidths {
         self.planes[self.planes.len() - 1]
     }
 
-    /// Where the codes of a plane's token start; within a tile, that of its first.
+    /// Where the codes of a plane's token start.
     pub fn start(&self, plane: usize, token: usize) -> usize {
         let block = token / BLOCK;
         let rows = self.rows(plane);
-        let in_tile = self.tiled && block < self.tokens / BLOCK;
-        let before: usize =
-            if in_tile { 0 } else { (block * BLOCK..token).map(|t| simd::row_bytes(self.dim, rows.of(t))).sum() };
+        let before: usize = (block * BLOCK..token).map(|t| simd::row_bytes(self.dim, rows.of(t))).sum();
         self.planes[plane] + self.blocks[plane * self.tokens.div_ceil(BLOCK) + block] as usize + before
     }
 }

@@ -16,19 +16,19 @@ pub(crate) struct UnitRun {
     /// Of a code: 1, 2, 3, 4, 6 or 8.
     pub bits: u8,
     pub units: u16,
-    /// Of the codes at each of the four places. Where these are not all `bits`, which is the widest, codes of each stand for levels of their
-    /// own, and the run has one unit.
-    pub places: [u8; 4],
+    /// Whether the codes at its four places are of different widths. Then the run has one unit, which is not among the others.
+    pub mixed: bool,
 }
 
 impl UnitRun {
     /// Units whose codes are all of this width.
     pub fn even(bits: u8, units: usize) -> Self {
-        Self { bits, units: units as u16, places: [bits; 4] }
+        Self { bits, units: units as u16, mixed: false }
     }
 
+    /// Of the codes of 64 lanes.
     pub fn bytes(self) -> usize {
-        usize::from(self.units) * unit_bytes(usize::from(self.bits))
+        if self.mixed { 0 } else { usize::from(self.units) * unit_bytes(usize::from(self.bits)) }
     }
 }
 
@@ -58,6 +58,9 @@ pub(super) struct Units<'a> {
     pub bytes: *const u8,
     /// What will be read next.
     pub ahead: *const u8,
+    /// Units of 8 bits that stand for the runs that are mixed, each `mixed_stride` bytes after the one before.
+    pub mixed: *const u8,
+    pub mixed_stride: usize,
     pub tables: &'a LevelTables,
 }
 
@@ -104,13 +107,16 @@ unsafe fn fields<V: Vector, const R: usize, const F: usize, const LOOK_UP: bool,
             let mut sums = [[V::zero(); F]; R];
             let mut rows = of.map(|row| row.multipliers);
             let (mut at, mut ahead) = (units.bytes, units.ahead);
+            let (mut mixed, mut nothing) = (units.mixed, units.mixed);
             for run in units.runs {
                 let run = *run;
-                let state = (&mut sums, &mut rows, &mut at, &mut ahead);
-                if LOOK_UP && run.places != [run.bits; 4] {
-                    mixed::<V, R, F>(run, units.tables, state, first, part);
+                if run.mixed {
+                    let state = (&mut sums, &mut rows, &mut mixed, &mut nothing);
+                    even::<V, 8, R, F, LOOK_UP>(UnitRun::even(8, 1), units.tables, state, first, part);
+                    mixed = mixed.wrapping_add(units.mixed_stride - unit_bytes(8));
                     continue;
                 }
+                let state = (&mut sums, &mut rows, &mut at, &mut ahead);
                 match run.bits {
                     1 => even::<V, 1, R, F, LOOK_UP>(run, units.tables, state, first, part),
                     2 => even::<V, 2, R, F, LOOK_UP>(run, units.tables, state, first, part),
@@ -169,45 +175,6 @@ unsafe fn even<V: Vector, const BITS: usize, const R: usize, const F: usize, con
             next = next.wrapping_add(unit_bytes(BITS));
         }
         (*sums, *rows, *at, *ahead) = (own, multipliers, unit, next);
-    }
-}
-
-/// A unit whose places differ in width.
-#[inline(always)]
-unsafe fn mixed<V: Vector, const R: usize, const F: usize>(
-    run: UnitRun,
-    tables: &LevelTables,
-    (sums, rows, at, ahead): State<V, R, F>,
-    first: usize,
-    part: usize,
-) {
-    unsafe {
-        let places = |bits: u8| u32::from_le_bytes(run.places.map(|own| if own == bits { u8::MAX } else { 0 }));
-        for f in 0..F {
-            let codes = match run.bits {
-                2 => codes::<V, 2>(*at, first + f, part),
-                3 => codes::<V, 3>(*at, first + f, part),
-                4 => codes::<V, 4>(*at, first + f, part),
-                _ => codes::<V, 8>(*at, first + f, part),
-            };
-            let mut levels = V::and(codes, V::splat_four(places(8)));
-            for (table, bits) in tables.iter().zip(1..) {
-                let own = places(bits);
-                if own != 0 {
-                    let looked_up = V::look_up(V::repeat(table.as_ptr()), codes);
-                    levels = V::or(levels, V::and(looked_up, V::splat_four(own)));
-                }
-            }
-            for r in 0..R {
-                sums[r][f] = V::add_products(sums[r][f], levels, *rows[r].first, *rows[r].second);
-            }
-        }
-        for row in rows {
-            row.first = row.first.add(1);
-            row.second = row.second.add(1);
-        }
-        *at = at.add(run.bytes());
-        *ahead = ahead.wrapping_add(run.bytes());
     }
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::simd::level::{Level, levels};
-use crate::simd::{LEVELS_1, LEVELS_2, LEVELS_3, LEVELS_4};
+use crate::simd::{LEVELS_1, LEVELS_2, LEVELS_3, LEVELS_4, pack_rows, row_bytes};
 
 struct Random(u32);
 
@@ -169,13 +169,26 @@ fn outputs_are_weighted_sums_of_what_codes_stand_for() {
                     let own: [u8; UNIT_CODES] = std::array::from_fn(|i| {
                         codes[usize::from(order.order[4 * quad + i % 4])][block * TILE + i / 4]
                     });
-                    let mut unit = vec![0; unit_bytes(usize::from(run.bits))];
-                    pack_unit(&own, u32::from(run.bits), &mut unit);
-                    units.extend(unit);
                     quad += 1;
+                    if !run.mixed {
+                        let mut unit = vec![0; unit_bytes(usize::from(run.bits))];
+                        pack_unit(&own, u32::from(run.bits), &mut unit);
+                        units.extend(unit);
+                    }
                 }
             }
         }
+        let mut rows = Vec::new();
+        for (t, bits) in order.mixed() {
+            assert_eq!(bits, u32::from(width(t)));
+            let start = rows.len();
+            rows.resize(start + row_bytes(dim, bits), 0);
+            pack_rows(&codes[t], dim, bits, &mut rows[start..]);
+        }
+        let all: usize = (0..TILE).map(|t| row_bytes(dim, u32::from(width(t)))).sum();
+        assert_eq!((units.len(), units.len() + rows.len()), (dim / TILE * order.bytes(), all));
+        let mut mixed = Vec::new();
+        mixed_units(&order, of_levels, &rows, dim, &mut mixed);
         let groups = if dim == 128 { 2 } else { 1 };
         let scales: Vec<f32> = (0..groups * TILE).map(|_| 1.5 + random.float()).collect();
         let zeros: Vec<f32> =
@@ -190,6 +203,7 @@ fn outputs_are_weighted_sums_of_what_codes_stand_for() {
                     order: &order,
                     levels: of_levels,
                     units: &units,
+                    mixed: &mixed,
                     ahead: &[],
                     scales: &scales,
                     zeros: &zeros,

@@ -1,15 +1,16 @@
 //! Weighted sums of a tile of values: `Σ p · level(code) · scale` with the scales of tokens folded into the weights.
 //!
-//! Tokens of a tile are brought into the order of their widths, the widest first, so that four of one width share a unit; where a width ends
-//! within a unit, this unit is as wide as its widest.
+//! Tokens of a tile are brought into the order of their widths, the widest first, so that four of one width share a unit. The few tokens among
+//! which a width ends within a unit are kept as rows, and brought into a unit of 8 bits where they are used.
 
+use super::super::codes::{row_bytes, unpack_rows};
 use super::super::level::Level;
 #[cfg(target_arch = "x86_64")]
 use super::super::vector::{Avx2, Avx512};
 use super::super::vector::{Line, Portable, Vector};
 use super::super::{LEVELS_1, LEVELS_2, LEVELS_3, LEVELS_4};
 use super::sums::{LevelTables, MOST_ROWS, Row, UnitRun, Units, sums};
-use super::{TILE, TileMultipliers, steps};
+use super::{TILE, TileMultipliers, UNIT_CODES, steps};
 use crate::simd::LANES;
 
 /// What codes stand for.
@@ -32,6 +33,23 @@ pub(crate) struct TileOrder {
     count: usize,
     /// Tokens of 8 bits.
     wide: u64,
+    mixed: Mixed,
+}
+
+/// Tokens that are kept as rows: their places in the order, and their widths.
+#[derive(Debug, Clone, Copy, Default)]
+struct Mixed {
+    places: [u8; 12],
+    bits: [u8; 12],
+    count: usize,
+}
+
+impl Mixed {
+    fn push(&mut self, place: u8, bits: u8) {
+        self.places[self.count] = place;
+        self.bits[self.count] = bits;
+        self.count += 1;
+    }
 }
 
 /// Four widths, and a unit of two or more between each and the next.
@@ -43,14 +61,28 @@ impl TileOrder {
         let mut runs = [UnitRun::even(0, 0); MOST_RUNS];
         runs[0] = UnitRun::even(bits as u8, TILE / 4);
         let order = std::array::from_fn(|i| i as u8);
-        Self { order, in_order: true, runs, count: 1, wide: if bits == 8 { u64::MAX } else { 0 } }
+        Self {
+            order,
+            in_order: true,
+            runs,
+            count: 1,
+            wide: if bits == 8 { u64::MAX } else { 0 },
+            mixed: Mixed::default(),
+        }
     }
 
     pub fn runs(&self) -> &[UnitRun] {
         &self.runs[..self.count]
     }
 
-    /// Bytes of the codes of 64 channels.
+    /// Tokens that are kept as rows, four for each mixed run, and their widths.
+    pub fn mixed(&self) -> impl Iterator<Item = (usize, u32)> {
+        let mixed = self.mixed;
+        let order = self.order;
+        (0..mixed.count).map(move |i| (usize::from(order[usize::from(mixed.places[i])]), u32::from(mixed.bits[i])))
+    }
+
+    /// Bytes of the units of 64 channels.
     pub fn bytes(&self) -> usize {
         self.runs().iter().map(|run| run.bytes()).sum()
     }
@@ -81,6 +113,7 @@ pub(crate) fn tile_order(level: Level, set: [u8; 4], packed: &[u8; TILE / 4]) ->
         runs: [UnitRun::even(0, 0); MOST_RUNS],
         count: 0,
         wide: if widths[0] == 8 { masks[0] } else { 0 },
+        mixed: Mixed::default(),
     };
     let ends = {
         let mut ends = [0usize; 4];
@@ -104,8 +137,10 @@ pub(crate) fn tile_order(level: Level, set: [u8; 4], packed: &[u8; TILE / 4]) ->
         }
         // A unit in which this width ends and another begins.
         if !end.is_multiple_of(4) && end / 4 == unit {
-            let places = std::array::from_fn(|place| width_at(4 * unit + place));
-            made.push(UnitRun { bits: places[0], units: 1, places });
+            for place in 4 * unit..4 * unit + 4 {
+                made.mixed.push(place as u8, width_at(place));
+            }
+            made.push(UnitRun { bits: 8, units: 1, mixed: true });
             unit += 1;
         }
     }
@@ -142,6 +177,8 @@ pub(crate) struct ValueTile<'a> {
     pub levels: Levels,
     /// The units of 64 channels after those of 64 others.
     pub units: &'a [u8],
+    /// Units of the mixed runs, which [`mixed_units`] made.
+    pub mixed: &'a [u8],
     /// Units that will be read next.
     pub ahead: &'a [u8],
     /// Of each token: `[groups, 64]`, groups being as many channels each.
@@ -187,6 +224,34 @@ static AFFINE: LevelTables = {
     [numbers; 4]
 };
 
+fn tables_of(levels: Levels) -> &'static LevelTables {
+    if levels == Levels::Turned { &TURNED } else { &AFFINE }
+}
+
+/// Units of 8 bits of the tokens that are kept as rows: of each four, those of 64 channels after those of 64 others.
+pub(crate) fn mixed_units(order: &TileOrder, levels: Levels, rows: &[u8], dim: usize, units: &mut Vec<u8>) {
+    units.clear();
+    units.resize(dim * order.mixed.count, 0);
+    if units.is_empty() {
+        return;
+    }
+    let tables = tables_of(levels);
+    let mut rows = rows;
+    let mut levels = vec![0; dim];
+    for (i, (_, bits)) in order.mixed().enumerate() {
+        let (row, rest) = rows.split_at(row_bytes(dim, bits));
+        unpack_rows(row, dim, bits, &mut levels, dim);
+        if let Some(table) = tables.get(bits as usize - 1) {
+            levels.iter_mut().for_each(|code| *code = table[usize::from(*code & 15)]);
+        }
+        let own = &mut units[i / 4 * 4 * dim..(i / 4 + 1) * 4 * dim];
+        for (four, level) in own.as_chunks_mut::<4>().0.iter_mut().zip(&levels) {
+            four[i % 4] = *level;
+        }
+        rows = rest;
+    }
+}
+
 /// `out[row][channel] += Σ weights[row · stride + first + token] · value[token][channel]` over at most 64 tokens. `out` is `[rows, dim]`, `dim`
 /// being a multiple of 64.
 pub(crate) fn add_values(
@@ -203,6 +268,7 @@ pub(crate) fn add_values(
     assert!(first + tokens <= stride && tokens <= TILE && weights.len() == rows * stride && out.len() == rows * dim);
     let weights = Weights { all: weights, first, stride, tokens };
     assert!(dim > 0 && dim.is_multiple_of(TILE) && tile.units.len() == dim / TILE * tile.order.bytes());
+    assert!(tile.mixed.len() == 64 * dim / TILE * tile.order.mixed.count);
     assert!(groups > 0 && tile.scales.len() == groups * TILE && (dim / TILE).is_multiple_of(groups));
     assert!(tile.zeros.is_empty() || tile.zeros.len() == tile.scales.len());
     // SAFETY: a level is only named where the machine has it, and the lengths were just checked.
@@ -233,7 +299,7 @@ unsafe fn avx2(tile: ValueTile, weights: Weights, dim: usize, out: &mut [f32], r
 unsafe fn generic<V: Vector>(tile: ValueTile, weights: Weights, dim: usize, out: &mut [f32], room: &mut ValueRoom) {
     const UNITS: usize = TILE / 4;
     let groups = tile.scales.len() / TILE;
-    let tables = if tile.levels == Levels::Turned { &TURNED } else { &AFFINE };
+    let tables = tables_of(tile.levels);
     let blocks = dim / TILE;
     let multipliers = &mut room.multipliers;
     multipliers.resize(UNITS);
@@ -261,6 +327,8 @@ unsafe fn generic<V: Vector>(tile: ValueTile, weights: Weights, dim: usize, out:
                     runs: tile.order.runs(),
                     bytes: tile.units[block * bytes..].as_ptr(),
                     ahead: tile.ahead.as_ptr().wrapping_add(block * bytes),
+                    mixed: tile.mixed.as_ptr().wrapping_add(block * UNIT_CODES),
+                    mixed_stride: blocks * UNIT_CODES,
                     tables,
                 };
                 let base = out.as_mut_ptr();

@@ -33,11 +33,6 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn splat_four(four: u32) -> __m256i {
-        unsafe { _mm256_set1_epi32(four as i32) }
-    }
-
-    #[inline(always)]
     unsafe fn and(a: __m256i, b: __m256i) -> __m256i {
         unsafe { _mm256_and_si256(a, b) }
     }

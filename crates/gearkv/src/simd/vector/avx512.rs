@@ -35,11 +35,6 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn splat_four(four: u32) -> __m512i {
-        unsafe { _mm512_set1_epi32(four as i32) }
-    }
-
-    #[inline(always)]
     unsafe fn and(a: __m512i, b: __m512i) -> __m512i {
         unsafe { _mm512_and_si512(a, b) }
     }

@@ -33,12 +33,6 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
-    unsafe fn splat_four(four: u32) -> [u8; 16] {
-        let bytes = four.to_le_bytes();
-        std::array::from_fn(|i| bytes[i % 4])
-    }
-
-    #[inline(always)]
     unsafe fn and(a: [u8; 16], b: [u8; 16]) -> [u8; 16] {
         std::array::from_fn(|i| a[i] & b[i])
     }

@@ -35,11 +35,6 @@ impl Vector for Simd128 {
     }
 
     #[inline(always)]
-    unsafe fn splat_four(four: u32) -> v128 {
-        u32x4_splat(four)
-    }
-
-    #[inline(always)]
     unsafe fn and(a: v128, b: v128) -> v128 {
         v128_and(a, b)
     }
