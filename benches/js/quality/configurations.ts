@@ -246,7 +246,7 @@ export const sections = {
   secondModel: {
     model: 'Gemma 3 270M',
     texts: ONE_OF_EACH,
-    rows: [...methods.filter(({ name }) => secondModel.includes(name))],
+    rows: [...methods.filter(({ name }) => secondModel.includes(name)), ...tuned('gemma-3-270m')],
   },
 } as const satisfies Record<string, Section>;
 

@@ -57,7 +57,7 @@ async function tuned(presets: readonly EvalPreset[], flags: Flags): Promise<(Eva
   const tuning = await layerTuning(flags);
   if (tuning === undefined) return [...presets];
   return presets.flatMap((preset) =>
-    /^(gear|auto)-/.test(preset)
+    /^gear-/.test(preset)
       ? [preset, { name: `${preset} tuned`, cache: tunedCache(preset as Preset, tuning) }]
       : [preset],
   );
