@@ -213,8 +213,8 @@ const fn table<const N: usize>(levels: &[i8; N]) -> [u8; 16] {
 }
 
 /// Levels, 128 being added so that they are not negative.
-static TURNED: LevelTables = [table(&LEVELS_1), table(&LEVELS_2), table(&LEVELS_3), table(&LEVELS_4)];
-static AFFINE: LevelTables = {
+const TURNED: LevelTables = [table(&LEVELS_1), table(&LEVELS_2), table(&LEVELS_3), table(&LEVELS_4)];
+const AFFINE: LevelTables = {
     let mut numbers = [0; 16];
     let mut i = 0;
     while i < 16 {
@@ -224,25 +224,74 @@ static AFFINE: LevelTables = {
     [numbers; 4]
 };
 
+/// The levels of `N` codes side by side in a word of `bits · N` bits, for every such word.
+const fn words<const N: usize, const WORDS: usize>(table: &[u8; 16], bits: usize) -> [[u8; N]; WORDS] {
+    let mut words = [[0; N]; WORDS];
+    let mut word = 0;
+    while word < WORDS {
+        let mut i = 0;
+        while i < N {
+            words[word][i] = table[(word >> (i * bits)) & ((1 << bits) - 1)];
+            i += 1;
+        }
+        word += 1;
+    }
+    words
+}
+
+static WORDS_2: [[u8; 4]; 256] = words(&TURNED[1], 2);
+static WORDS_3: [[u8; 2]; 64] = words(&TURNED[2], 3);
+static WORDS_4: [[u8; 2]; 256] = words(&TURNED[3], 4);
+
+/// [`TURNED`] levels of a packed row, whose length is a multiple of 8.
+fn turned_levels(row: &[u8], bits: u32, levels: &mut [u8]) {
+    match bits {
+        2 => {
+            for (four, &byte) in levels.as_chunks_mut::<4>().0.iter_mut().zip(row) {
+                *four = WORDS_2[usize::from(byte)];
+            }
+        }
+        3 => {
+            for (eight, &[a, b, c]) in levels.as_chunks_mut::<8>().0.iter_mut().zip(row.as_chunks::<3>().0) {
+                let word = u32::from_le_bytes([a, b, c, 0]) as usize;
+                for (i, two) in eight.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+                    *two = WORDS_3[word >> (6 * i) & 63];
+                }
+            }
+        }
+        4 => {
+            for (two, &byte) in levels.as_chunks_mut::<2>().0.iter_mut().zip(row) {
+                *two = WORDS_4[usize::from(byte)];
+            }
+        }
+        1 => {
+            for (eight, &byte) in levels.as_chunks_mut::<8>().0.iter_mut().zip(row) {
+                *eight = std::array::from_fn(|i| TURNED[0][usize::from(byte >> i & 1)]);
+            }
+        }
+        _ => levels.copy_from_slice(row),
+    }
+}
+
 fn tables_of(levels: Levels) -> &'static LevelTables {
     if levels == Levels::Turned { &TURNED } else { &AFFINE }
 }
 
 /// Units of 8 bits of the tokens that are kept as rows: of each four, those of 64 channels after those of 64 others.
-pub(crate) fn mixed_units(order: &TileOrder, levels: Levels, rows: &[u8], dim: usize, units: &mut Vec<u8>) {
+pub(crate) fn mixed_units(order: &TileOrder, of: Levels, rows: &[u8], dim: usize, units: &mut Vec<u8>) {
     units.clear();
     units.resize(dim * order.mixed.count, 0);
     if units.is_empty() {
         return;
     }
-    let tables = tables_of(levels);
     let mut rows = rows;
     let mut levels = vec![0; dim];
     for (i, (_, bits)) in order.mixed().enumerate() {
         let (row, rest) = rows.split_at(row_bytes(dim, bits));
-        unpack_rows(row, dim, bits, &mut levels, dim);
-        if let Some(table) = tables.get(bits as usize - 1) {
-            levels.iter_mut().for_each(|code| *code = table[usize::from(*code & 15)]);
+        if of == Levels::Turned {
+            turned_levels(row, bits, &mut levels);
+        } else {
+            unpack_rows(row, dim, bits, &mut levels, dim);
         }
         let own = &mut units[i / 4 * 4 * dim..(i / 4 + 1) * 4 * dim];
         for (four, level) in own.as_chunks_mut::<4>().0.iter_mut().zip(&levels) {
