@@ -34,6 +34,11 @@ export class Progress {
     this.#spoke = now;
   }
 
+  /** So many are done or have begun, where nobody tells of each. */
+  reach(count: number, name: string): void {
+    while (this.#done < count) this.step(name);
+  }
+
   /** Clears the line. */
   end(): void {
     if (process.stderr.isTTY && this.#spoke > 0) clearStatus();

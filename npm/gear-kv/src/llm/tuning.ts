@@ -143,7 +143,7 @@ async function ownWindows(
     if (done % TOPICS.length === 0) listen?.({ done: Math.min(done, total - 1), total });
   }
   listen?.({ done: total, total });
-  const ids = [...Array.from(writer.tokenize(texts.join('\n\n')))];
+  const ids = Array.from(writer.tokenize(texts.join('\n\n')));
   const count = Math.min(WINDOWS, Math.floor(ids.length / length));
   if (count === 0) {
     throw new GearError(

@@ -2,6 +2,7 @@
 //!
 //! SAFETY of all blocks: pointers are good for what is read and written, as the trait asks of callers.
 
+use super::plain::plain_floats;
 use super::{Line, ROUNDING, Vector};
 use crate::simd::convert::widened_by_scaling;
 use crate::simd::linear::sum_of_lanes;
@@ -77,87 +78,5 @@ impl Vector for Portable {
         }
     }
 
-    #[inline(always)]
-    unsafe fn floats(at: *const f32) -> [f32; 16] {
-        unsafe { at.cast::<[f32; 16]>().read_unaligned() }
-    }
-
-    #[inline(always)]
-    unsafe fn widened(at: *const u16) -> [f32; 16] {
-        unsafe { at.cast::<[u16; 16]>().read_unaligned().map(widened_by_scaling) }
-    }
-
-    #[inline(always)]
-    unsafe fn put(x: [f32; 16], at: *mut f32) {
-        unsafe { at.cast::<[f32; 16]>().write_unaligned(x) }
-    }
-
-    #[inline(always)]
-    unsafe fn every(x: f32) -> [f32; 16] {
-        [x; 16]
-    }
-
-    #[inline(always)]
-    unsafe fn times(a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
-        std::array::from_fn(|i| a[i] * b[i])
-    }
-
-    #[inline(always)]
-    unsafe fn plus(a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
-        std::array::from_fn(|i| a[i] + b[i])
-    }
-
-    #[inline(always)]
-    unsafe fn larger(x: [f32; 16], most: [f32; 16]) -> [f32; 16] {
-        std::array::from_fn(|i| if x[i] > most[i] { x[i] } else { most[i] })
-    }
-
-    #[inline(always)]
-    unsafe fn magnitude(x: [f32; 16]) -> [f32; 16] {
-        x.map(f32::abs)
-    }
-
-    #[inline(always)]
-    unsafe fn total(x: [f32; 16]) -> f32 {
-        sum_of_lanes(x)
-    }
-
-    #[inline(always)]
-    unsafe fn most(x: [f32; 16]) -> f32 {
-        x.into_iter().fold(x[0], |most, x| if x > most { x } else { most })
-    }
-
-    #[inline(always)]
-    unsafe fn whole(x: [f32; 16]) -> [i32; 16] {
-        x.map(|x| (x + ROUNDING).to_bits().wrapping_sub(ROUNDING.to_bits()) as i32)
-    }
-
-    #[inline(always)]
-    unsafe fn whole_total(numbers: [[i32; 16]; 4]) -> i32 {
-        numbers.as_flattened().iter().fold(0, |sum, &x| sum.wrapping_add(x))
-    }
-
-    #[inline(always)]
-    unsafe fn put_whole(x: [i32; 16], at: *mut i32) {
-        unsafe { at.cast::<[i32; 16]>().write_unaligned(x) }
-    }
-
-    #[inline(always)]
-    unsafe fn whole_at(at: *const i32) -> [i32; 16] {
-        unsafe { at.cast::<[i32; 16]>().read_unaligned() }
-    }
-
-    #[inline(always)]
-    unsafe fn multipliers(numbers: [i32; 16], first: *mut i32, second: *mut i32) {
-        let pair = |low: i32, high: i32| (low & 0xFFFF) | (high << 16);
-        for (i, &[a, b, c, d]) in numbers.as_chunks::<4>().0.iter().enumerate() {
-            unsafe {
-                first.add(i).write(pair(a, c));
-                second.add(i).write(pair(b, d));
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn prefetch(_at: *const u8) {}
+    plain_floats!();
 }

@@ -39,12 +39,11 @@ export const evalCommand: Command = {
     const windows = await windowsOf(flags);
     const model = await GearModel.load(await modelPath(flags));
     let progress: Progress | undefined;
-    let seen = 0;
     const found = await model.evaluate(windows, {
       presets,
       onProgress: ({ done, total }) => {
         progress ??= new Progress('evaluating', total);
-        for (; seen < done; seen += 1) progress.step('windows');
+        progress.reach(done, 'windows');
       },
     });
     progress?.end();

@@ -43,12 +43,12 @@ export const tuneCommand: Command = {
 /** A bar for each stage. */
 function bars(): (progress: TuneProgress) => void {
   const names = { writing: 'writing texts to try it on', trying: 'trying every half of every layer' };
-  const bars = new Map<TuneProgress['stage'], { bar: Progress; seen: number }>();
+  const bars = new Map<TuneProgress['stage'], Progress>();
   return ({ stage, done, total }) => {
-    const at = bars.get(stage) ?? { bar: new Progress(names[stage], total), seen: 0 };
-    bars.set(stage, at);
-    for (; at.seen < done; at.seen += 1) at.bar.step(stage === 'writing' ? 'tokens' : 'windows');
-    if (done === total) at.bar.end();
+    const bar = bars.get(stage) ?? new Progress(names[stage], total);
+    bars.set(stage, bar);
+    bar.reach(done, stage === 'writing' ? 'tokens' : 'windows');
+    if (done === total) bar.end();
   };
 }
 
