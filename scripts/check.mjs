@@ -43,6 +43,7 @@ const checks = [
   ['clippy for WebAssembly', wasmClippy, { RUSTFLAGS: '--cfg getrandom_backend="wasm_js"' }],
   // Says 'skipped' and why where NVIDIA's compiler cannot be had.
   ['PTX of the CUDA kernels', ptx],
+  ['instruction counts', () => [process.execPath, join(ROOT, 'scripts/counts.mjs')]],
   ['rustdoc', () => ['cargo', 'doc', '--no-deps', '--workspace'], { RUSTDOCFLAGS: '-D warnings -D missing_docs' }],
   ['tsc', () => tool('typescript/bin/tsc', '-p', 'tsconfig.json')],
   ['tsc of the demo', () => tool('typescript/bin/tsc', '-p', 'demo/tsconfig.json')],
@@ -71,6 +72,7 @@ try {
         say(`- ${name}: ${output.trim()}`);
         continue;
       }
+      if (code === 0 && output.startsWith('note')) say(output.trim());
       if (code !== 0) problem = `${line.join(' ')}\n${output.trimEnd()}`;
     } catch (error) {
       problem = error.message;
