@@ -1,8 +1,7 @@
-import { createRequire } from 'node:module';
-import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { GearModel } from 'gear-kv/llm';
 import { peakBytes, resetPeak, residentBytes } from '../../../npm/gear-kv/src/cli/llm/memory.js';
+import { requireFrom } from '../peers.js';
 import { type Row, rowOf, type Task } from './rows.js';
 import { promptsOf } from './text.js';
 
@@ -28,7 +27,7 @@ const BITS: Record<string, number> = { f16: 16, q8_0: 8.5, q4_0: 4.5 };
 /** The same on llama.cpp; sequences go through it in common batches. */
 export async function runLlama(task: Task): Promise<Row> {
   const { cache, flashAttention, batch, context, decode, threads } = task;
-  const entry = createRequire(join(task.peers, 'package.json')).resolve('node-llama-cpp');
+  const entry = requireFrom(task.peers).resolve('node-llama-cpp');
   const { getLlama } = (await import(pathToFileURL(entry).href)) as LlamaModule;
   const llama = await getLlama({ build: 'never', gpu: false, maxThreads: threads, logLevel: 'disabled' });
   const model = await llama.loadModel({ modelPath: task.model, gpuLayers: 0 });

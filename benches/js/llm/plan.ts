@@ -9,6 +9,9 @@ const theirs = (cache: string, flashAttention: boolean): Kind => ({ engine: 'lla
 // Quantized caches need flash attention there.
 const peers = [theirs('f16', false), theirs('f16', true), theirs('q8_0', true), theirs('q4_0', true)];
 
+/** Every cache that is measured, ours first. */
+export const CACHES: readonly string[] = [...new Set([...ours, ...peers].map(({ cache }) => cache))];
+
 /** Sizes of a run: everything, or what fits into a few minutes. */
 export interface Sizes {
   /** Tokens of the one prompt whose speed is measured. */
