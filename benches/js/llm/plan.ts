@@ -37,7 +37,8 @@ export const quick: Sizes = {
   budget: { float16Batch: 2, context: 512, decode: 32 },
 };
 
-type Given = Pick<Task, 'model' | 'peers' | 'threads'>;
+/** What all tasks of a run have in common. */
+export type Given = Pick<Task, 'model' | 'peers' | 'threads'>;
 
 /** One sequence, at every length. */
 export function speedTasks({ contexts, decode }: Sizes, given: Given): Task[] {

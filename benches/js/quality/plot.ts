@@ -1,8 +1,8 @@
 // The plot of docs/quality.md: divergence against size, one line a method.
 
 import { createHash } from 'node:crypto';
-import { parse, View } from 'vega';
-import { compile, type TopLevelSpec } from 'vega-lite';
+import type { TopLevelSpec } from 'vega-lite';
+import { svg } from '../chart.js';
 import { sections } from './configurations.js';
 import type { Results } from './results.js';
 
@@ -30,12 +30,6 @@ const COLOURS = [
   '#d6409f',
   '#00a2c7',
 ];
-const INK = '#1f2328';
-const GRID = '#d8dee4';
-const PAPER = '#ffffff';
-/** What the three become where pages are dark. */
-const DARK = { [INK]: '#e6edf3', [GRID]: '#30363d', [PAPER]: '#0d1117' };
-
 /** Points of all methods that were measured. */
 export function points({ methods: { rows } }: Results): readonly Point[] {
   return sections.methods.rows.flatMap(({ name, label, series }) => {
@@ -53,15 +47,8 @@ export function fingerprint(results: Results): string {
 }
 
 /** The plot as an SVG. */
-export async function plot(results: Results): Promise<string> {
-  const view = new View(parse(compile(specification(points(results))).spec), { renderer: 'none' });
-  const svg = await view.toSVG();
-  const rules = Object.entries(DARK).map(
-    ([light, dark]) => `[fill="${light}"]{fill:${dark}}[stroke="${light}"]{stroke:${dark}}`,
-  );
-  const style = `<style>@media (prefers-color-scheme:dark){${rules.join('')}}</style>`;
-  const marked = `<!-- ${fingerprint(results)} -->${style}`;
-  return `${svg.replace(/<svg [^>]*>/, (open) => `${open}${marked}`)}\n`;
+export function plot(results: Results): Promise<string> {
+  return svg(specification(points(results)), fingerprint(results));
 }
 
 function specification(all: readonly Point[]): TopLevelSpec {
@@ -71,8 +58,6 @@ function specification(all: readonly Point[]): TopLevelSpec {
     $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
     width: 620,
     height: 460,
-    padding: 14,
-    background: PAPER,
     // What comes last is drawn on top.
     data: { values: all.toReversed() },
     encoding: {
@@ -110,20 +95,5 @@ function specification(all: readonly Point[]): TopLevelSpec {
         encoding: { text: { field: 'label' } },
       },
     ],
-    config: {
-      font: 'system-ui, sans-serif',
-      view: { stroke: GRID },
-      axis: {
-        labelColor: INK,
-        titleColor: INK,
-        gridColor: GRID,
-        domainColor: GRID,
-        tickColor: GRID,
-        labelFontSize: 12,
-        titleFontSize: 13,
-        titleFontWeight: 'normal',
-      },
-      legend: { labelColor: INK, labelFontSize: 12, symbolSize: 80, symbolOpacity: 1, labelLimit: 220 },
-    },
   };
 }
