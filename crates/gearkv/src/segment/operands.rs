@@ -80,8 +80,6 @@ pub(crate) struct ValuePlan {
     /// The widths that `order` was made for: often those of the next tile, too.
     made_for: ([u8; 4], [u8; TILE / 4]),
     order: TileOrder,
-    /// Units of the tokens that a tile keeps as rows.
-    mixed: Vec<u8>,
     /// `[groups, 64]`
     scales: Vec<f32>,
     zeros: Vec<f32>,
@@ -94,7 +92,6 @@ impl Default for ValuePlan {
         Self {
             made_for: ([0; 4], [0; TILE / 4]),
             order: TileOrder::even(0),
-            mixed: Vec::new(),
             scales: Vec::new(),
             zeros: Vec::new(),
             kept: [Vec::new(), Vec::new()],
@@ -188,15 +185,11 @@ impl Segment {
             out.resize(kept.len(), 0.0);
             simd::columns(kept, groups, out);
         }
-        let tile = &self.codes[self.tile_start(plane, first)..];
-        let (units, rows) = tile.split_at(dim / TILE * plan.order.bytes());
         let levels = if self.layout.rotated { Levels::Turned } else { Levels::Affine };
-        simd::mixed_units(&plan.order, levels, rows, dim, &mut plan.mixed);
         Some(ValueTile {
             order: &plan.order,
             levels,
-            units,
-            mixed: &plan.mixed,
+            units: self.tile(plane, first),
             ahead,
             scales: &plan.scales,
             zeros: &plan.zeros,

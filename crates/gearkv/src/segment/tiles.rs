@@ -32,6 +32,10 @@ impl Tiling {
         if tokens < TILE || dim > MOST_CHANNELS {
             return Self::Rows;
         }
+        // Files from before widths were dealt out in fours.
+        if matches!(widths, Widths::Tokens(widths) if !widths.in_fours()) {
+            return Self::Rows;
+        }
         match (role, grouping) {
             (Role::Key, Grouping::Channel { tokens: group }) => {
                 let one_scale = group.is_multiple_of(TILE) || group >= tokens;
@@ -150,24 +154,19 @@ impl<'a> HeadCodes<'a> {
 
     /// Appends the tile of 64 tokens from `first` on, given one byte a code.
     fn pack_tile(&self, codes: &[u8], dim: usize, first: usize, out: &mut Vec<u8>) {
-        let rows = self.for_each_unit(dim, first, |bits, place| {
+        self.for_each_unit(dim, first, |bits, place| {
             let own: [u8; UNIT_CODES] = std::array::from_fn(|i| codes[place(i / 4, i % 4)]);
             let start = out.len();
             out.resize(start + unit_bytes(bits as usize), 0);
             simd::pack_unit(&own, bits, &mut out[start..]);
         });
-        for (t, bits) in rows {
-            let start = out.len();
-            out.resize(start + simd::row_bytes(dim, bits), 0);
-            simd::pack_rows(&codes[t * dim..(t + 1) * dim], dim, bits, &mut out[start..]);
-        }
     }
 
     /// One byte a code, `[64, dim]`, of the tile that starts at `first`.
     pub fn unpack_tile(&self, tile: &[u8], dim: usize, first: usize, codes: &mut [u8]) {
         let mut tile = tile;
         let mut own = [0; UNIT_CODES];
-        let rows = self.for_each_unit(dim, first, |bits, place| {
+        self.for_each_unit(dim, first, |bits, place| {
             let (unit, rest) = tile.split_at(unit_bytes(bits as usize));
             simd::unpack_unit(unit, bits, &mut own);
             for (i, &code) in own.iter().enumerate() {
@@ -175,21 +174,10 @@ impl<'a> HeadCodes<'a> {
             }
             tile = rest;
         });
-        for (t, bits) in rows {
-            let (row, rest) = tile.split_at(simd::row_bytes(dim, bits));
-            simd::unpack_rows(row, dim, bits, &mut codes[t * dim..(t + 1) * dim], dim);
-            tile = rest;
-        }
     }
 
-    /// Calls `f` with the bits of each unit of a tile, and where in `[64, dim]` the code of a lane and a place stands. Returns the tokens that
-    /// are kept as rows behind the units, and their bits.
-    fn for_each_unit(
-        &self,
-        dim: usize,
-        first: usize,
-        mut f: impl FnMut(u32, &dyn Fn(usize, usize) -> usize),
-    ) -> Vec<(usize, u32)> {
+    /// Calls `f` with the bits of each unit of a tile, and where in `[64, dim]` the code of a lane and a place stands.
+    fn for_each_unit(&self, dim: usize, first: usize, mut f: impl FnMut(u32, &dyn Fn(usize, usize) -> usize)) {
         match self {
             Self::Bands(bands) => {
                 let mut channel = 0;
@@ -199,24 +187,20 @@ impl<'a> HeadCodes<'a> {
                     }
                     channel += channels;
                 }
-                Vec::new()
             }
             Self::Rows(_) => {
                 let order = self.order(simd::level(), first);
                 for block in (0..dim).step_by(TILE) {
                     let mut unit = 0;
                     for run in order.runs() {
-                        for _ in 0..run.units {
-                            if !run.mixed {
-                                f(u32::from(run.bits), &|lane, place| {
-                                    usize::from(order.order[4 * unit + place]) * dim + block + lane
-                                });
-                            }
-                            unit += 1;
+                        for unit in unit..unit + usize::from(run.units) {
+                            f(u32::from(run.bits), &|lane, place| {
+                                usize::from(order.order[4 * unit + place]) * dim + block + lane
+                            });
                         }
+                        unit += usize::from(run.units);
                     }
                 }
-                order.mixed().collect()
             }
         }
     }

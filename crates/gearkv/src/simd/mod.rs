@@ -38,7 +38,7 @@ pub(crate) use scales::{SmallGrid, narrow_magnitudes, narrow_scales, round_scale
 
 pub(crate) use tile::{
     KeyRoom, KeyScales, KeyTile, Levels, TILE, TileOrder, UNIT_CODES, UnitRun, ValueRoom, ValueTile, add_values,
-    key_logits, mixed_units, pack_unit, tile_order, unit_bytes, unpack_unit,
+    key_logits, pack_unit, tile_order, unit_bytes, unpack_unit,
 };
 pub(crate) use trellis::{NEXT_STATE, TrellisRoom, point, trellis_codes};
 pub(crate) use turning::{add_turning, subtract_turning, turning_sums};

@@ -20,7 +20,7 @@ mod values;
 
 pub(crate) use keys::{KeyRoom, KeyScales, KeyTile, key_logits};
 pub(crate) use sums::UnitRun;
-pub(crate) use values::{Levels, TileOrder, ValueRoom, ValueTile, add_values, mixed_units, tile_order};
+pub(crate) use values::{Levels, TileOrder, ValueRoom, ValueTile, add_values, tile_order};
 
 use multiversion::multiversion;
 

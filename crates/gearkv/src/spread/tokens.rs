@@ -39,6 +39,8 @@ pub(crate) struct TokenWidths {
     planes: Box<[usize]>,
     /// Where a block starts within its plane: `[planes, ⌈tokens / BLOCK⌉]`.
     blocks: Box<[u32]>,
+    /// Whether each whole block has a multiple of four rows of each width.
+    in_fours: bool,
 }
 
 /// Widths of the rows of one plane, or the one that all have.
@@ -62,9 +64,25 @@ fn set_for(mean_bits: f64) -> [u8; 4] {
     if mean_bits < MANY_FROM { FEW } else { MANY }
 }
 
+/// The rows of each plane (`[planes, tokens]`) four by four: in a whole block the heaviest together, and so on; behind the last one, each alone.
+fn fours(weights: &[f64], tokens: usize) -> Vec<Vec<usize>> {
+    let mut fours = Vec::with_capacity(weights.len() / 4);
+    for first_of_plane in (0..weights.len()).step_by(tokens.max(1)) {
+        let whole = first_of_plane + tokens - tokens % BLOCK;
+        for first in (first_of_plane..whole).step_by(BLOCK) {
+            let mut rows: Vec<usize> = (first..first + BLOCK).collect();
+            rows.sort_by(|&a, &b| weights[b].total_cmp(&weights[a]));
+            fours.extend(rows.chunks(4).map(<[usize]>::to_vec));
+        }
+        fours.extend((whole..first_of_plane + tokens).map(|row| vec![row]));
+    }
+    fours
+}
+
 impl TokenWidths {
     /// Widths of the rows of one batch item's heads: `mean_bits` on the average, where `weights` (`[heads, tokens]`) is each row's
-    /// variance times what an error there weighs. With `flat`, no row gets more than one bit more than another.
+    /// variance times what an error there weighs. With `flat`, no row gets more than one bit more than another. In a whole block four rows of
+    /// about the same weight have one width: attention takes them together.
     pub fn dealt(weights: &[f64], tokens: usize, dim: usize, mean_bits: f64, flat: bool) -> Self {
         let set = set_for(mean_bits);
         let usable = if flat {
@@ -74,31 +92,40 @@ impl TokenWidths {
             0..set.len()
         };
         let (widths, errors) = (&set[usable.clone()], set.map(error));
-        let units: Vec<Unit> = weights.iter().map(|&weight| Unit { weight, codes: 1 }).collect();
+        let fours = fours(weights, tokens);
+        let units: Vec<Unit> = fours
+            .iter()
+            .map(|rows| Unit { weight: rows.iter().map(|&row| weights[row]).sum(), codes: rows.len() })
+            .collect();
         let chosen = deal(&units, widths, &errors[usable.clone()], (mean_bits * weights.len() as f64) as usize);
-        let mut packed = Vec::with_capacity(weights.len().div_ceil(4));
-        for plane in chosen.chunks(tokens.max(1)) {
-            packed.extend(plane.chunks(4).map(|four| {
-                four.iter().enumerate().fold(0, |byte, (i, &at)| byte | ((at + usable.start) as u8) << (2 * i))
-            }));
+        let mut packed = vec![0; weights.len() / tokens.max(1) * tokens.div_ceil(4)];
+        for (rows, at) in fours.iter().zip(chosen) {
+            for &row in rows {
+                let (plane, t) = (row / tokens, row % tokens);
+                packed[plane * tokens.div_ceil(4) + t / 4] |= ((at + usable.start) as u8) << (2 * (t % 4));
+            }
         }
         Self::of_packed(packed.into(), tokens, dim, set)
     }
 
     fn of_packed(packed: Box<[u8]>, tokens: usize, dim: usize, set: [u8; 4]) -> Self {
-        let (mut planes, mut blocks) = (vec![0], Vec::new());
+        let (mut planes, mut blocks, mut in_fours) = (vec![0], Vec::new(), true);
         for packed in packed.chunks_exact(tokens.div_ceil(4).max(1)) {
             let widths = RowWidths::Each { set, packed };
             let mut bytes = 0;
-            for t in 0..tokens {
-                if t % BLOCK == 0 {
-                    blocks.push(bytes as u32);
+            for first in (0..tokens).step_by(BLOCK) {
+                blocks.push(bytes as u32);
+                let mut rows_of = [0; 9];
+                for t in first..tokens.min(first + BLOCK) {
+                    let bits = widths.of(t);
+                    rows_of[bits as usize] += 1;
+                    bytes += simd::row_bytes(dim, bits);
                 }
-                bytes += simd::row_bytes(dim, widths.of(t));
+                in_fours &= first + BLOCK > tokens || rows_of.iter().all(|rows| rows % 4 == 0);
             }
             planes.push(planes[planes.len() - 1] + bytes);
         }
-        Self { tokens, dim, set, packed, planes: planes.into(), blocks: blocks.into() }
+        Self { tokens, dim, set, packed, planes: planes.into(), blocks: blocks.into(), in_fours }
     }
 
     /// Those of several batch items, one after the other.
@@ -120,6 +147,11 @@ impl TokenWidths {
 
     pub fn byte_length(&self) -> usize {
         HEADER_BYTES + self.packed.len() + NUMBER_BYTES * self.planes.len() + size_of_val(&*self.blocks)
+    }
+
+    /// Whether each whole block of 64 tokens has a multiple of four rows of each width, as [`Self::dealt`] makes them.
+    pub fn in_fours(&self) -> bool {
+        self.in_fours
     }
 
     /// Of one plane.
@@ -162,6 +194,7 @@ mod tests {
                         (least, most, sum) = (bits.min(least), bits.max(most), sum + bits);
                     }
                 }
+                assert!(widths.in_fours());
                 assert_eq!(widths.code_bytes(), start);
                 assert!(f64::from(sum) <= mean * weights.len() as f64);
                 assert!(!flat || most - least <= 1 || (least, most) == (4, 8), "{least} to {most} bits");
@@ -170,5 +203,7 @@ mod tests {
             }
         }
         assert!(TokenWidths::from_bytes(2, 64, 21, 2.0, &[0; 31]).is_none());
+        let one_row_more = [&[1][..], &[0; 31]].concat();
+        assert!(!TokenWidths::from_bytes(2, 64, 21, 2.0, &one_row_more).unwrap().in_fours());
     }
 }

@@ -60,7 +60,6 @@ pub(crate) fn key_logits(
     room: &mut KeyRoom,
 ) {
     let dim = 4 * tile.runs.iter().map(|run| usize::from(run.units)).sum::<usize>();
-    assert!(tile.runs.iter().all(|run| !run.mixed));
     assert!(tile.units.len() == tile.runs.iter().map(|run| run.bytes()).sum::<usize>());
     assert!(dim > 0 && dim.is_multiple_of(LANES) && q.len().is_multiple_of(dim) && tile.tokens <= TILE);
     assert!(first + tile.tokens <= stride && logits.len() >= q.len() / dim * stride);
@@ -123,14 +122,8 @@ unsafe fn generic<V: Vector>(
     let (scales, zeros) = (&**own_scales, &**own_zeros);
     folded.resize(dim, 0.0);
     multipliers.resize(dim / 4);
-    let units = Units {
-        runs: tile.runs,
-        bytes: tile.units.as_ptr(),
-        ahead: tile.ahead.as_ptr(),
-        mixed: tile.units.as_ptr(),
-        mixed_stride: 0,
-        tables: &[[0; 16]; 4],
-    };
+    let units =
+        Units { runs: tile.runs, bytes: tile.units.as_ptr(), ahead: tile.ahead.as_ptr(), tables: &[[0; 16]; 4] };
     let whole = tile.tokens == TILE;
     let mut aside = [[0.0f32; TILE]; MOST_ROWS];
     for (first, q) in q.chunks(MOST_ROWS * dim).enumerate() {

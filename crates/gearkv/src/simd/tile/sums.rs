@@ -16,19 +16,17 @@ pub(crate) struct UnitRun {
     /// Of a code: 1, 2, 3, 4, 6 or 8.
     pub bits: u8,
     pub units: u16,
-    /// Whether the codes at its four places are of different widths. Then the run has one unit, which is not among the others.
-    pub mixed: bool,
 }
 
 impl UnitRun {
     /// Units whose codes are all of this width.
     pub fn even(bits: u8, units: usize) -> Self {
-        Self { bits, units: units as u16, mixed: false }
+        Self { bits, units: units as u16 }
     }
 
     /// Of the codes of 64 lanes.
     pub fn bytes(self) -> usize {
-        if self.mixed { 0 } else { usize::from(self.units) * unit_bytes(usize::from(self.bits)) }
+        usize::from(self.units) * unit_bytes(usize::from(self.bits))
     }
 }
 
@@ -58,9 +56,6 @@ pub(super) struct Units<'a> {
     pub bytes: *const u8,
     /// What will be read next.
     pub ahead: *const u8,
-    /// Units of 8 bits that stand for the runs that are mixed, each `mixed_stride` bytes after the one before.
-    pub mixed: *const u8,
-    pub mixed_stride: usize,
     pub tables: &'a LevelTables,
 }
 
@@ -107,15 +102,8 @@ unsafe fn fields<V: Vector, const R: usize, const F: usize, const LOOK_UP: bool,
             let mut sums = [[V::zero(); F]; R];
             let mut rows = of.map(|row| row.multipliers);
             let (mut at, mut ahead) = (units.bytes, units.ahead);
-            let (mut mixed, mut nothing) = (units.mixed, units.mixed);
             for run in units.runs {
                 let run = *run;
-                if run.mixed {
-                    let state = (&mut sums, &mut rows, &mut mixed, &mut nothing);
-                    even::<V, 8, R, F, LOOK_UP>(UnitRun::even(8, 1), units.tables, state, first, part);
-                    mixed = mixed.wrapping_add(units.mixed_stride - unit_bytes(8));
-                    continue;
-                }
                 let state = (&mut sums, &mut rows, &mut at, &mut ahead);
                 match run.bits {
                     1 => even::<V, 1, R, F, LOOK_UP>(run, units.tables, state, first, part),

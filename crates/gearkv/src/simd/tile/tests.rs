@@ -1,6 +1,6 @@
 use super::*;
 use crate::simd::level::{Level, levels};
-use crate::simd::{LEVELS_1, LEVELS_2, LEVELS_3, LEVELS_4, pack_rows, row_bytes};
+use crate::simd::{LEVELS_1, LEVELS_2, LEVELS_3, LEVELS_4, row_bytes};
 
 struct Random(u32);
 
@@ -144,9 +144,16 @@ fn outputs_are_weighted_sums_of_what_codes_stand_for() {
     for case in 0..40 {
         let set = if case % 2 == 0 { [1, 2, 3, 4] } else { [2, 3, 4, 8] };
         let kinds = 1 + case as u32 / 10;
-        let packed: [u8; TILE / 4] = std::array::from_fn(|_| {
-            (0..4).fold(0, |byte, place| byte | ((random.next() % kinds) as u8) << (2 * place))
-        });
+        // Four tokens anywhere in the tile for each width that is drawn.
+        let mut tokens: Vec<usize> = (0..TILE).collect();
+        for i in 1..TILE {
+            tokens.swap(i, random.next() as usize % (i + 1));
+        }
+        let mut packed = [0u8; TILE / 4];
+        for four in tokens.chunks(4) {
+            let kind = (random.next() % kinds) as u8;
+            four.iter().for_each(|t| packed[t / 4] |= kind << (t % 4 * 2));
+        }
         let width = |t: usize| set[usize::from(packed[t / 4] >> (t % 4 * 2) & 3)];
         let of_levels = if case % 5 == 4 { Levels::Affine } else { Levels::Turned };
         let dim = [64, 128, 192][case % 3];
@@ -170,25 +177,14 @@ fn outputs_are_weighted_sums_of_what_codes_stand_for() {
                         codes[usize::from(order.order[4 * quad + i % 4])][block * TILE + i / 4]
                     });
                     quad += 1;
-                    if !run.mixed {
-                        let mut unit = vec![0; unit_bytes(usize::from(run.bits))];
-                        pack_unit(&own, u32::from(run.bits), &mut unit);
-                        units.extend(unit);
-                    }
+                    let mut unit = vec![0; unit_bytes(usize::from(run.bits))];
+                    pack_unit(&own, u32::from(run.bits), &mut unit);
+                    units.extend(unit);
                 }
             }
         }
-        let mut rows = Vec::new();
-        for (t, bits) in order.mixed() {
-            assert_eq!(bits, u32::from(width(t)));
-            let start = rows.len();
-            rows.resize(start + row_bytes(dim, bits), 0);
-            pack_rows(&codes[t], dim, bits, &mut rows[start..]);
-        }
         let all: usize = (0..TILE).map(|t| row_bytes(dim, u32::from(width(t)))).sum();
-        assert_eq!((units.len(), units.len() + rows.len()), (dim / TILE * order.bytes(), all));
-        let mut mixed = Vec::new();
-        mixed_units(&order, of_levels, &rows, dim, &mut mixed);
+        assert_eq!((units.len(), units.len()), (dim / TILE * order.bytes(), all));
         let groups = if dim == 128 { 2 } else { 1 };
         let scales: Vec<f32> = (0..groups * TILE).map(|_| 1.5 + random.float()).collect();
         let zeros: Vec<f32> =
@@ -203,7 +199,6 @@ fn outputs_are_weighted_sums_of_what_codes_stand_for() {
                     order: &order,
                     levels: of_levels,
                     units: &units,
-                    mixed: &mixed,
                     ahead: &[],
                     scales: &scales,
                     zeros: &zeros,

@@ -1,16 +1,15 @@
 //! Weighted sums of a tile of values: `Σ p · level(code) · scale` with the scales of tokens folded into the weights.
 //!
-//! Tokens of a tile are brought into the order of their widths, the widest first, so that four of one width share a unit. The few tokens among
-//! which a width ends within a unit are kept as rows, and brought into a unit of 8 bits where they are used.
+//! Tokens of a tile are brought into the order of their widths, the widest first, so that four of one width share a unit: widths are dealt out
+//! to four tokens of a tile at a time (`spread/tokens.rs`).
 
-use super::super::codes::{row_bytes, unpack_rows};
 use super::super::level::Level;
 #[cfg(target_arch = "x86_64")]
 use super::super::vector::{Avx2, Avx512};
 use super::super::vector::{Line, Portable, Vector};
 use super::super::{LEVELS_1, LEVELS_2, LEVELS_3, LEVELS_4};
 use super::sums::{LevelTables, MOST_ROWS, Row, UnitRun, Units, sums};
-use super::{TILE, TileMultipliers, UNIT_CODES, steps};
+use super::{TILE, TileMultipliers, steps};
 use crate::simd::LANES;
 
 /// What codes stand for.
@@ -33,27 +32,10 @@ pub(crate) struct TileOrder {
     count: usize,
     /// Tokens of 8 bits.
     wide: u64,
-    mixed: Mixed,
 }
 
-/// Tokens that are kept as rows: their places in the order, and their widths.
-#[derive(Debug, Clone, Copy, Default)]
-struct Mixed {
-    places: [u8; 12],
-    bits: [u8; 12],
-    count: usize,
-}
-
-impl Mixed {
-    fn push(&mut self, place: u8, bits: u8) {
-        self.places[self.count] = place;
-        self.bits[self.count] = bits;
-        self.count += 1;
-    }
-}
-
-/// Four widths, and a unit of two or more between each and the next.
-const MOST_RUNS: usize = 8;
+/// One of each width that there can be.
+const MOST_RUNS: usize = 4;
 
 impl TileOrder {
     /// All tokens have codes of so many bits.
@@ -61,25 +43,11 @@ impl TileOrder {
         let mut runs = [UnitRun::even(0, 0); MOST_RUNS];
         runs[0] = UnitRun::even(bits as u8, TILE / 4);
         let order = std::array::from_fn(|i| i as u8);
-        Self {
-            order,
-            in_order: true,
-            runs,
-            count: 1,
-            wide: if bits == 8 { u64::MAX } else { 0 },
-            mixed: Mixed::default(),
-        }
+        Self { order, in_order: true, runs, count: 1, wide: if bits == 8 { u64::MAX } else { 0 } }
     }
 
     pub fn runs(&self) -> &[UnitRun] {
         &self.runs[..self.count]
-    }
-
-    /// Tokens that are kept as rows, four for each mixed run, and their widths.
-    pub fn mixed(&self) -> impl Iterator<Item = (usize, u32)> {
-        let mixed = self.mixed;
-        let order = self.order;
-        (0..mixed.count).map(move |i| (usize::from(order[usize::from(mixed.places[i])]), u32::from(mixed.bits[i])))
     }
 
     /// Bytes of the units of 64 channels.
@@ -88,7 +56,7 @@ impl TileOrder {
     }
 }
 
-/// The order of 64 tokens whose widths are `set[index]` (ascending), indices being packed four to a byte.
+/// The order of 64 tokens whose widths are `set[index]` (ascending), indices being packed four to a byte, each width having a multiple of four tokens.
 pub(crate) fn tile_order(level: Level, set: [u8; 4], packed: &[u8; TILE / 4]) -> TileOrder {
     let (mut low, mut high) = (0u64, 0u64);
     for (i, bytes) in packed.as_chunks::<8>().0.iter().enumerate() {
@@ -113,35 +81,12 @@ pub(crate) fn tile_order(level: Level, set: [u8; 4], packed: &[u8; TILE / 4]) ->
         runs: [UnitRun::even(0, 0); MOST_RUNS],
         count: 0,
         wide: if widths[0] == 8 { masks[0] } else { 0 },
-        mixed: Mixed::default(),
     };
-    let ends = {
-        let mut ends = [0usize; 4];
-        let mut end = 0;
-        for (mask, place) in masks.iter().zip(&mut ends) {
-            end += mask.count_ones() as usize;
-            *place = end;
-        }
-        ends
-    };
-    let width_at = |place: usize| {
-        let class = ends.iter().position(|&end| place < end).unwrap_or(3);
-        widths[class]
-    };
-    let mut unit = 0;
-    for (class, &end) in ends.iter().enumerate() {
-        let whole = end / 4;
-        if whole > unit {
-            made.push(UnitRun::even(widths[class], whole - unit));
-            unit = whole;
-        }
-        // A unit in which this width ends and another begins.
-        if !end.is_multiple_of(4) && end / 4 == unit {
-            for place in 4 * unit..4 * unit + 4 {
-                made.mixed.push(place as u8, width_at(place));
-            }
-            made.push(UnitRun { bits: 8, units: 1, mixed: true });
-            unit += 1;
+    for (mask, bits) in masks.iter().zip(widths) {
+        let tokens = mask.count_ones() as usize;
+        assert!(tokens.is_multiple_of(4), "{tokens} tokens of {bits} bits in a tile, which has them in fours");
+        if tokens > 0 {
+            made.push(UnitRun::even(bits, tokens / 4));
         }
     }
     made
@@ -177,8 +122,6 @@ pub(crate) struct ValueTile<'a> {
     pub levels: Levels,
     /// The units of 64 channels after those of 64 others.
     pub units: &'a [u8],
-    /// Units of the mixed runs, which [`mixed_units`] made.
-    pub mixed: &'a [u8],
     /// Units that will be read next.
     pub ahead: &'a [u8],
     /// Of each token: `[groups, 64]`, groups being as many channels each.
@@ -224,81 +167,8 @@ const AFFINE: LevelTables = {
     [numbers; 4]
 };
 
-/// The levels of `N` codes side by side in a word of `bits · N` bits, for every such word.
-const fn words<const N: usize, const WORDS: usize>(table: &[u8; 16], bits: usize) -> [[u8; N]; WORDS] {
-    let mut words = [[0; N]; WORDS];
-    let mut word = 0;
-    while word < WORDS {
-        let mut i = 0;
-        while i < N {
-            words[word][i] = table[(word >> (i * bits)) & ((1 << bits) - 1)];
-            i += 1;
-        }
-        word += 1;
-    }
-    words
-}
-
-static WORDS_2: [[u8; 4]; 256] = words(&TURNED[1], 2);
-static WORDS_3: [[u8; 2]; 64] = words(&TURNED[2], 3);
-static WORDS_4: [[u8; 2]; 256] = words(&TURNED[3], 4);
-
-/// [`TURNED`] levels of a packed row, whose length is a multiple of 8.
-fn turned_levels(row: &[u8], bits: u32, levels: &mut [u8]) {
-    match bits {
-        2 => {
-            for (four, &byte) in levels.as_chunks_mut::<4>().0.iter_mut().zip(row) {
-                *four = WORDS_2[usize::from(byte)];
-            }
-        }
-        3 => {
-            for (eight, &[a, b, c]) in levels.as_chunks_mut::<8>().0.iter_mut().zip(row.as_chunks::<3>().0) {
-                let word = u32::from_le_bytes([a, b, c, 0]) as usize;
-                for (i, two) in eight.as_chunks_mut::<2>().0.iter_mut().enumerate() {
-                    *two = WORDS_3[word >> (6 * i) & 63];
-                }
-            }
-        }
-        4 => {
-            for (two, &byte) in levels.as_chunks_mut::<2>().0.iter_mut().zip(row) {
-                *two = WORDS_4[usize::from(byte)];
-            }
-        }
-        1 => {
-            for (eight, &byte) in levels.as_chunks_mut::<8>().0.iter_mut().zip(row) {
-                *eight = std::array::from_fn(|i| TURNED[0][usize::from(byte >> i & 1)]);
-            }
-        }
-        _ => levels.copy_from_slice(row),
-    }
-}
-
 fn tables_of(levels: Levels) -> &'static LevelTables {
     if levels == Levels::Turned { &TURNED } else { &AFFINE }
-}
-
-/// Units of 8 bits of the tokens that are kept as rows: of each four, those of 64 channels after those of 64 others.
-pub(crate) fn mixed_units(order: &TileOrder, of: Levels, rows: &[u8], dim: usize, units: &mut Vec<u8>) {
-    units.clear();
-    units.resize(dim * order.mixed.count, 0);
-    if units.is_empty() {
-        return;
-    }
-    let mut rows = rows;
-    let mut levels = vec![0; dim];
-    for (i, (_, bits)) in order.mixed().enumerate() {
-        let (row, rest) = rows.split_at(row_bytes(dim, bits));
-        if of == Levels::Turned {
-            turned_levels(row, bits, &mut levels);
-        } else {
-            unpack_rows(row, dim, bits, &mut levels, dim);
-        }
-        let own = &mut units[i / 4 * 4 * dim..(i / 4 + 1) * 4 * dim];
-        for (four, level) in own.as_chunks_mut::<4>().0.iter_mut().zip(&levels) {
-            four[i % 4] = *level;
-        }
-        rows = rest;
-    }
 }
 
 /// `out[row][channel] += Σ weights[row · stride + first + token] · value[token][channel]` over at most 64 tokens. `out` is `[rows, dim]`, `dim`
@@ -317,7 +187,6 @@ pub(crate) fn add_values(
     assert!(first + tokens <= stride && tokens <= TILE && weights.len() == rows * stride && out.len() == rows * dim);
     let weights = Weights { all: weights, first, stride, tokens };
     assert!(dim > 0 && dim.is_multiple_of(TILE) && tile.units.len() == dim / TILE * tile.order.bytes());
-    assert!(tile.mixed.len() == 64 * dim / TILE * tile.order.mixed.count);
     assert!(groups > 0 && tile.scales.len() == groups * TILE && (dim / TILE).is_multiple_of(groups));
     assert!(tile.zeros.is_empty() || tile.zeros.len() == tile.scales.len());
     // SAFETY: a level is only named where the machine has it, and the lengths were just checked.
@@ -376,8 +245,6 @@ unsafe fn generic<V: Vector>(tile: ValueTile, weights: Weights, dim: usize, out:
                     runs: tile.order.runs(),
                     bytes: tile.units[block * bytes..].as_ptr(),
                     ahead: tile.ahead.as_ptr().wrapping_add(block * bytes),
-                    mixed: tile.mixed.as_ptr().wrapping_add(block * UNIT_CODES),
-                    mixed_stride: blocks * UNIT_CODES,
                     tables,
                 };
                 let base = out.as_mut_ptr();
