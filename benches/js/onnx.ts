@@ -50,7 +50,10 @@ export async function attention(ort: OnnxRuntime, step: Step): Promise<() => Pro
   return () => made.run(feeds, fetches);
 }
 
-/** Its own `GroupQueryAttention`: writes the newest token in its place, past and present being the same memory, and attends. */
+/**
+ * Its own `GroupQueryAttention`: writes the newest token in its place, past and present being the same memory, and attends. The binding copies what comes out
+ * into new arrays all the same, keys and values too, and an operator without these as results does not run.
+ */
 export async function groupQueryAttention(ort: OnnxRuntime, step: Step): Promise<() => Promise<unknown>> {
   const { kvHeads, queryHeads, tokens, headDim, key, value, query, out } = step;
   const made = await session(ort, `group-query-attention-${queryHeads}-${kvHeads}`);

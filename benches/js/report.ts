@@ -2,7 +2,7 @@
 
 import type { Measured } from './measure.js';
 import type { DecodeMeasured } from './suites/decode.js';
-import type { Target } from './targets.js';
+import type { Target } from './target.js';
 
 const digits = (value: number, n = 2): string => (Number.isFinite(value) ? value.toFixed(n) : '–');
 const percent = (part: number): string => `${digits(part * 100, 1)} %`;

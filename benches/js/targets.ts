@@ -5,19 +5,7 @@ import { FLOAT16, FLOAT32 } from './suites/attend.js';
 import { COPY } from './suites/codec.js';
 import { rowName } from './suites/context.js';
 import type { DecodeMeasured } from './suites/decode.js';
-
-export interface Target {
-  target: string;
-  /** What was asked: at least that, or at most. */
-  asked: number;
-  atMost?: boolean;
-  unit: string;
-  reached: number;
-  met: boolean;
-  /** The most that `reached` could be by what the run says, and why. Not there where nothing in the run says so. */
-  bound?: number;
-  boundBy?: string;
-}
+import { checked, type Target } from './target.js';
 
 export interface Results {
   measured: readonly Measured[];
@@ -146,9 +134,4 @@ function decodeTargets({ rows }: DecodeMeasured): Target[] {
       }),
     ];
   });
-}
-
-function checked(target: Omit<Target, 'met'>): Target {
-  const { asked, atMost, reached } = target;
-  return { ...target, met: atMost ? reached <= asked : reached >= asked };
 }

@@ -1,6 +1,6 @@
 import { GearModel } from 'gear-kv/llm';
 import { peakBytes, resetPeak, residentBytes } from '../../../npm/gear-kv/src/cli/llm/memory.js';
-import { type Row, rowOf, type Task } from './rows.js';
+import { type Row, rowOf, type Split, type Task } from './rows.js';
 import { promptsOf } from './text.js';
 
 /** Takes prompts in, then decodes greedily, on our engine. */
@@ -16,8 +16,10 @@ export async function runGear(task: Task): Promise<Row> {
   resetPeak();
   const loadedBytes = residentBytes();
   const generation = model.generateBatch(prompts, { maxTokens: decode, temperature: 0 });
+  let prefilled: Split | undefined;
   for await (const _ of generation) {
     // Only the time counts.
+    prefilled ??= generation.stats().timings;
   }
   const results = generation.results ?? [];
   const { byteLength: cacheBytes, timings } = generation.stats();
@@ -32,5 +34,15 @@ export async function runGear(task: Task): Promise<Row> {
     loadedBytes,
     peakBytesOverModel: peakBytes() - loadedBytes,
     split: timings,
+    ...(prefilled !== undefined && { decodeSplit: without(timings, prefilled) }),
+  };
+}
+
+function without(all: Split, before: Split): Split {
+  return {
+    attention: all.attention - before.attention,
+    compression: all.compression - before.compression,
+    matmul: all.matmul - before.matmul,
+    other: all.other - before.other,
   };
 }

@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { fetchModel, GearModel } from 'gear-kv/llm';
 import { peerFolder } from '../peers.js';
+import { targetTable } from '../report.js';
 import {
   budgetTasks,
   CACHES,
@@ -19,6 +20,7 @@ import {
 } from './plan.js';
 import { report } from './report.js';
 import { labelOf, type Row, type Task } from './rows.js';
+import { targets } from './targets.js';
 
 const MEASURES = ['speed', 'memory', 'budget'];
 const HELP = `npm run bench:llm -- [options]
@@ -31,7 +33,7 @@ const HELP = `npm run bench:llm -- [options]
   --rounds N          measures everything so many times, in turns, and keeps the round of each row that decoded fastest
   --model FILE        another GGUF file
   --quick             short prompts: some minutes instead of an hour
-  --json              rows as JSON on standard output, progress on standard error
+  --json              rows and targets as JSON on standard output, progress on standard error
   --help              this`;
 const { values } = parseArgs({
   options: {
@@ -120,5 +122,7 @@ if (values.help) {
   console.log(HELP);
 } else {
   const rows = await run();
-  console.log(values.json ? JSON.stringify(rows, null, 2) : `\n${report(rows)}`);
+  const reached = targets(rows);
+  const tables = reached.length === 0 ? [report(rows)] : [report(rows), targetTable(reached)];
+  console.log(values.json ? JSON.stringify({ rows, targets: reached }, null, 2) : `\n${tables.join('\n\n')}`);
 }

@@ -1,4 +1,4 @@
-import { labelOf, type Row } from './rows.js';
+import { labelOf, PARTS, type Row, secondsOf } from './rows.js';
 
 const isFloat16 = (row: Row): boolean => row.engine === 'gear-kv' && row.cache === 'float16';
 const isPeer = (row: Row): boolean => row.engine === 'llama.cpp' && row.cache === 'f16' && row.flashAttention;
@@ -65,10 +65,9 @@ function compared(rows: readonly Row[]): Compared[] {
 
 function speed(rows: readonly Row[]): string {
   const head = ['engine', 'cache', 'context', 'prefill t/s', ...DECODE_HEAD, 'cache MB'];
-  const split = ['attention', 'compression', 'matmul', 'other'] as const;
   const lines = compared(rows).map((line) => {
     const { row } = line;
-    const total = split.reduce((sum, part) => sum + (row.split?.[part] ?? 0), 0);
+    const { split } = row;
     return [
       row.engine,
       labelOf(row),
@@ -76,10 +75,10 @@ function speed(rows: readonly Row[]): string {
       row.prefillTokensPerSecond.toFixed(0),
       ...decodeCells(line),
       megabytes(row.cacheBytes),
-      ...split.map((part) => (row.split === undefined ? '–' : `${((100 * row.split[part]) / total).toFixed(0)} %`)),
+      ...PARTS.map((part) => (split === undefined ? '–' : `${((100 * split[part]) / secondsOf(split)).toFixed(0)} %`)),
     ];
   });
-  return aligned([[...head, ...split], ...lines]);
+  return aligned([[...head, ...PARTS], ...lines]);
 }
 
 function memory(rows: readonly Row[]): string {

@@ -28,6 +28,18 @@ export interface Task extends Kind {
   threads: number;
 }
 
+/** Seconds by what they went into. */
+export interface Split {
+  attention: number;
+  compression: number;
+  matmul: number;
+  other: number;
+}
+
+export const PARTS = ['attention', 'compression', 'matmul', 'other'] as const;
+
+export const secondsOf = (split: Split): number => PARTS.reduce((sum, part) => sum + split[part], 0);
+
 /** What it found. */
 export interface Row extends Kind {
   measure: Measure;
@@ -44,7 +56,9 @@ export interface Row extends Kind {
   /** The most bytes on top of that. */
   peakBytesOverModel: number;
   /** Seconds of the whole run, by what they went into; our engine's alone. */
-  split?: { attention: number; compression: number; matmul: number; other: number };
+  split?: Split;
+  /** The same of decoding alone, from the first piece of text on. */
+  decodeSplit?: Split;
 }
 
 /** `float16`, `gear-4`, `f16 flash` … */
