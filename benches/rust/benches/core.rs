@@ -5,6 +5,7 @@
 
 use std::hint::black_box;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
 use gearkv::{
@@ -96,7 +97,9 @@ fn bench(c: &mut Criterion) {
 }
 
 fn main() {
-    let mut criterion = Criterion::default().sample_size(20).configure_from_args();
+    // Short, so that all of it takes a few minutes: `-- --measurement-time 10` measures for longer.
+    let criterion = Criterion::default().sample_size(20).warm_up_time(Duration::from_millis(500));
+    let mut criterion = criterion.measurement_time(Duration::from_secs(2)).configure_from_args();
     bench(&mut criterion);
     criterion.final_summary();
     println!("\ninstruction set: {}", gearkv::simd_level());
