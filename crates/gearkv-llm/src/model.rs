@@ -19,7 +19,7 @@ use crate::weights::{Matrix, MatrixBuilder, Workers};
 /// How a model is loaded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LoadOptions {
-    /// Threads to work on: 0 for as many as the machine has, 1 for the calling thread.
+    /// Threads to work on: 0 for one a physical core ([`gearkv::default_threads`]), 1 for the calling thread.
     pub threads: u32,
 }
 
@@ -138,9 +138,10 @@ impl Model {
             + output.as_ref().map_or(0, Matrix::byte_length)
             + layers.iter().map(Layer::byte_length).sum::<usize>();
         let info = info(&gguf, a, weight_bytes);
+        let threads = if options.threads == 0 { gearkv::default_threads() as u32 } else { options.threads };
         #[cfg(feature = "rayon")]
-        let pool = pool(options.threads)?;
-        let workers = Workers { parallel: cfg!(feature = "rayon") && options.threads != 1 };
+        let pool = pool(threads)?;
+        let workers = Workers { parallel: cfg!(feature = "rayon") && threads != 1 };
         Ok(Self(Arc::new(Weights {
             architecture,
             tokenizer,

@@ -54,6 +54,7 @@ pub use half::f16;
 pub use image::{SegmentImage, TensorImage};
 pub use input::f16_slice;
 pub use options::GearOptions;
+pub use parallel::default_threads;
 pub use preset::{Preset, preset_names};
 pub use shape::{KvShape, KvSlice, MAX_EXTENT, Role};
 pub use simd::simd_level;

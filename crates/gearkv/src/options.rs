@@ -50,7 +50,7 @@ pub struct GearOptions {
     pub buffer_tokens: Option<u32>,
     /// Seed of the power iteration's start.
     pub seed: Option<u32>,
-    /// Threads to work on: 0 for as many as the machine has, 1 for the calling thread.
+    /// Threads to work on: 0 for one a physical core ([`crate::default_threads`]), 1 for the calling thread.
     pub threads: Option<u32>,
     /// What to do with NaN and infinities.
     pub non_finite: Option<NonFinite>,

@@ -119,7 +119,7 @@ export interface GearOptions {
   bufferTokens?: number;
   /** Seed of the power iteration: the same input, options and seed give the same bytes on every backend. */
   seed?: number;
-  /** Threads of the native backend: 0 for as many as the machine has. The bytes do not depend on it. */
+  /** Threads of the native backend: 0 for one for each physical core, 1 for the calling thread alone. The bytes do not depend on it. */
   threads?: number;
   /** NaN and infinity in the input: `reject` (default) throws `NOT_FINITE`; `replace` stores 0 for NaN and ±65504 for infinity. */
   nonFinite?: 'reject' | 'replace';

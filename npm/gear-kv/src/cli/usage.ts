@@ -59,7 +59,7 @@ export const optionFlags = {
   sinks: { type: 'string', value: 'n', help: 'tokens at the start in full precision' },
   'buffer-tokens': { type: 'string', value: 'n', help: 'tokens at the end in full precision' },
   seed: { type: 'string', value: 'n', help: 'seed of the power iteration' },
-  threads: { type: 'string', value: 'n', help: 'threads of the native backend (0: all)' },
+  threads: { type: 'string', value: 'n', help: 'threads of the native backend (0: one a physical core)' },
   'non-finite': { type: 'string', value: 'reject|replace', help: 'what to do with NaN and infinity' },
 } as const satisfies Record<string, Flag>;
 
