@@ -10,14 +10,15 @@
 
 mod keys;
 mod options;
+mod room;
 mod softmax;
 mod values;
 
 pub use options::AttendOptions;
 
-use keys::Keys;
-use softmax::Softmax;
-use values::Values;
+use keys::Queries;
+use room::{BlockRoom, HeadRoom, Room};
+use values::Outputs;
 
 use crate::config::{Backbone, Storage};
 use crate::error::{Cancel, ErrorCode, GearError, Result, check};
@@ -51,10 +52,12 @@ struct Job<'a> {
     key: &'a GearTensor,
     value: &'a GearTensor,
     options: &'a AttendOptions,
+    q: KvSlice<'a>,
     scale: f32,
     /// Query positions.
     queries: usize,
-    sights: Vec<Sight>,
+    /// Tokens of the cache.
+    tokens: usize,
 }
 
 /// Attention of `queries` positions: `q` and `out` are `[batch, query_heads, queries, head_dim]`.
@@ -79,10 +82,9 @@ pub(crate) fn attend(
             if options.causal { " (a causal query sees its own token)" } else { "" }
         )));
     }
-    let q = widened(q, shape)?;
-    let sights = (0..queries).map(|i| sight(i, queries, tokens, options)).collect();
+    check_finite(q, shape)?;
     let scale = options.scale.unwrap_or(1.0 / (head_dim as f32).sqrt());
-    let job = Job { key, value, options, scale, queries, sights };
+    let job = Job { key, value, options, q, scale, queries, tokens };
     // The query heads of one KV head are neighbours, so each KV head reads and writes one contiguous run.
     let run = options.query_heads / heads * queries * head_dim;
     let threads = if worth_threads(&job, tokens, head_dim) { key.config().threads } else { 1 };
@@ -93,8 +95,7 @@ pub(crate) fn attend(
     let together =
         if rows <= FEW_QUERIES && !in_long_pieces(key) { planes.div_ceil(parallel::threads(threads)) } else { 1 };
     parallel::for_each_chunk(out, together * run, threads, |i, out| {
-        let first = i * together;
-        job.planes(first, run, &q[first * run..first * run + out.len()], out, cancel);
+        room::with(|room| job.planes(i * together, run, out, room, cancel));
     });
     check(cancel)
 }
@@ -114,14 +115,9 @@ fn query_shape(key: &GearTensor, q: KvSlice, queries: usize, options: &AttendOpt
     Ok(shape)
 }
 
-/// Queries that fit a tensor of keys and these options, in float32.
-pub(crate) fn checked_queries(
-    key: &GearTensor,
-    q: KvSlice,
-    queries: usize,
-    options: &AttendOptions,
-) -> Result<Vec<f32>> {
-    widened(q, query_shape(key, q, queries, options)?)
+/// Checks that queries fit a tensor of keys and these options, and are finite.
+pub(crate) fn check_queries(key: &GearTensor, q: KvSlice, queries: usize, options: &AttendOptions) -> Result<()> {
+    check_finite(q, query_shape(key, q, queries, options)?)
 }
 
 /// Waking threads takes some microseconds: about this many multiply-adds.
@@ -131,40 +127,30 @@ fn worth_threads(job: &Job, tokens: usize, dim: usize) -> bool {
     tokens.saturating_mul(dim).saturating_mul(rows) > WORK
 }
 
-fn sight(i: usize, queries: usize, tokens: usize, options: &AttendOptions) -> Sight {
-    let end = if options.causal { tokens - queries + i + 1 } else { tokens };
-    Sight { first: options.window.map_or(0, |window| end.saturating_sub(window)), end }
-}
-
-fn widened(q: KvSlice, shape: KvShape) -> Result<Vec<f32>> {
+fn check_finite(q: KvSlice, shape: KvShape) -> Result<()> {
     let bad = match q {
         KvSlice::F32(x) => x.iter().copied().enumerate().find(|(_, x)| !x.is_finite()),
         KvSlice::F16(x) => x.iter().map(|x| x.to_f32()).enumerate().find(|(_, x)| !x.is_finite()),
     };
-    if let Some((at, value)) = bad {
-        let (channel, query) = (at % shape.head_dim, at / shape.head_dim % shape.tokens);
-        let plane = at / shape.head_dim / shape.tokens;
-        return Err(GearError::new(
-            ErrorCode::NotFinite,
-            format!(
-                "the query at [batch {}, head {}, query {query}, channel {channel}] is {value}; expected finite numbers",
-                plane / shape.heads,
-                plane % shape.heads
-            ),
-        ));
-    }
-    let mut wide = vec![0.0; q.len()];
-    match q {
-        KvSlice::F32(x) => wide.copy_from_slice(x),
-        KvSlice::F16(x) => simd::widen(x, &mut wide),
-    }
-    Ok(wide)
+    let Some((at, value)) = bad else { return Ok(()) };
+    let (channel, query) = (at % shape.head_dim, at / shape.head_dim % shape.tokens);
+    let plane = at / shape.head_dim / shape.tokens;
+    Err(GearError::new(
+        ErrorCode::NotFinite,
+        format!(
+            "the query at [batch {}, head {}, query {query}, channel {channel}] is {value}; expected finite numbers",
+            plane / shape.heads,
+            plane % shape.heads
+        ),
+    ))
 }
 
 /// A block of one tensor: tokens of one piece, from `first` of it on.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     piece: Piece<'a>,
+    /// Which piece that is.
+    index: usize,
     first: usize,
     tokens: usize,
 }
@@ -177,14 +163,6 @@ impl<'a> Place<'a> {
             Piece::Segment(view) => view.segment.codes_from(plane, self.first),
         }
     }
-}
-
-/// One KV head on its way through the tokens.
-struct Head<'a> {
-    plane: usize,
-    keys: Keys<'a>,
-    values: Values<'a>,
-    softmax: Softmax,
 }
 
 /// What will be read next.
@@ -212,10 +190,11 @@ impl Columns {
     }
 }
 
-/// A block of keys and the same tokens' values.
-struct Step<'a> {
-    key: Place<'a>,
-    value: Place<'a>,
+/// A block of keys and the same tokens' values: which piece each is of, and its first token there.
+#[derive(Clone, Copy)]
+struct Step {
+    key: (usize, usize),
+    value: (usize, usize),
     /// Its first token, and how many.
     token: usize,
     tokens: usize,
@@ -239,13 +218,13 @@ impl<'a> Walk<'a> {
     }
 
     /// The next block, of at most so many tokens, none of which is cut in two where it would fit the next time.
-    fn next(&mut self, most: usize) -> Option<Step<'a>> {
+    fn next(&mut self, most: usize) -> Option<Step> {
         let (Some(key), Some(value)) = self.rest() else { return None };
         let tokens = key.tokens.min(value.tokens).min(BLOCK);
         if tokens > most {
             return None;
         }
-        let step = Step { key: Place { tokens, ..key }, value: Place { tokens, ..value }, token: self.token, tokens };
+        let step = Step { key: (key.index, key.first), value: (value.index, value.first), token: self.token, tokens };
         self.key.take(tokens);
         self.value.take(tokens);
         self.token += tokens;
@@ -255,55 +234,61 @@ impl<'a> Walk<'a> {
 
 /// The pieces of one tensor, and how far they have been gone through.
 struct Pieces<'a> {
-    pieces: Vec<Piece<'a>>,
-    at: usize,
+    tensor: &'a GearTensor,
+    /// The present one: empty only at the end.
+    index: usize,
     offset: usize,
 }
 
 impl<'a> Pieces<'a> {
     fn new(tensor: &'a GearTensor) -> Self {
-        Self { pieces: tensor.pieces().collect(), at: 0, offset: 0 }
+        let mut pieces = Self { tensor, index: 0, offset: 0 };
+        pieces.take(0);
+        pieces
     }
 
     fn rest(&self) -> Option<Place<'a>> {
-        let piece = *self.pieces.get(self.at)?;
-        Some(Place { piece, first: self.offset, tokens: piece.tokens() - self.offset })
+        let Self { tensor, index, offset: first } = *self;
+        (index < tensor.piece_count()).then(|| {
+            let piece = tensor.piece(index);
+            Place { piece, index, first, tokens: piece.tokens() - first }
+        })
     }
 
     /// Moves on.
     fn take(&mut self, tokens: usize) {
         self.offset += tokens;
-        if self.pieces.get(self.at).is_some_and(|piece| piece.tokens() == self.offset) {
-            self.at += 1;
+        while self.rest().is_some_and(|rest| rest.tokens == 0) {
+            self.index += 1;
             self.offset = 0;
         }
     }
 }
 
 impl<'a> Job<'a> {
-    /// Heads from `first_plane` on, each of which has `run` values of `q` and `out`.
-    fn planes(&self, first_plane: usize, run: usize, q: &[f32], out: &mut [f32], cancel: Cancel) {
+    /// Heads from `first_plane` on, each of which has `run` values of the queries and of `out`.
+    fn planes(&self, first_plane: usize, run: usize, out: &mut [f32], room: &mut Room, cancel: Cancel) {
         let dim = self.key.shape().head_dim;
         let rows_of = run / dim;
-        let scaled: Vec<f32> = q.iter().map(|x| x * self.scale).collect();
+        let count = out.len() / run;
+        let Room { q, logits, steps, heads, block } = room;
+        self.scaled(first_plane * run, out.len(), q);
+        let queries = |i: usize| Queries { plane: first_plane + i, dim, rows: &q[i * run..(i + 1) * run] };
         let [turned_keys, turned_values] =
             [self.key, self.value].map(|tensor| tensor.config().backbone == Backbone::Rotated);
-        let mut heads: Vec<Head> = scaled
-            .chunks_exact(run)
-            .zip(out.chunks_exact_mut(run))
-            .zip(first_plane..)
-            .map(|((q, out), plane)| Head {
-                plane,
-                keys: Keys::new(plane, dim, q, turned_keys),
-                values: Values::new(plane, dim, out, turned_values),
-                softmax: Softmax::new(rows_of),
-            })
-            .collect();
+        if heads.len() < count {
+            heads.resize_with(count, HeadRoom::default);
+        }
+        let heads = &mut heads[..count];
+        for (i, (head, out)) in heads.iter_mut().zip(out.chunks_exact_mut(run)).enumerate() {
+            head.keys.begin(queries(i), turned_keys);
+            head.values.begin(&mut self.outputs(first_plane + i, out), turned_values);
+            head.softmax.begin(rows_of);
+        }
         let stretch = if rows_of <= FEW_QUERIES { STRETCH } else { BLOCK };
-        let mut logits = vec![0.0; rows_of * stretch];
+        logits.resize(rows_of * stretch, 0.0);
         let mut walk = Walk::new(self.key, self.value);
-        let in_sight = self.sights.iter().fold(usize::MAX, |least, sight| least.min(sight.first));
-        let mut steps: Vec<Step> = Vec::with_capacity(STRETCH / BLOCK);
+        let in_sight = self.sight(0).first;
         loop {
             steps.clear();
             let mut tokens = 0;
@@ -320,10 +305,13 @@ impl<'a> Job<'a> {
                 break;
             }
             let after = walk.rest();
-            let count = heads.len();
-            for (i, head) in heads.iter_mut().enumerate() {
+            for (i, (head, out)) in heads.iter_mut().zip(out.chunks_exact_mut(run)).enumerate() {
                 // Where the next head starts, or the first one in what comes after.
-                let (key, value) = if i + 1 < count { (Some(steps[0].key), Some(steps[0].value)) } else { after };
+                let (key, value) = if i + 1 < count {
+                    (Some(self.key_place(&steps[0])), Some(self.value_place(&steps[0])))
+                } else {
+                    after
+                };
                 let plane = first_plane + (i + 1) % count;
                 let all = self.key.shape().planes();
                 let rows = match count {
@@ -333,53 +321,93 @@ impl<'a> Job<'a> {
                 };
                 let codes = |place: Option<Place<'a>>| place.map_or(&[][..], |place| place.codes(plane));
                 let ahead = [key, value].map(|place| Ahead { codes: codes(place), rows });
-                self.stretch(head, &steps, ahead, &mut logits[..rows_of * tokens], tokens);
+                let out = self.outputs(first_plane + i, out);
+                self.stretch(head, queries(i), out, steps, ahead, &mut logits[..rows_of * tokens], block);
             }
         }
-        for Head { values, softmax, .. } in heads {
-            values.finish(softmax.sums());
+        for (i, (head, out)) in heads.iter_mut().zip(out.chunks_exact_mut(run)).enumerate() {
+            head.values.finish(&mut self.outputs(first_plane + i, out), head.softmax.sums(), block);
         }
     }
 
-    /// One head's share of a stretch of `tokens` tokens. `ahead` is what will be read after its keys and its values.
+    /// `count` values of the queries from `first` on, times the scale.
+    fn scaled(&self, first: usize, count: usize, out: &mut Vec<f32>) {
+        out.resize(count, 0.0);
+        match self.q {
+            KvSlice::F32(q) => out.copy_from_slice(&q[first..first + count]),
+            KvSlice::F16(q) => simd::widen(&q[first..first + count], out),
+        }
+        out.iter_mut().for_each(|x| *x *= self.scale);
+    }
+
+    fn outputs<'b>(&'b self, plane: usize, rows: &'b mut [f32]) -> Outputs<'b> {
+        Outputs { tensor: self.value, plane, dim: self.value.shape().head_dim, rows }
+    }
+
+    fn key_place(&self, step: &Step) -> Place<'a> {
+        place(self.key, step.key, step.tokens)
+    }
+
+    fn value_place(&self, step: &Step) -> Place<'a> {
+        place(self.value, step.value, step.tokens)
+    }
+
+    /// One head's share of a stretch of tokens. `ahead` is what will be read after its keys and its values.
+    #[expect(clippy::too_many_arguments, reason = "a head, what it reads, and where that goes")]
     fn stretch(
         &self,
-        head: &mut Head<'a>,
-        steps: &[Step<'a>],
+        head: &mut HeadRoom,
+        queries: Queries,
+        mut out: Outputs,
+        steps: &[Step],
         ahead: [Ahead<'a>; 2],
         logits: &mut [f32],
-        tokens: usize,
+        room: &mut BlockRoom,
     ) {
-        let Head { plane, keys, values, softmax } = head;
+        let HeadRoom { keys, values, softmax } = head;
+        let tokens = logits.len() / (queries.rows.len() / queries.dim);
         let first = steps[0].token;
         let columns = |step: &Step| Columns { first: step.token - first, stride: tokens };
-        let within = |i: usize, place: fn(&Step<'a>) -> Place<'a>, last: Ahead<'a>| {
-            steps.get(i + 1).map_or(last, |next| Ahead { codes: place(next).codes(*plane), ..last })
+        let within = |i: usize, place: &dyn Fn(&Step) -> Place<'a>, last: Ahead<'a>| {
+            steps.get(i + 1).map_or(last, |next| Ahead { codes: place(next).codes(queries.plane), ..last })
         };
         for (i, step) in steps.iter().enumerate() {
-            keys.logits(step.key, within(i, |step| step.key, ahead[0]), logits, columns(step));
+            let ahead = within(i, &|step| self.key_place(step), ahead[0]);
+            keys.logits(queries, self.key_place(step), ahead, logits, columns(step), room);
         }
         self.mask(logits, tokens, first);
-        softmax.take_block(logits, tokens, |row, factor| values.shrink(row, factor));
+        softmax.take_block(logits, tokens, |row, factor| values.shrink(&mut out, row, factor));
         for (i, step) in steps.iter().enumerate() {
-            values.add(step.value, within(i, |step| step.value, ahead[1]), logits, columns(step));
+            let ahead = within(i, &|step| self.value_place(step), ahead[1]);
+            values.add(&mut out, self.value_place(step), ahead, logits, columns(step), room);
         }
+    }
+
+    /// What query `i` sees: the later it is, the more of what follows and the less of what comes first.
+    fn sight(&self, i: usize) -> Sight {
+        let end = if self.options.causal { self.tokens - self.queries + i + 1 } else { self.tokens };
+        Sight { first: self.options.window.map_or(0, |window| end.saturating_sub(window)), end }
     }
 
     /// Softcap, and −∞ at tokens out of sight. Rows are query heads by queries.
     fn mask(&self, logits: &mut [f32], tokens: usize, first: usize) {
-        let by_all = |sight: &Sight| sight.first <= first && first + tokens <= sight.end;
-        if self.options.softcap.is_none() && self.sights.iter().all(by_all) {
+        let by_all = self.sight(self.queries - 1).first <= first && first + tokens <= self.sight(0).end;
+        if self.options.softcap.is_none() && by_all {
             return;
         }
         for (row, logits) in logits.chunks_exact_mut(tokens).enumerate() {
             if let Some(cap) = self.options.softcap {
                 logits.iter_mut().for_each(|x| *x = cap * (*x / cap).tanh());
             }
-            let sight = self.sights[row % self.queries];
+            let sight = self.sight(row % self.queries);
             let seen = sight.first.saturating_sub(first).min(tokens)..sight.end.saturating_sub(first).min(tokens);
             logits[..seen.start].fill(f32::NEG_INFINITY);
             logits[seen.end.max(seen.start)..].fill(f32::NEG_INFINITY);
         }
     }
+}
+
+/// The block of so many tokens from `first` of a piece on.
+fn place(tensor: &GearTensor, (index, first): (usize, usize), tokens: usize) -> Place<'_> {
+    Place { piece: tensor.piece(index), index, first, tokens }
 }

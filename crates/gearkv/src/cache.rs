@@ -50,7 +50,7 @@ impl Layer {
         heeds(self.key.config()) || heeds(self.value.config())
     }
 
-    fn note(&mut self, q: &[f32], queries: usize, options: &AttendOptions) {
+    fn note(&mut self, q: KvSlice, queries: usize, options: &AttendOptions) {
         let KvShape { batch, head_dim, .. } = self.key.shape();
         self.observed.note(q, batch * options.query_heads, queries, head_dim, options);
     }
@@ -68,6 +68,7 @@ impl Layer {
         if !self.key.is_full() && !self.value.is_full() {
             return Ok(());
         }
+        let streamed = self.key.comes_from_buffer(self.key.buffer().tokens());
         let survey = (!self.observed.is_empty()).then(|| self.key.survey(&self.observed));
         let (key_config, value_config) = match auto::share(&self.key, &self.value, survey.as_ref(), cancel)? {
             Some((key, value)) => (Some(key), Some(value)),
@@ -81,7 +82,11 @@ impl Layer {
         if let Some(value) = value {
             self.value.commit_settle(value);
         }
-        self.observed.clear();
+        if streamed {
+            self.observed.forget();
+        } else {
+            self.observed.clear();
+        }
         Ok(())
     }
 }
@@ -182,14 +187,20 @@ impl GearCache {
         cancel: Cancel,
     ) -> Result<()> {
         let present = self.layer(layer)?;
-        let q = attention::checked_queries(&present.key, q, tokens, options)?;
+        attention::check_queries(&present.key, q, tokens, options)?;
         if !present.heeds_queries() || tokens == 0 {
             return self.append(layer, k, v, tokens, cancel);
+        }
+        if !present.key.fills(tokens) && !present.value.fills(tokens) {
+            // Nothing is compressed, so nothing can fail once they are held.
+            self.hold(layer, k, v, tokens)?;
+            self.layers[layer].note(q, tokens, options);
+            return Ok(());
         }
         // A copy shares what is compressed, and takes the place of the layer only when all went well.
         let mut next = present.clone();
         next.hold(k, v, tokens)?;
-        next.note(&q, tokens, options);
+        next.note(q, tokens, options);
         next.settle(cancel)?;
         self.layers[layer] = next;
         Ok(())
@@ -202,9 +213,9 @@ impl GearCache {
     /// `SHAPE_MISMATCH`, `INVALID_OPTION`, `NOT_FINITE`.
     pub fn observe(&mut self, layer: usize, q: KvSlice, queries: usize, options: &AttendOptions) -> Result<()> {
         let present = self.layer(layer)?;
-        let q = attention::checked_queries(&present.key, q, queries, options)?;
+        attention::check_queries(&present.key, q, queries, options)?;
         if present.heeds_queries() && queries > 0 {
-            self.layers[layer].note(&q, queries, options);
+            self.layers[layer].note(q, queries, options);
         }
         Ok(())
     }

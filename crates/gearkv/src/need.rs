@@ -6,6 +6,7 @@
 
 use crate::attention::AttendOptions;
 use crate::parallel;
+use crate::shape::KvSlice;
 use crate::simd;
 
 /// Newest positions whose queries are kept until what they look for is compressed.
@@ -37,24 +38,40 @@ impl Default for Observed {
 impl Observed {
     /// Takes note of `positions` new positions, `q` being `[batch, query_heads, positions, head_dim]` in `planes` planes; only the
     /// newest of them stay, and none from before that attended in another way.
-    pub fn note(&mut self, q: &[f32], planes: usize, positions: usize, dim: usize, options: &AttendOptions) {
+    pub fn note(&mut self, q: KvSlice, planes: usize, positions: usize, dim: usize, options: &AttendOptions) {
         if self.options != *options {
-            self.clear();
+            self.forget();
         }
         let row = planes * dim;
         let fresh = positions.min(POSITIONS);
         let keep = self.positions.min(POSITIONS - fresh);
         self.rows.drain(..(self.positions - keep) * row);
+        // Decoding goes on until there are as many.
+        self.rows.reserve_exact((POSITIONS * row).saturating_sub(self.rows.len()));
         for position in positions - fresh..positions {
-            for plane in q.chunks_exact(positions * dim) {
-                self.rows.extend_from_slice(&plane[position * dim..(position + 1) * dim]);
+            for plane in 0..planes {
+                let own = (plane * positions + position) * dim..(plane * positions + position + 1) * dim;
+                match q {
+                    KvSlice::F32(q) => self.rows.extend_from_slice(&q[own]),
+                    KvSlice::F16(q) => {
+                        let start = self.rows.len();
+                        self.rows.resize(start + dim, 0.0);
+                        simd::widen(&q[own], &mut self.rows[start..]);
+                    }
+                }
             }
         }
         self.positions = keep + fresh;
         self.options = options.clone();
     }
 
-    /// Forgets all.
+    /// Forgets all, but keeps the room for as many again.
+    pub fn forget(&mut self) {
+        self.rows.clear();
+        self.positions = 0;
+    }
+
+    /// Forgets all, and gives memory back.
     pub fn clear(&mut self) {
         *self = Self::default();
     }
@@ -229,10 +246,10 @@ mod tests {
             (0..planes).flat_map(|p| (from..to).flat_map(move |t| (0..dim).map(move |d| value(p, t, d)))).collect()
         };
         let mut at_once = Observed::default();
-        at_once.note(&piece(0, 150), planes, 150, dim, &options);
+        at_once.note(KvSlice::F32(&piece(0, 150)), planes, 150, dim, &options);
         let mut pieces = Observed::default();
         for (from, to) in [(0, 1), (1, 100), (100, 101), (101, 140), (140, 150)] {
-            pieces.note(&piece(from, to), planes, to - from, dim, &options);
+            pieces.note(KvSlice::F32(&piece(from, to)), planes, to - from, dim, &options);
         }
         assert_eq!(at_once.positions, POSITIONS);
         assert_eq!(at_once.rows, pieces.rows);
@@ -242,8 +259,8 @@ mod tests {
     #[test]
     fn queries_that_attend_in_another_way_take_the_place_of_those_before() {
         let (dim, mut observed) = (2, Observed::default());
-        observed.note(&[1.0; 10], 1, 5, dim, &AttendOptions::new(1));
-        observed.note(&[2.0; 8], 2, 2, dim, &AttendOptions::new(2));
+        observed.note(KvSlice::F32(&[1.0; 10]), 1, 5, dim, &AttendOptions::new(1));
+        observed.note(KvSlice::F32(&[2.0; 8]), 2, 2, dim, &AttendOptions::new(2));
         assert_eq!((observed.positions, &observed.rows[..]), (2, &[2.0; 8][..]));
     }
 
@@ -256,7 +273,7 @@ mod tests {
         };
         let mut observed = Observed::default();
         let q = [2.0, 0.0, 0.0, 0.0].repeat(2);
-        observed.note(&q, 1, 2, dim, &AttendOptions::new(1));
+        observed.note(KvSlice::F32(&q), 1, 2, dim, &AttendOptions::new(1));
         let survey = observed.survey(1, tokens, dim, 1, keys);
         let need = Need { survey: &survey, first: 0 };
         let weights = need.weights(0, tokens);
@@ -267,7 +284,7 @@ mod tests {
         assert!(need.moments(0)[1..].iter().all(|m| *m == 0.0));
 
         observed.clear();
-        observed.note(&q, 1, 2, dim, &AttendOptions { window: Some(3), ..AttendOptions::new(1) });
+        observed.note(KvSlice::F32(&q), 1, 2, dim, &AttendOptions { window: Some(3), ..AttendOptions::new(1) });
         let survey = observed.survey(1, tokens, dim, 1, keys);
         assert!(Need { survey: &survey, first: 0 }.weights(0, tokens)[..6].iter().all(|w| *w == 0.0));
     }

@@ -142,7 +142,7 @@ impl GearTensor {
         let mut first = prepared.sinks;
         let capacity = self.config.buffer_tokens as usize;
         // The common step of decoding: tokens that fit the buffer cost a copy of themselves and no more.
-        if self.buffer.tokens() + (tokens - first) >= capacity {
+        if self.fills(tokens) {
             let input = prepared.input();
             let mut segments = Vec::new();
             if self.buffer.tokens() > 0 {
@@ -253,10 +253,21 @@ impl GearTensor {
 
     /// Its parts in token order, without empty ones.
     pub(crate) fn pieces(&self) -> impl Iterator<Item = Piece<'_>> {
-        std::iter::once(Piece::Raw(&self.sinks))
-            .chain(self.segments.iter().map(Piece::Segment))
-            .chain(std::iter::once(Piece::Raw(&self.buffer)))
-            .filter(|piece| piece.tokens() > 0)
+        (0..self.piece_count()).map(|i| self.piece(i)).filter(|piece| piece.tokens() > 0)
+    }
+
+    /// The `i`-th of its parts in token order; the first and the last may be empty.
+    pub(crate) fn piece(&self, i: usize) -> Piece<'_> {
+        match i.checked_sub(1).map(|i| self.segments.get(i)) {
+            None => Piece::Raw(&self.sinks),
+            Some(Some(view)) => Piece::Segment(view),
+            Some(None) => Piece::Raw(&self.buffer),
+        }
+    }
+
+    /// How many parts there are, empty ones included.
+    pub(crate) fn piece_count(&self) -> usize {
+        self.segments.len() + 2
     }
 
     /// Its present shape.

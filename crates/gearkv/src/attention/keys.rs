@@ -2,77 +2,86 @@
 
 use crate::backbone::Grouping;
 use crate::segment::{BlockScratch, KeyCursor, KeyPlan, Segment};
-use crate::simd::{self, KeyRoom};
+use crate::simd;
 use crate::tensor::Piece;
 
+use super::room::BlockRoom;
 use super::{Ahead, BLOCK, Columns, MANY_QUERIES, Place};
 
-/// The queries of one KV head, and what is kept from block to block.
-pub(super) struct Keys<'a> {
-    plane: usize,
-    dim: usize,
-    /// `[rows, head_dim]`, times the scale.
-    q: &'a [f32],
-    /// The same, turned where keys are.
-    turned: Vec<f32>,
-    block: Vec<f32>,
-    scratch: BlockScratch,
-    cursor: KeyCursor,
-    plan: KeyPlan<'a>,
-    room: KeyRoom,
+/// The queries of one KV head: `[rows, head_dim]`, times the scale.
+#[derive(Clone, Copy)]
+pub(super) struct Queries<'a> {
+    pub plane: usize,
+    pub dim: usize,
+    pub rows: &'a [f32],
 }
 
-impl<'a> Keys<'a> {
-    pub fn new(plane: usize, dim: usize, q: &'a [f32], rotated: bool) -> Self {
-        let mut turned = Vec::new();
+/// What is kept from block to block.
+#[derive(Default)]
+pub(super) struct Keys {
+    /// Queries, turned where keys are.
+    turned: Vec<f32>,
+    cursor: KeyCursor,
+    plan: KeyPlan,
+}
+
+impl Keys {
+    pub fn begin(&mut self, q: Queries, rotated: bool) {
+        self.turned.clear();
         if rotated {
-            turned.extend_from_slice(q);
-            simd::rotate_rows(&mut turned, dim);
+            self.turned.extend_from_slice(q.rows);
+            simd::rotate_rows(&mut self.turned, q.dim);
         }
-        Self {
-            plane,
-            dim,
-            q,
-            turned,
-            block: vec![0.0; BLOCK * dim],
-            scratch: BlockScratch::default(),
-            cursor: KeyCursor::new(dim),
-            plan: KeyPlan::default(),
-            room: KeyRoom::default(),
-        }
+        self.cursor.reset(q.dim);
+        self.plan.forget();
+    }
+
+    /// Numbers that there is room for.
+    pub fn capacity(&self) -> usize {
+        self.turned.capacity() + self.plan.capacity()
     }
 
     /// The logits of the block at `place`, into these columns of `logits`; `ahead` is what will be read next.
-    pub fn logits(&mut self, place: Place<'a>, ahead: Ahead<'a>, logits: &mut [f32], columns: Columns) {
-        let Place { piece, first, tokens } = place;
+    pub fn logits(
+        &mut self,
+        queries: Queries,
+        place: Place,
+        ahead: Ahead,
+        logits: &mut [f32],
+        columns: Columns,
+        room: &mut BlockRoom,
+    ) {
+        let Queries { plane, dim, rows: q } = queries;
+        let Place { piece, first, tokens, .. } = place;
         if first == 0 {
-            self.cursor = KeyCursor::new(self.dim);
+            self.cursor.reset(dim);
         }
         let segment = match piece {
             Piece::Raw(raw) => {
-                let few = self.q.len() / self.dim < MANY_QUERIES;
-                if let Some(rows) = raw.rows_in_place(self.plane, first, tokens, ahead.rows).filter(|_| few) {
-                    simd::dot_raw(simd::level(), rows, self.q, &mut logits[columns.first..], columns.stride);
+                let few = q.len() / dim < MANY_QUERIES;
+                if let Some(rows) = raw.rows_in_place(plane, first, tokens, ahead.rows).filter(|_| few) {
+                    simd::dot_raw(simd::level(), rows, q, &mut logits[columns.first..], columns.stride);
                     return;
                 }
-                raw.rows(self.plane, first, &mut self.block[..tokens * self.dim]);
-                dot_queries(&self.block[..tokens * self.dim], self.dim, self.q, logits, columns, &mut self.scratch);
+                room.rows.resize(BLOCK * dim, 0.0);
+                let block = &mut room.rows[..tokens * dim];
+                raw.rows(plane, first, block);
+                dot_queries(block, dim, q, logits, columns, &mut room.scratch);
                 return;
             }
             Piece::Segment(view) => &*view.segment,
         };
-        self.backbone(segment, place, ahead, logits, columns);
-        let (q, dim) = (self.q, self.dim);
-        let rank = segment.load_factors(self.plane, first, tokens, &mut self.scratch);
+        self.backbone(queries, segment, place, ahead, logits, columns, room);
+        let rank = segment.load_factors(plane, first, tokens, &mut room.scratch);
         if rank > 0 {
-            let mut u = vec![0.0; rank];
+            room.along.resize(rank, 0.0);
             for (row, q) in q.chunks_exact(dim).enumerate() {
-                simd::dot_rows(q, dim, &self.scratch.b, &mut u, 1);
-                simd::accumulate_rows(&u, &self.scratch.a, &mut logits[columns.of(row, tokens)]);
+                simd::dot_rows(q, dim, &room.scratch.b, &mut room.along, 1);
+                simd::accumulate_rows(&room.along, &room.scratch.a, &mut logits[columns.of(row, tokens)]);
             }
         }
         let rows = q.len() / dim;
-        segment.for_each_key_outlier(self.plane, first, tokens, &mut self.cursor, |t, d, value| {
+        segment.for_each_key_outlier(plane, first, tokens, &mut self.cursor, |t, d, value| {
             for row in 0..rows {
                 logits[columns.of(row, tokens).start + t] += q[row * dim + d] * value;
             }
@@ -80,36 +89,39 @@ impl<'a> Keys<'a> {
     }
 
     /// What the codes of a block contribute.
+    #[expect(clippy::too_many_arguments, reason = "a block, what it is multiplied with, and where that goes")]
     fn backbone(
         &mut self,
-        segment: &'a Segment,
-        Place { first, tokens, .. }: Place<'a>,
-        ahead: Ahead<'a>,
+        Queries { plane, dim, rows: q }: Queries,
+        segment: &Segment,
+        Place { first, tokens, .. }: Place,
+        ahead: Ahead,
         logits: &mut [f32],
         columns: Columns,
+        room: &mut BlockRoom,
     ) {
-        let (plane, dim, q) = (self.plane, self.dim, self.q);
         if matches!(segment.layout.grouping, Grouping::Channel { .. }) {
             self.plan.prepare(segment, plane, q);
             if let Some((tile, q)) = segment.key_tile(plane, first, tokens, ahead.codes, q, &mut self.plan) {
                 let at = (columns.first, columns.stride);
-                simd::key_logits(simd::level(), tile, q, logits, at, &mut self.room);
+                simd::key_logits(simd::level(), tile, q, logits, at, &mut room.key);
                 return;
             }
         }
-        let block = &mut self.block[..tokens * dim];
-        segment.backbone_rows(plane, first, block);
+        room.rows.resize(BLOCK * dim, 0.0);
+        let (block, scratch) = (&mut room.rows[..tokens * dim], &mut room.scratch);
+        segment.backbone_rows(plane, first, block, &mut scratch.decoding);
         if segment.layout.rotated {
-            dot_queries(block, dim, &self.turned, logits, columns, &mut self.scratch);
-            segment.load_mean(plane, &mut self.scratch);
+            dot_queries(block, dim, &self.turned, logits, columns, scratch);
+            segment.load_mean(plane, scratch);
             for (row, q) in q.chunks_exact(dim).enumerate() {
                 let mut along = [0.0];
-                simd::dot_rows(q, dim, &self.scratch.mean, &mut along, 1);
+                simd::dot_rows(q, dim, &scratch.mean, &mut along, 1);
                 logits[columns.of(row, tokens)].iter_mut().for_each(|x| *x += along[0]);
             }
         } else {
             let q = if segment.channel_order(plane).is_some() { self.plan.queries(q) } else { q };
-            dot_queries(block, dim, q, logits, columns, &mut self.scratch);
+            dot_queries(block, dim, q, logits, columns, scratch);
         }
     }
 }

@@ -3,14 +3,18 @@
 use crate::simd;
 
 /// Running state of one KV head: `m` and `l` of the online softmax, one entry a query row.
+#[derive(Default)]
 pub(super) struct Softmax {
     largest: Vec<f32>,
     sum: Vec<f32>,
 }
 
 impl Softmax {
-    pub fn new(rows: usize) -> Self {
-        Self { largest: vec![f32::NEG_INFINITY; rows], sum: vec![0.0; rows] }
+    pub fn begin(&mut self, rows: usize) {
+        self.largest.clear();
+        self.largest.resize(rows, f32::NEG_INFINITY);
+        self.sum.clear();
+        self.sum.resize(rows, 0.0);
     }
 
     /// Turns a block's logits into weights relative to the largest logit so far. Where that has grown, `shrink` is called with the row and

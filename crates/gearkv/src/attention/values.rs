@@ -1,50 +1,50 @@
 //! Weighted sums of one block of values after the other, for one KV head.
 
-use crate::segment::{BlockScratch, Segment, ValuePlan};
-use crate::simd::{self, ValueRoom};
-use crate::tensor::Piece;
+use crate::segment::Segment;
+use crate::simd;
+use crate::tensor::{GearTensor, Piece};
 
+use super::room::BlockRoom;
 use super::{Ahead, BLOCK, Columns, MANY_QUERIES, Place};
 
-/// What is gathered, and what is kept from block to block.
-pub(super) struct Values<'a> {
-    plane: usize,
-    dim: usize,
+/// Where one KV head's outputs are gathered.
+pub(super) struct Outputs<'a> {
+    pub tensor: &'a GearTensor,
+    pub plane: usize,
+    pub dim: usize,
     /// `[rows, head_dim]`
-    out: &'a mut [f32],
-    /// What is gathered of values that are turned; empty where none are.
-    turned: Vec<f32>,
-    /// The segment whose mean is still to be added, times each row's sum of weights so far.
-    mean_of: Option<&'a Segment>,
-    mean_weights: Vec<f32>,
-    block: Vec<f32>,
-    scratch: BlockScratch,
-    plan: ValuePlan,
-    room: ValueRoom,
+    pub rows: &'a mut [f32],
 }
 
-impl<'a> Values<'a> {
-    pub fn new(plane: usize, dim: usize, out: &'a mut [f32], rotated: bool) -> Self {
-        out.fill(0.0);
-        let rows = out.len() / dim;
-        Self {
-            plane,
-            dim,
-            turned: vec![0.0; if rotated { out.len() } else { 0 }],
-            out,
-            mean_of: None,
-            mean_weights: vec![0.0; rows],
-            block: vec![0.0; BLOCK * dim],
-            scratch: BlockScratch::default(),
-            plan: ValuePlan::default(),
-            room: ValueRoom::default(),
-        }
+/// What is kept from block to block.
+#[derive(Default)]
+pub(super) struct Values {
+    /// What is gathered of values that are turned; empty where none are.
+    turned: Vec<f32>,
+    /// The piece whose mean is still to be added, times each row's sum of weights so far.
+    mean_of: Option<usize>,
+    mean_weights: Vec<f32>,
+}
+
+impl Values {
+    pub fn begin(&mut self, out: &mut Outputs, rotated: bool) {
+        out.rows.fill(0.0);
+        self.turned.clear();
+        self.turned.resize(if rotated { out.rows.len() } else { 0 }, 0.0);
+        self.mean_of = None;
+        self.mean_weights.clear();
+        self.mean_weights.resize(out.rows.len() / out.dim, 0.0);
+    }
+
+    /// Numbers that there is room for.
+    pub fn capacity(&self) -> usize {
+        self.turned.capacity()
     }
 
     /// Multiplies what one row has gathered.
-    pub fn shrink(&mut self, row: usize, factor: f32) {
-        let own = row * self.dim..(row + 1) * self.dim;
-        self.out[own.clone()].iter_mut().for_each(|x| *x *= factor);
+    pub fn shrink(&mut self, out: &mut Outputs, row: usize, factor: f32) {
+        let own = row * out.dim..(row + 1) * out.dim;
+        out.rows[own.clone()].iter_mut().for_each(|x| *x *= factor);
         if let Some(turned) = self.turned.get_mut(own) {
             turned.iter_mut().for_each(|x| *x *= factor);
         }
@@ -52,34 +52,43 @@ impl<'a> Values<'a> {
     }
 
     /// Adds the block at `place`, weighed by these columns of `weights`; `ahead` is what will be read next.
-    pub fn add(&mut self, place: Place<'a>, ahead: Ahead<'a>, weights: &[f32], columns: Columns) {
-        let Place { piece, first, tokens } = place;
-        let dim = self.dim;
+    pub fn add(
+        &mut self,
+        out: &mut Outputs,
+        place: Place,
+        ahead: Ahead,
+        weights: &[f32],
+        columns: Columns,
+        room: &mut BlockRoom,
+    ) {
+        let Place { piece, first, tokens, .. } = place;
+        let (plane, dim) = (out.plane, out.dim);
         let segment = match piece {
             Piece::Raw(raw) => {
-                let few = self.out.len() / dim < MANY_QUERIES;
-                if let Some(rows) = raw.rows_in_place(self.plane, first, tokens, ahead.rows).filter(|_| few) {
-                    simd::weigh_raw(simd::level(), rows, &weights[columns.first..], columns.stride, self.out);
+                let few = out.rows.len() / dim < MANY_QUERIES;
+                if let Some(rows) = raw.rows_in_place(plane, first, tokens, ahead.rows).filter(|_| few) {
+                    simd::weigh_raw(simd::level(), rows, &weights[columns.first..], columns.stride, out.rows);
                     return;
                 }
-                let block = &mut self.block[..tokens * dim];
-                raw.rows(self.plane, first, block);
-                simd::weigh_rows(block, dim, &weights[columns.first..], columns.stride, self.out);
+                room.rows.resize(BLOCK * dim, 0.0);
+                let block = &mut room.rows[..tokens * dim];
+                raw.rows(plane, first, block);
+                simd::weigh_rows(block, dim, &weights[columns.first..], columns.stride, out.rows);
                 return;
             }
             Piece::Segment(view) => &*view.segment,
         };
-        self.backbone(segment, place, ahead, weights, columns);
-        let rank = segment.load_factors(self.plane, first, tokens, &mut self.scratch);
+        self.backbone(out, segment, place, ahead, weights, columns, room);
+        let rank = segment.load_factors(plane, first, tokens, &mut room.scratch);
         if rank > 0 {
-            let mut along = vec![0.0; rank];
-            for (row, out) in self.out.chunks_exact_mut(dim).enumerate() {
-                simd::dot_rows(&weights[columns.of(row, tokens)], tokens, &self.scratch.a, &mut along, 1);
-                simd::accumulate_rows(&along, &self.scratch.b, out);
+            room.along.resize(rank, 0.0);
+            for (row, out) in out.rows.chunks_exact_mut(dim).enumerate() {
+                simd::dot_rows(&weights[columns.of(row, tokens)], tokens, &room.scratch.a, &mut room.along, 1);
+                simd::accumulate_rows(&room.along, &room.scratch.b, out);
             }
         }
-        let (rows, out) = (self.out.len() / dim, &mut *self.out);
-        segment.for_each_value_outlier(self.plane, first, tokens, |t, d, value| {
+        let (rows, out) = (out.rows.len() / dim, &mut *out.rows);
+        segment.for_each_value_outlier(plane, first, tokens, |t, d, value| {
             for row in 0..rows {
                 out[row * dim + d] += weights[columns.of(row, tokens).start + t] * value;
             }
@@ -87,54 +96,58 @@ impl<'a> Values<'a> {
     }
 
     /// What the codes of a block contribute.
+    #[expect(clippy::too_many_arguments, reason = "a block, what it is multiplied with, and where that goes")]
     fn backbone(
         &mut self,
-        segment: &'a Segment,
-        Place { first, tokens, .. }: Place<'a>,
-        ahead: Ahead<'a>,
+        out: &mut Outputs,
+        segment: &Segment,
+        Place { index, first, tokens, .. }: Place,
+        ahead: Ahead,
         weights: &[f32],
         columns: Columns,
+        room: &mut BlockRoom,
     ) {
-        let (plane, dim) = (self.plane, self.dim);
+        let (plane, dim) = (out.plane, out.dim);
         if segment.layout.rotated {
-            if !self.mean_of.is_some_and(|before| std::ptr::eq(before, segment)) {
-                self.add_mean();
-                self.mean_of = Some(segment);
+            if self.mean_of != Some(index) {
+                self.add_mean(out, room);
+                self.mean_of = Some(index);
             }
             for (row, sum) in self.mean_weights.iter_mut().enumerate() {
                 *sum += simd::sum(&weights[columns.of(row, tokens)]);
             }
         }
-        let out = if segment.layout.rotated { &mut *self.turned } else { &mut *self.out };
+        let out = if segment.layout.rotated { &mut *self.turned } else { &mut *out.rows };
         let level = simd::level();
-        if let Some(tile) = segment.value_tile(level, plane, first, ahead.codes, &mut self.plan) {
+        if let Some(tile) = segment.value_tile(level, plane, first, ahead.codes, &mut room.plan) {
             let at = (columns.first, columns.stride);
-            simd::add_values(level, tile, (weights, at), tokens, out, &mut self.room);
+            simd::add_values(level, tile, (weights, at), tokens, out, &mut room.value);
         } else {
-            let block = &mut self.block[..tokens * dim];
-            segment.backbone_rows(plane, first, block);
+            room.rows.resize(BLOCK * dim, 0.0);
+            let block = &mut room.rows[..tokens * dim];
+            segment.backbone_rows(plane, first, block, &mut room.scratch.decoding);
             simd::weigh_rows(block, dim, &weights[columns.first..], columns.stride, out);
         }
     }
 
     /// Adds the mean that is still to be added.
-    fn add_mean(&mut self) {
-        let Some(segment) = self.mean_of.take() else { return };
-        segment.load_mean(self.plane, &mut self.scratch);
-        for (weight, out) in self.mean_weights.iter_mut().zip(self.out.chunks_exact_mut(self.dim)) {
-            simd::accumulate_rows(&[*weight], &self.scratch.mean, out);
+    fn add_mean(&mut self, out: &mut Outputs, room: &mut BlockRoom) {
+        let Some(Piece::Segment(view)) = self.mean_of.take().map(|index| out.tensor.piece(index)) else { return };
+        view.segment.load_mean(out.plane, &mut room.scratch);
+        for (weight, out) in self.mean_weights.iter_mut().zip(out.rows.chunks_exact_mut(out.dim)) {
+            simd::accumulate_rows(&[*weight], &room.scratch.mean, out);
             *weight = 0.0;
         }
     }
 
     /// Divides by the sums of weights.
-    pub fn finish(mut self, sums: &[f32]) {
-        self.add_mean();
+    pub fn finish(&mut self, out: &mut Outputs, sums: &[f32], room: &mut BlockRoom) {
+        self.add_mean(out, room);
         if !self.turned.is_empty() {
-            simd::rotate_rows(&mut self.turned, self.dim);
-            self.out.iter_mut().zip(&self.turned).for_each(|(out, turned)| *out += turned);
+            simd::rotate_rows(&mut self.turned, out.dim);
+            out.rows.iter_mut().zip(&self.turned).for_each(|(out, turned)| *out += turned);
         }
-        for (out, sum) in self.out.chunks_exact_mut(self.dim).zip(sums) {
+        for (out, sum) in out.rows.chunks_exact_mut(out.dim).zip(sums) {
             let inverse = 1.0 / sum;
             out.iter_mut().for_each(|x| *x *= inverse);
         }

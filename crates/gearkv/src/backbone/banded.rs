@@ -3,7 +3,7 @@
 //! Scales of a head are `[group][channel]`, channels in the order of their widths, under one super-scale.
 
 use super::scales::{self, ScaleRecipe, Scales};
-use super::{Grouping, fit};
+use super::{Grouping, ScaleRoom, fit};
 use crate::config::Range;
 use crate::simd::{self, Grade, Grid, SmallGrid};
 use crate::spread::{Band, ChannelWidths};
@@ -137,10 +137,20 @@ impl Head<'_> {
 
     /// What codes of one byte each (`[tokens, dim]`, of the tokens from `first` on) stand for, channels in the order of their widths.
     /// `scales` are those of the segment, of which the head's start at `base`.
-    pub fn dequantize(&self, scales: &Scales, base: usize, codes: &[u8], first: usize, out: &mut [f32]) {
+    pub fn dequantize(
+        &self,
+        scales: &Scales,
+        base: usize,
+        codes: &[u8],
+        first: usize,
+        out: &mut [f32],
+        room: &mut ScaleRoom,
+    ) {
         let dim = self.dim;
         let end = first + out.len() / dim;
-        let (mut scale, mut zero) = (vec![0.0; dim], vec![0.0; dim]);
+        let ScaleRoom { scale, zero, .. } = room;
+        scale.resize(dim, 0.0);
+        zero.resize(dim, 0.0);
         let mut t = first;
         while t < end {
             let g = t / self.group;
@@ -151,7 +161,7 @@ impl Head<'_> {
                 view.load(base + g * dim + band.first, &mut scale[own.clone()], &mut zero[own]);
             }
             let part = (t - first) * dim..(stop - first) * dim;
-            simd::dequantize_rows(&codes[part.clone()], 8, &scale, &zero, &mut out[part], dim);
+            simd::dequantize_rows(&codes[part.clone()], 8, scale, zero, &mut out[part], dim);
             t = stop;
         }
     }

@@ -66,49 +66,58 @@ pub(crate) fn item_scales(
     Some(scales::store(grid, &scale, &zero))
 }
 
-/// Walks a block of rows in runs that share one row of scales: calls `f(rows, scale_row, zero_row)`.
-struct ScaleRows<'a> {
-    grouping: Grouping,
-    scales: ScaleView<'a>,
-    dim: usize,
-    first_token: usize,
-    tokens: usize,
+/// Rows of one head whose codes, from token `first` on, are at hand; scales are the whole head's.
+#[derive(Clone, Copy)]
+pub(crate) struct CodeRows<'a> {
+    pub grouping: Grouping,
+    pub scales: ScaleView<'a>,
+    pub first: usize,
+    pub dim: usize,
 }
 
-impl ScaleRows<'_> {
-    fn for_each(&self, mut f: impl FnMut(std::ops::Range<usize>, &[f32], &[f32])) {
-        let dim = self.dim;
-        let (mut scale, mut zero) = (vec![0.0; dim], vec![0.0; dim]);
+/// Memory for scales and zeros: of each channel of a row, and of a block of tokens.
+#[derive(Default)]
+pub(crate) struct ScaleRoom {
+    pub scale: Vec<f32>,
+    pub zero: Vec<f32>,
+    block: [Vec<f32>; 2],
+}
+
+impl CodeRows<'_> {
+    /// Walks a block of rows in runs that share one row of scales: calls `f(rows, scale_row, zero_row)`.
+    fn for_each(&self, tokens: usize, room: &mut ScaleRoom, mut f: impl FnMut(std::ops::Range<usize>, &[f32], &[f32])) {
+        let Self { dim, first, .. } = *self;
+        room.scale.resize(dim, 0.0);
+        room.zero.resize(dim, 0.0);
         match self.grouping {
             Grouping::Channel { tokens: group } => {
-                let end = self.first_token + self.tokens;
-                let mut t = self.first_token;
+                let end = first + tokens;
+                let mut t = first;
                 while t < end {
                     let g = t / group;
                     let stop = ((g + 1) * group).min(end);
-                    self.scales.load(g * dim, &mut scale, &mut zero);
-                    f(t - self.first_token..stop - self.first_token, &scale, &zero);
+                    self.scales.load(g * dim, &mut room.scale, &mut room.zero);
+                    f(t - first..stop - first, &room.scale, &room.zero);
                     t = stop;
                 }
             }
-            Grouping::Token { channels } => {
-                self.for_each_token(dim.div_ceil(channels), channels, &mut scale, &mut zero, f);
-            }
-            Grouping::TokenAllHeads => self.for_each_token(1, dim, &mut scale, &mut zero, f),
+            Grouping::Token { channels } => self.for_each_token(tokens, dim.div_ceil(channels), channels, room, f),
+            Grouping::TokenAllHeads => self.for_each_token(tokens, 1, dim, room, f),
         }
     }
 
     fn for_each_token(
         &self,
+        tokens: usize,
         groups: usize,
         channels: usize,
-        scale: &mut [f32],
-        zero: &mut [f32],
+        ScaleRoom { scale, zero, block: [scales, zeros] }: &mut ScaleRoom,
         mut f: impl FnMut(std::ops::Range<usize>, &[f32], &[f32]),
     ) {
-        let (mut scales, mut zeros) = (vec![0.0; self.tokens * groups], vec![0.0; self.tokens * groups]);
-        self.scales.load(self.first_token * groups, &mut scales, &mut zeros);
-        for t in 0..self.tokens {
+        scales.resize(tokens * groups, 0.0);
+        zeros.resize(tokens * groups, 0.0);
+        self.scales.load(self.first * groups, scales, zeros);
+        for t in 0..tokens {
             for g in 0..groups {
                 let channels = g * channels..((g + 1) * channels).min(self.dim);
                 scale[channels.clone()].fill(scales[t * groups + g]);
@@ -132,27 +141,19 @@ pub(crate) fn quantize_head(
     let tokens = x.len() / dim;
     let mut codes = vec![0u8; x.len()];
     let levels = ((1u32 << bits) - 1) as f32;
-    let rows = ScaleRows { grouping, scales, dim, first_token: 0, tokens };
-    rows.for_each(|run, scale, zero| {
+    let rows = CodeRows { grouping, scales, first: 0, dim };
+    rows.for_each(tokens, &mut ScaleRoom::default(), |run, scale, zero| {
         let values = run.start * dim..run.end * dim;
         simd::quantize_rows(&mut x[values.clone()], scale, zero, levels, &mut codes[values], residual);
     });
     simd::pack_rows(&codes, dim, bits, packed);
 }
 
-/// `x̂` of `out.len() / dim` tokens from `first_token` on. `packed` holds those tokens' rows; scales are the whole head's.
-pub(crate) fn dequantize(
-    grouping: Grouping,
-    scales: ScaleView,
-    first_token: usize,
-    packed: &[u8],
-    dim: usize,
-    bits: u32,
-    out: &mut [f32],
-) {
+/// `x̂` of as many tokens as `out` (`[tokens, dim]`) holds. `packed` holds their rows.
+pub(crate) fn dequantize(rows: CodeRows, packed: &[u8], bits: u32, out: &mut [f32], room: &mut ScaleRoom) {
+    let dim = rows.dim;
     let bytes = simd::row_bytes(dim, bits);
-    let rows = ScaleRows { grouping, scales, dim, first_token, tokens: out.len() / dim };
-    rows.for_each(|run, scale, zero| {
+    rows.for_each(out.len() / dim, room, |run, scale, zero| {
         let packed = &packed[run.start * bytes..run.end * bytes];
         simd::dequantize_rows(packed, bits, scale, zero, &mut out[run.start * dim..run.end * dim], dim);
     });

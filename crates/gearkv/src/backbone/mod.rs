@@ -14,7 +14,7 @@ pub(crate) mod rotated;
 mod scales;
 mod uniform;
 
-pub(crate) use groups::{dequantize, exclude_from_range, head_scales, item_scales, quantize_head};
+pub(crate) use groups::{CodeRows, ScaleRoom, dequantize, exclude_from_range, head_scales, item_scales, quantize_head};
 pub(crate) use scales::{ScaleRecipe, ScaleView, Scales, zero_unit};
 
 use crate::config::Backbone;

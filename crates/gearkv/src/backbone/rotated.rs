@@ -10,8 +10,8 @@
 
 use half::f16;
 
-use super::Grouping;
 use super::scales::{ScaleRecipe, ScaleView, Scales};
+use super::{CodeRows, Grouping, ScaleRoom};
 use crate::raw::{f16_bytes, finite_f16};
 use crate::simd::{self, LANES, Stripe};
 use crate::spread::RowWidths;
@@ -149,44 +149,30 @@ pub(crate) fn variances(x: &[f32], dim: usize) -> Vec<f32> {
     x.chunks_exact(dim).map(|row| row.iter().zip(&mean).map(square).sum()).collect()
 }
 
-/// Turned rows without their mean, as many as `out` (`[tokens, dim]`) holds from `first` on. `packed` starts with those rows; scales
-/// and widths are the whole head's.
-pub(crate) fn turned_rows(
-    grouping: Grouping,
-    scales: ScaleView,
-    first: usize,
-    packed: &[u8],
-    dim: usize,
-    widths: RowWidths,
-    out: &mut [f32],
-) {
+/// Turned rows without their mean, as many as `out` (`[tokens, dim]`) holds. `packed` starts with those rows; widths are the whole
+/// head's.
+pub(crate) fn turned_rows(rows: CodeRows, packed: &[u8], widths: RowWidths, out: &mut [f32], room: &mut ScaleRoom) {
+    let CodeRows { grouping, scales, first, dim } = rows;
     let channels = group_channels(grouping, dim);
-    let mut scale = vec![0.0; dim];
+    room.scale.resize(dim, 0.0);
     let mut packed = packed;
     for (t, out) in out.chunks_exact_mut(dim).enumerate() {
         let bits = widths.of(first + t);
         let (row, rest) = packed.split_at(simd::row_bytes(dim, bits));
-        scales_of_row(scales, first + t, channels, &mut scale);
-        simd::look_up_rows(row, bits, &scale, out);
+        scales_of_row(scales, first + t, channels, &mut room.scale);
+        simd::look_up_rows(row, bits, &room.scale, out);
         packed = rest;
     }
 }
 
 /// As [`turned_rows`], of codes of one byte each.
-pub(crate) fn turned_codes(
-    grouping: Grouping,
-    scales: ScaleView,
-    first: usize,
-    codes: &[u8],
-    dim: usize,
-    widths: RowWidths,
-    out: &mut [f32],
-) {
+pub(crate) fn turned_codes(rows: CodeRows, codes: &[u8], widths: RowWidths, out: &mut [f32], room: &mut ScaleRoom) {
+    let CodeRows { grouping, scales, first, dim } = rows;
     let channels = group_channels(grouping, dim);
-    let mut scale = vec![0.0; dim];
+    room.scale.resize(dim, 0.0);
     for (t, (out, codes)) in out.chunks_exact_mut(dim).zip(codes.chunks_exact(dim)).enumerate() {
-        scales_of_row(scales, first + t, channels, &mut scale);
-        simd::look_up_codes(codes, widths.of(first + t), &scale, out);
+        scales_of_row(scales, first + t, channels, &mut room.scale);
+        simd::look_up_codes(codes, widths.of(first + t), &room.scale, out);
     }
 }
 

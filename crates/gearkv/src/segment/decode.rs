@@ -3,7 +3,7 @@
 use half::f16;
 
 use crate::backbone::banded::Head as Banded;
-use crate::backbone::{self, Grouping, ScaleView, rotated};
+use crate::backbone::{self, CodeRows, Grouping, ScaleRoom, ScaleView, rotated};
 use crate::shape::Role;
 use crate::simd::{self, TILE};
 use crate::spread::{RowWidths, Widths};
@@ -22,16 +22,28 @@ pub(crate) struct BlockScratch {
     pub mean: Vec<f32>,
     /// A block of keys, transposed, where many queries read it.
     pub transposed: Vec<f32>,
+    pub decoding: DecodeRoom,
+}
+
+/// Memory for making rows of a block's codes.
+#[derive(Default)]
+pub(crate) struct DecodeRoom {
+    /// One byte each: `[64, head_dim]`.
+    codes: Vec<u8>,
+    scales: ScaleRoom,
 }
 
 /// How far each channel's list of K outliers has been read: blocks come in token order, so no entry is looked at twice.
+#[derive(Default)]
 pub(crate) struct KeyCursor {
     next: Vec<u32>,
 }
 
 impl KeyCursor {
-    pub fn new(dim: usize) -> Self {
-        Self { next: vec![0; dim] }
+    /// Back to the first block, of heads of so many channels.
+    pub fn reset(&mut self, dim: usize) {
+        self.next.clear();
+        self.next.resize(dim, 0);
     }
 }
 
@@ -42,13 +54,14 @@ impl Segment {
 
     /// What the codes of the tokens from `first` on stand for, as many as `out` (`[tokens, head_dim]`) holds: `D̂`; under the backbone
     /// `rotated`, `D̂` without its mean and turned; where channels have their own widths, `D̂` in their order.
-    pub fn backbone_rows(&self, plane: usize, first: usize, out: &mut [f32]) {
+    pub fn backbone_rows(&self, plane: usize, first: usize, out: &mut [f32], room: &mut DecodeRoom) {
+        let DecodeRoom { codes, scales } = room;
         if self.tiling() == Tiling::Rows && !matches!(self.widths, Widths::Channels(_)) {
-            self.rows_as_they_are(plane, first, out);
+            self.rows_as_they_are(plane, first, out, scales);
             return;
         }
         let dim = self.layout.dim;
-        let mut codes = vec![0; TILE * dim];
+        codes.resize(TILE * dim, 0);
         let (mut first, mut out) = (first, out);
         while !out.is_empty() {
             let skipped = first % TILE;
@@ -56,7 +69,7 @@ impl Segment {
             let (now, rest) = out.split_at_mut(tokens * dim);
             let codes = &mut codes[..(skipped + tokens) * dim];
             self.block_codes(plane, first - skipped, codes);
-            self.dequantize_codes(plane, first, &codes[skipped * dim..], now);
+            self.dequantize_codes(plane, first, &codes[skipped * dim..], now, scales);
             (first, out) = (first + tokens, rest);
         }
     }
@@ -72,7 +85,7 @@ impl Segment {
     }
 
     /// What codes of one byte each (`[tokens, head_dim]`, of the tokens from `first` on) stand for.
-    fn dequantize_codes(&self, plane: usize, first: usize, codes: &[u8], out: &mut [f32]) {
+    fn dequantize_codes(&self, plane: usize, first: usize, codes: &[u8], out: &mut [f32], room: &mut ScaleRoom) {
         let layout = &self.layout;
         let dim = layout.dim;
         match &self.widths {
@@ -80,36 +93,40 @@ impl Segment {
                 let (item, head) = self.item_head(plane);
                 let base = item * layout.scales_per_item() + layout.head_scale_range(head).start;
                 let head = Banded { widths, plane, group: layout.group_tokens(), dim };
-                head.dequantize(&self.scales, base, codes, first, out);
+                head.dequantize(&self.scales, base, codes, first, out, room);
             }
             widths if layout.rotated => {
                 let widths = match widths {
                     Widths::Tokens(widths) => widths.rows(plane),
                     _ => RowWidths::Even(layout.scales.bits),
                 };
-                rotated::turned_codes(layout.grouping, self.scales_of(plane), first, codes, dim, widths, out);
+                let rows = CodeRows { grouping: layout.grouping, scales: self.scales_of(plane), first, dim };
+                rotated::turned_codes(rows, codes, widths, out, room);
             }
-            _ => backbone::dequantize(layout.grouping, self.scales_of(plane), first, codes, dim, 8, out),
+            _ => {
+                let rows = CodeRows { grouping: layout.grouping, scales: self.scales_of(plane), first, dim };
+                backbone::dequantize(rows, codes, 8, out, room);
+            }
         }
     }
 
     /// [`Self::backbone_rows`] where codes are rows whose channels have one width.
-    fn rows_as_they_are(&self, plane: usize, first: usize, out: &mut [f32]) {
+    fn rows_as_they_are(&self, plane: usize, first: usize, out: &mut [f32], room: &mut ScaleRoom) {
         let layout = &self.layout;
         let (dim, bits) = (layout.dim, layout.scales.bits);
-        let scales = self.scales_of(plane);
+        let rows = CodeRows { grouping: layout.grouping, scales: self.scales_of(plane), first, dim };
         if let Widths::Tokens(widths) = &self.widths {
             let packed = &self.codes[widths.start(plane, first)..];
-            rotated::turned_rows(layout.grouping, scales, first, packed, dim, widths.rows(plane), out);
+            rotated::turned_rows(rows, packed, widths.rows(plane), out, room);
             return;
         }
         let bytes = layout.row_bytes();
         let start = plane * layout.head_code_bytes() + first * bytes;
         let packed = &self.codes[start..start + out.len() / dim * bytes];
         if layout.rotated {
-            rotated::turned_rows(layout.grouping, scales, first, packed, dim, RowWidths::Even(bits), out);
+            rotated::turned_rows(rows, packed, RowWidths::Even(bits), out, room);
         } else {
-            backbone::dequantize(layout.grouping, scales, first, packed, dim, bits, out);
+            backbone::dequantize(rows, packed, bits, out, room);
         }
     }
 
@@ -198,8 +215,8 @@ impl Segment {
         let layout = &self.layout;
         let dim = layout.dim;
         let tokens = out.len() / dim;
-        self.backbone_rows(plane, 0, out);
         let mut scratch = BlockScratch::default();
+        self.backbone_rows(plane, 0, out, &mut scratch.decoding);
         if layout.rotated {
             self.load_mean(plane, &mut scratch);
             rotated::turn_back(out, &scratch.mean);
@@ -210,7 +227,8 @@ impl Segment {
         }
         match layout.role {
             Role::Key => {
-                let mut cursor = KeyCursor::new(dim);
+                let mut cursor = KeyCursor::default();
+                cursor.reset(dim);
                 self.for_each_key_outlier(plane, 0, tokens, &mut cursor, |t, d, value| out[t * dim + d] += value);
             }
             Role::Value => self.for_each_value_outlier(plane, 0, tokens, |t, d, value| out[t * dim + d] += value),

@@ -7,7 +7,7 @@ use half::f16;
 use crate::backbone::banded::Head as Banded;
 use crate::backbone::coupling::{Metric, coupling};
 use crate::backbone::rotated::{self, Means};
-use crate::backbone::{self, Scales};
+use crate::backbone::{self, CodeRows, ScaleRoom, Scales};
 use crate::config::GearConfig;
 use crate::error::{Cancel, ErrorCode, GearError, Result, check};
 use crate::factors::{FactorLayout, Factors};
@@ -268,7 +268,8 @@ impl HeadPlan<'_> {
                     let mut backbone = vec![0.0; x.len()];
                     let mut mean = vec![0.0; dim];
                     let view = scales.view(layout.scales.bits, 0, 0..scales.len());
-                    rotated::turned_rows(grouping, view, 0, &codes, dim, widths, &mut backbone);
+                    let rows = CodeRows { grouping, scales: view, first: 0, dim };
+                    rotated::turned_rows(rows, &codes, widths, &mut backbone, &mut ScaleRoom::default());
                     means.load(0, &mut mean);
                     rotated::turn_back(&mut backbone, &mean);
                     x.iter_mut().zip(&backbone).for_each(|(x, backbone)| *x -= backbone);

@@ -1,6 +1,6 @@
 //! A segment's tiles as attention takes them: with their scales, and queries in the order of their channels.
 
-use std::ptr;
+use std::sync::Arc;
 
 use crate::backbone::{Grouping, ScaleView, zero_unit};
 use crate::simd::{self, KeyScales, KeyTile, Level, Levels, TILE, TileOrder, UnitRun, ValueTile};
@@ -11,8 +11,8 @@ use super::{Segment, Tiling};
 
 /// What queries and scales look like to the tiles of one head's keys: made anew only where channels have other widths than before.
 #[derive(Default)]
-pub(crate) struct KeyPlan<'a> {
-    made_for: MadeFor<'a>,
+pub(crate) struct KeyPlan {
+    made_for: MadeFor,
     runs: Vec<UnitRun>,
     /// `[rows, head_dim]`, channels in the order of their widths; empty where this is their own.
     ordered: Vec<f32>,
@@ -25,27 +25,29 @@ pub(crate) struct KeyPlan<'a> {
 }
 
 #[derive(Default, PartialEq)]
-enum MadeFor<'a> {
+enum MadeFor {
     #[default]
     Nothing,
     Even(u32),
-    Channels(Same<'a>),
+    /// Where they lie: only compared.
+    Channels(*const ChannelWidths),
 }
 
-/// Widths that are the same memory.
-struct Same<'a>(&'a ChannelWidths);
-
-impl PartialEq for Same<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        ptr::eq(self.0, other.0)
+impl KeyPlan {
+    /// Forgets what it was made for: to be called before other queries, and before widths that it was made for may be gone.
+    pub fn forget(&mut self) {
+        self.made_for = MadeFor::Nothing;
     }
-}
 
-impl<'a> KeyPlan<'a> {
+    /// Numbers that there is room for.
+    pub fn capacity(&self) -> usize {
+        self.ordered.capacity()
+    }
+
     /// For the tiles of this segment. `q` is `[rows, head_dim]`.
-    pub fn prepare(&mut self, segment: &'a Segment, plane: usize, q: &[f32]) {
+    pub fn prepare(&mut self, segment: &Segment, plane: usize, q: &[f32]) {
         let wanted = match &segment.widths {
-            Widths::Channels(widths) => MadeFor::Channels(Same(widths)),
+            Widths::Channels(widths) => MadeFor::Channels(Arc::as_ptr(widths)),
             _ => MadeFor::Even(segment.layout.scales.bits),
         };
         if wanted == self.made_for {
@@ -53,7 +55,8 @@ impl<'a> KeyPlan<'a> {
         }
         self.made_for = wanted;
         let head = HeadCodes::of(&segment.layout, &segment.widths, plane);
-        self.runs = head.runs();
+        self.runs.clear();
+        self.runs.extend(head.runs());
         self.steps.clear();
         self.units_of_codes.clear();
         for run in &self.runs {
@@ -114,7 +117,7 @@ impl Segment {
         tokens: usize,
         ahead: &'a [u8],
         q: &'a [f32],
-        plan: &'a mut KeyPlan<'_>,
+        plan: &'a mut KeyPlan,
     ) -> Option<(KeyTile<'a>, &'a [f32])> {
         let dim = self.layout.dim;
         if !self.starts_tile(first) || self.tiling() != Tiling::Keys {

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use crate::backbone::Grouping;
 use crate::shape::Role;
 use crate::simd::{self, Level, TILE, TileOrder, UNIT_CODES, UnitRun, unit_bytes};
-use crate::spread::{RowWidths, Widths};
+use crate::spread::{ChannelWidths, RowWidths, Widths};
 
 use super::{Segment, SegmentLayout};
 
@@ -60,20 +60,38 @@ impl Tiling {
 
 /// The codes of one head.
 pub(super) enum HeadCodes<'a> {
-    /// Bands of neighboring channels: bits of a code, channels.
-    Bands(Vec<(u32, usize)>),
+    /// Bands of neighboring channels.
+    Bands(Bands<'a>),
     /// Rows of their own widths.
     Rows(RowWidths<'a>),
+}
+
+/// Neighboring channels of one width.
+#[derive(Clone, Copy)]
+pub(super) enum Bands<'a> {
+    /// All of a head's: bits of a code, channels.
+    Even(u32, usize),
+    /// Those of this plane.
+    Each(&'a ChannelWidths, usize),
+}
+
+impl Bands<'_> {
+    /// Bits of a code and channels of each.
+    fn each(self) -> impl Iterator<Item = (u32, usize)> {
+        let (even, each) = match self {
+            Self::Even(bits, channels) => (Some((bits, channels)), None),
+            Self::Each(widths, plane) => (None, Some(widths.bands(plane))),
+        };
+        even.into_iter().chain(each.into_iter().flatten().map(|band| (band.bits, band.channels)))
+    }
 }
 
 impl<'a> HeadCodes<'a> {
     pub fn of(layout: &SegmentLayout, widths: &'a Widths, plane: usize) -> Self {
         match widths {
-            Widths::Channels(widths) => {
-                Self::Bands(widths.bands(plane).map(|band| (band.bits, band.channels)).collect())
-            }
+            Widths::Channels(widths) => Self::Bands(Bands::Each(widths, plane)),
             Widths::Tokens(widths) => Self::Rows(widths.rows(plane)),
-            Widths::Even if layout.role == Role::Key => Self::Bands(vec![(layout.scales.bits, layout.dim)]),
+            Widths::Even if layout.role == Role::Key => Self::Bands(Bands::Even(layout.scales.bits, layout.dim)),
             Widths::Even => Self::Rows(RowWidths::Even(layout.scales.bits)),
         }
     }
@@ -81,7 +99,7 @@ impl<'a> HeadCodes<'a> {
     /// Runs of bits, and codes of each, in a token's row.
     fn row(&self, dim: usize, t: usize) -> usize {
         match self {
-            Self::Bands(bands) => bands.iter().map(|&(bits, channels)| simd::row_bytes(channels, bits)).sum(),
+            Self::Bands(bands) => bands.each().map(|(bits, channels)| simd::row_bytes(channels, bits)).sum(),
             Self::Rows(widths) => simd::row_bytes(dim, widths.of(t)),
         }
     }
@@ -93,7 +111,7 @@ impl<'a> HeadCodes<'a> {
         let (mut start, mut channel) = (0, 0);
         match self {
             Self::Bands(bands) if tokens > 0 => {
-                for &(bits, channels) in bands {
+                for (bits, channels) in bands.each() {
                     let bytes = simd::row_bytes(channels, bits);
                     let own = &rows[start + at * bytes..start + (at + tokens) * bytes];
                     simd::unpack_rows(own, channels, bits, &mut out[channel..], dim);
@@ -125,7 +143,7 @@ impl<'a> HeadCodes<'a> {
         match self {
             Self::Bands(bands) => {
                 let mut channel = 0;
-                for &(bits, channels) in bands {
+                for (bits, channels) in bands.each() {
                     let band = codes.chunks_exact(dim).flat_map(|row| &row[channel..channel + channels]);
                     push(&band.copied().collect::<Vec<u8>>(), channels, bits);
                     channel += channels;
@@ -181,7 +199,7 @@ impl<'a> HeadCodes<'a> {
         match self {
             Self::Bands(bands) => {
                 let mut channel = 0;
-                for &(bits, channels) in bands {
+                for (bits, channels) in bands.each() {
                     for unit in (channel..channel + channels).step_by(4) {
                         f(bits, &|lane, place| lane * dim + unit + place);
                     }
@@ -206,13 +224,12 @@ impl<'a> HeadCodes<'a> {
     }
 
     /// Runs of units of four channels.
-    pub fn runs(&self) -> Vec<UnitRun> {
-        match self {
-            Self::Bands(bands) => {
-                bands.iter().map(|&(bits, channels)| UnitRun::even(bits as u8, channels / 4)).collect()
-            }
-            Self::Rows(_) => Vec::new(),
-        }
+    pub fn runs(&self) -> impl Iterator<Item = UnitRun> {
+        let bands = match self {
+            Self::Bands(bands) => Some(bands.each()),
+            Self::Rows(_) => None,
+        };
+        bands.into_iter().flatten().map(|(bits, channels)| UnitRun::even(bits as u8, channels / 4))
     }
 }
 
@@ -283,8 +300,8 @@ impl Segment {
             if out.len() == TILE * dim {
                 head.unpack_tile(self.tile(plane, first), dim, first, out);
             } else {
-                let mut codes = vec![0; TILE * dim];
-                head.unpack_tile(self.tile(plane, first), dim, first, &mut codes);
+                let codes = &mut [0; TILE * MOST_CHANNELS][..TILE * dim];
+                head.unpack_tile(self.tile(plane, first), dim, first, codes);
                 out.copy_from_slice(&codes[..out.len()]);
             }
             return;

@@ -80,6 +80,12 @@ impl GearTensor {
         self.config.storage == Storage::Gear && self.buffer.tokens() >= self.config.buffer_tokens as usize
     }
 
+    /// Whether `tokens` tokens more would make it full.
+    pub(crate) fn fills(&self, tokens: usize) -> bool {
+        let waiting = self.buffer.tokens() + tokens - self.sinks_to_fill(tokens);
+        self.config.storage == Storage::Gear && waiting >= self.config.buffer_tokens as usize
+    }
+
     /// `survey`: what queries look for among the newest tokens. `chosen`: what to have from now on, where that was chosen for more
     /// than this tensor.
     pub(crate) fn prepare_settle(
