@@ -10,7 +10,7 @@ use crate::error::{GearError, Result};
 use crate::factors::Factors;
 use crate::ranks::Ranks;
 use crate::raw::{RawTokens, f16_bytes, finite_f16};
-use crate::segment::{Segment, SegmentLayout, SegmentParts};
+use crate::segment::{self, Segment, SegmentLayout, SegmentParts};
 use crate::shape::{KvShape, Role};
 use crate::spread::{ChannelWidths, TokenWidths, Widths};
 use crate::tensor::{GearTensor, SegmentView};
@@ -195,8 +195,8 @@ fn load_segment(tensor: &GearTensor, image: &SegmentImage<'_>) -> Result<Segment
         }
     }
     let segment = Segment::new(SegmentParts {
+        codes: segment::held(&layout, &widths, image.codes.as_ref()),
         layout,
-        row_codes: image.codes.as_ref(),
         widths: tensor.shared_widths(widths),
         scales,
         means,

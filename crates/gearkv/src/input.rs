@@ -63,15 +63,12 @@ pub(crate) struct InputRows<'a> {
 }
 
 impl Rows for InputRows<'_> {
-    fn load(&self, plane: usize, out: &mut [f32]) {
-        let at = (plane * self.shape.tokens + self.first) * self.shape.head_dim;
+    fn load(&self, plane: usize, first: usize, out: &mut [f32]) {
+        let at = (plane * self.shape.tokens + self.first + first) * self.shape.head_dim;
         match self.input {
             KvSlice::F16(x) => simd::widen(&x[at..at + out.len()], out),
-            KvSlice::F32(x) => {
-                out.copy_from_slice(&x[at..at + out.len()]);
-                // The buffer is float16, and what is compressed must not depend on whether it went through the buffer.
-                simd::round_to_f16(out);
-            }
+            // The buffer is float16, and what is compressed must not depend on whether it went through the buffer.
+            KvSlice::F32(x) => simd::rounded_to_f16(&x[at..at + out.len()], out),
         }
     }
 }

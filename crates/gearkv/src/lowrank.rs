@@ -35,8 +35,11 @@ pub(crate) fn usable_rank(rank: usize, tokens: usize, dim: usize) -> usize {
 /// Where power iteration starts: uniform in [0, 1), from a Mersenne twister as in the reference implementation.
 /// `[heads, rank, dim]`. Every batch item has the same start, so that none depends on its neighbours.
 pub(crate) fn starts(heads: usize, dim: usize, rank: usize, seed: u32) -> Vec<f32> {
-    let mut random = Mt::new(seed);
     let mut starts = vec![0.0; heads * rank * dim];
+    if starts.is_empty() {
+        return starts;
+    }
+    let mut random = Mt::new(seed);
     for start in starts.chunks_exact_mut((rank * dim).max(1)) {
         for d in 0..dim {
             for r in 0..rank {

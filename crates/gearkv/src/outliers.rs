@@ -19,6 +19,13 @@ pub(crate) struct Outliers {
     pub indices: Vec<u32>,
 }
 
+impl Outliers {
+    /// None yet, with room for those of so many lines.
+    pub fn with_room(per_line: usize, lines: usize) -> Self {
+        Self { per_line, indices: Vec::with_capacity(lines * per_line) }
+    }
+}
+
 /// The `k` largest and `k` smallest values of each of several lines, each end in a binary heap whose top is what a value has to
 /// pass. Smallest values are kept negated, so that both heaps have their smallest entry on top.
 struct Ends {
@@ -124,7 +131,7 @@ fn separate(line: &mut [u32]) {
 
 /// Outliers of each column of `x` (`[tokens, dim]`): lines are channels, indices are tokens.
 pub(crate) fn of_columns(x: &[f32], dim: usize, per_side: usize) -> Outliers {
-    let mut found = Outliers { per_line: 2 * per_side, indices: Vec::with_capacity(dim * 2 * per_side) };
+    let mut found = Outliers::with_room(2 * per_side, dim);
     if per_side == 0 {
         return found;
     }
@@ -146,19 +153,19 @@ pub(crate) fn of_columns(x: &[f32], dim: usize, per_side: usize) -> Outliers {
     found
 }
 
-/// Outliers of each token over all heads, `heads` being one `[tokens, dim]` a head: lines are tokens, indices are
+/// Adds the outliers of each token of a block over all heads, `block` being `[heads, tokens, dim]`: lines are tokens, indices are
 /// `head · dim + channel`.
-pub(crate) fn of_tokens(heads: &[Vec<f32>], dim: usize, tokens: usize, per_side: usize) -> Outliers {
-    let mut found = Outliers { per_line: 2 * per_side, indices: Vec::with_capacity(tokens * 2 * per_side) };
+pub(crate) fn of_tokens(block: &[f32], tokens: usize, dim: usize, found: &mut Outliers) {
+    let per_side = found.per_line / 2;
     if per_side == 0 {
-        return found;
+        return;
     }
     let mut ends = Ends::new(1, per_side);
-    let mut line = Vec::with_capacity(heads.len() * dim);
+    let mut line = Vec::with_capacity(block.len() / tokens.max(1));
     let mut passing = Vec::with_capacity(PIECE / LANES);
     for t in 0..tokens {
         line.clear();
-        heads.iter().for_each(|head| line.extend_from_slice(&head[t * dim..(t + 1) * dim]));
+        block.chunks_exact(tokens * dim).for_each(|head| line.extend_from_slice(&head[t * dim..(t + 1) * dim]));
         line[..per_side].iter().enumerate().for_each(|(i, &value)| ends.fill(0, i, value, i as u32));
         let mut first = per_side;
         for piece in line[per_side..].chunks(PIECE) {
@@ -172,7 +179,6 @@ pub(crate) fn of_tokens(heads: &[Vec<f32>], dim: usize, tokens: usize, per_side:
         }
         ends.append_to(&mut found.indices);
     }
-    found
 }
 
 #[cfg(test)]
@@ -183,13 +189,15 @@ mod tests {
     fn both_ends_of_a_line_are_taken_and_never_meet() {
         let x = [3.0, -1.0, 9.0, 0.0, 9.0, -7.0, 2.0, -1.5];
         assert_eq!(of_columns(&x, 1, 2).indices, [2, 4, 5, 7]);
-        assert_eq!(of_tokens(&[x.to_vec()], 8, 1, 2).indices, [2, 4, 5, 7]);
+        let of_tokens = |x: &[f32], dim: usize, per_side: usize| {
+            let mut found = Outliers::with_room(2 * per_side, 1);
+            super::of_tokens(x, 1, dim, &mut found);
+            found.indices
+        };
+        assert_eq!(of_tokens(&x, 8, 2), [2, 4, 5, 7]);
         let constant = [1.0; 8];
         assert_eq!(of_columns(&constant, 1, 2).indices, [0, 1, 2, 3]);
-        assert_eq!(
-            of_tokens(&[constant[..4].to_vec(), constant[4..].to_vec()], 4, 1, 4).indices,
-            [0, 1, 2, 3, 4, 5, 6, 7]
-        );
+        assert_eq!(of_tokens(&constant, 4, 4), [0, 1, 2, 3, 4, 5, 6, 7]);
     }
 
     #[test]

@@ -184,8 +184,8 @@ fn remove_first<T: Copy>(values: &mut Vec<T>, start: usize, room: usize) {
 }
 
 impl Rows for RawTokens {
-    fn load(&self, plane: usize, out: &mut [f32]) {
-        self.rows(plane, 0, out);
+    fn load(&self, plane: usize, first: usize, out: &mut [f32]) {
+        self.rows(plane, first, out);
     }
 }
 

@@ -67,14 +67,16 @@ const SAMPLE_BLOCK: usize = 64;
 pub(crate) struct Sample {
     /// `[planes][tokens, dim]`
     planes: Vec<Vec<f32>>,
+    dim: usize,
     /// First tokens of its blocks.
     blocks: Vec<usize>,
     survey: Option<Survey>,
 }
 
 impl Rows for Sample {
-    fn load(&self, plane: usize, out: &mut [f32]) {
-        out.copy_from_slice(&self.planes[plane]);
+    fn load(&self, plane: usize, first: usize, out: &mut [f32]) {
+        let start = first * self.dim;
+        out.copy_from_slice(&self.planes[plane][start..start + out.len()]);
     }
 }
 
@@ -91,12 +93,14 @@ impl Sample {
         let stride = (run.tokens - SAMPLE_BLOCK) / (count - 1);
         let blocks: Vec<usize> = (0..count).map(|block| block * stride).collect();
         let planes = parallel::map(run.planes(), threads, |plane| {
-            let mut all = vec![0.0; run.tokens * run.dim];
-            run.rows.load(plane, &mut all);
-            blocks.iter().flat_map(|first| &all[first * run.dim..(first + SAMPLE_BLOCK) * run.dim]).copied().collect()
+            let mut sample = vec![0.0; blocks.len() * SAMPLE_BLOCK * run.dim];
+            for (block, first) in sample.chunks_exact_mut(SAMPLE_BLOCK * run.dim).zip(&blocks) {
+                run.rows.load(plane, *first, block);
+            }
+            sample
         });
         let survey = run.need.map(|need| need.sampled(&blocks, SAMPLE_BLOCK));
-        Some(Self { planes, blocks, survey })
+        Some(Self { planes, dim: run.dim, blocks, survey })
     }
 
     /// The sample as a run of its own, of the same kind as `run`.
@@ -153,7 +157,7 @@ impl Trial<'_> {
         let Run { role, tokens, dim, need, .. } = self.run;
         let sums = parallel::map(self.run.planes(), self.config.threads, |plane| {
             let mut x = vec![0.0; tokens * dim];
-            self.run.rows.load(plane, &mut x);
+            self.run.rows.load(plane, 0, &mut x);
             if let Some(segment) = segment {
                 let mut restored = vec![0.0; tokens * dim];
                 segment.decompress_plane(plane, &mut restored);

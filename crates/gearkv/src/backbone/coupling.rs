@@ -4,6 +4,8 @@
 //! taken to the later ones by the least-squares solution, row `i` of the inverse of `M` among the channels from `i` on: the rounding
 //! that GPTQ (arXiv 2210.17323) applies to weights, here to keys, whose codes and format stay what they are.
 
+use crate::simd;
+
 /// Added to the diagonal, as a share of its mean: queries of 64 positions leave directions without any weight.
 const DAMPING: f64 = 0.1;
 
@@ -29,47 +31,20 @@ fn damped(moments: &[f32], order: &[u16]) -> Option<Vec<f64>> {
     Some(matrix)
 }
 
-/// The lower triangle `L` of `L Lᵀ`, in place; the upper one is left as it is.
-fn factorize(matrix: &mut [f64], dim: usize) {
-    for i in 0..dim {
-        for j in 0..=i {
-            let mut sum = matrix[i * dim + j];
-            for k in 0..j {
-                sum -= matrix[i * dim + k] * matrix[j * dim + k];
-            }
-            // Damping keeps the diagonal positive but for rounding.
-            matrix[i * dim + j] = if i == j { sum.max(f64::MIN_POSITIVE).sqrt() } else { sum / matrix[j * dim + j] };
-        }
-    }
-}
-
-/// `L⁻¹` of a lower triangle, row by row.
-fn invert(lower: &[f64], dim: usize) -> Vec<f64> {
-    let mut inverse = vec![0.0; dim * dim];
-    for i in 0..dim {
-        inverse[i * dim + i] = 1.0 / lower[i * dim + i];
-        for j in 0..i {
-            let sum: f64 = (j..i).map(|k| lower[i * dim + k] * inverse[k * dim + j]).sum();
-            inverse[i * dim + j] = -sum / lower[i * dim + i];
-        }
-    }
-    inverse
-}
-
-/// How much of the error of channel `i` (in `order`) is taken from channel `j`: `[i][j]`, of which only `j > i` means anything.
+/// How much of the error of channel `j` (in `order`) is taken from channel `i`: `[i][j]`, of which only `j < i` means anything.
 pub(crate) fn coupling(moments: &[f32], order: &[u16]) -> Option<Vec<f32>> {
     let dim = order.len();
     // With the channels turned round, `M = L Lᵀ` eliminates the later ones first: what is left of them in row `i` of `L⁻¹` is, up
     // to the diagonal, the least-squares solution that is wanted.
     let reversed: Vec<u16> = order.iter().rev().copied().collect();
     let mut matrix = damped(moments, &reversed)?;
-    factorize(&mut matrix, dim);
-    let inverse = invert(&matrix, dim);
+    simd::factorize(&mut matrix, dim);
+    let inverse = simd::invert_lower(&matrix, dim);
     let mut coupling = vec![0.0; dim * dim];
     for i in 0..dim {
         let row = dim - 1 - i;
         for j in i + 1..dim {
-            coupling[i * dim + j] = (inverse[row * dim + (dim - 1 - j)] / inverse[row * dim + row]) as f32;
+            coupling[j * dim + i] = (inverse[row * dim + (dim - 1 - j)] / inverse[row * dim + row]) as f32;
         }
     }
     Some(coupling)
@@ -86,7 +61,7 @@ impl Metric {
     pub fn new(moments: &[f32], dim: usize) -> Option<Self> {
         let natural: Vec<u16> = (0..dim).map(|channel| channel as u16).collect();
         let mut lower = damped(moments, &natural)?;
-        factorize(&mut lower, dim);
+        simd::factorize(&mut lower, dim);
         Some(Self { dim, lower })
     }
 
@@ -151,7 +126,7 @@ mod tests {
             e[i] = 1.0;
             // The later channel is moved by −c, and its own error is what it was moved by.
             for j in i + 1..dim {
-                e[j] = f64::from(coupling[i * dim + j]);
+                e[j] = f64::from(coupling[j * dim + i]);
             }
             let best = cost(&matrix, &e);
             for j in i + 1..dim {

@@ -1,69 +1,149 @@
-//! Ranges, scales, codes and their inverse for any grouping.
+//! Scales and codes of one head where channels of a token share a scale; and the inverse, for any grouping.
 
-use super::scales::{self, ScaleRecipe, ScaleView, Scales};
-use super::{Grouping, fit};
+use super::scales::{self, ScaleRecipe, ScaleView, Scales, zero_unit};
+use super::{Coder, Grouping, fit};
 use crate::config::Range;
-use crate::simd;
+use crate::simd::{self, Grid};
 
-/// Takes the values at `positions` out of the ranges and gives back what stood there.
-pub(crate) fn exclude_from_range(x: &mut [f32], positions: &[u32]) -> Vec<f32> {
-    positions.iter().map(|&p| std::mem::replace(&mut x[p as usize], f32::NAN)).collect()
-}
+/// Tokens of a block.
+const TOKENS: usize = 64;
 
-/// Scales of one head, `x` being `[tokens, dim]` with NaN at values that are left out.
-/// Empty for [`Grouping::TokenAllHeads`].
-pub(crate) fn head_scales(grouping: Grouping, x: &[f32], dim: usize, recipe: ScaleRecipe) -> Scales {
-    let tokens = x.len() / dim;
-    let count = grouping.scales_per_head(tokens, dim);
-    let (mut min, mut max) = (vec![0.0; count], vec![0.0; count]);
-    match grouping {
-        Grouping::Channel { tokens: group } => {
-            let ranges = min.chunks_exact_mut(dim).zip(max.chunks_exact_mut(dim));
-            for (rows, (min, max)) in x.chunks(group * dim).zip(ranges) {
-                simd::column_range(rows, min, max);
-            }
-        }
-        Grouping::Token { channels } => {
-            let groups = x.chunks_exact(dim).flat_map(|row| row.chunks(channels));
-            for (i, group) in groups.enumerate() {
-                (min[i], max[i]) = simd::row_range(group);
-            }
-        }
-        Grouping::TokenAllHeads => return Scales::none(recipe.small),
-    }
-    let grid = scales::grid_for(recipe, &min, &max);
-    let (mut scale, mut zero) = scales::cover(grid, recipe.levels(), &min, &max);
-    if recipe.range == Range::Mse {
-        fit::fit_head(grouping, x, dim, recipe.levels(), grid, &mut scale, &mut zero);
-    }
-    scales::store(grid, &scale, &zero)
-}
-
-/// Scales that all heads of a batch item share, `heads` being one `[tokens, dim]` a head; `None` where heads have their own.
-pub(crate) fn item_scales(
-    grouping: Grouping,
-    heads: &[Vec<f32>],
-    tokens: usize,
+pub(crate) struct TokenCoder {
     dim: usize,
+    /// Channels that share a scale.
+    channels: usize,
     recipe: ScaleRecipe,
-) -> Option<Scales> {
-    if grouping != Grouping::TokenAllHeads {
-        return None;
+    /// Whether scales are those that all heads share.
+    shared: bool,
+    grid: Grid,
+    /// The largest scale that a group asks for.
+    most: f32,
+    /// `[tokens, groups]`
+    scale: Vec<f32>,
+    zero: Vec<f32>,
+    /// Ranges of a block.
+    low: Vec<f32>,
+    high: Vec<f32>,
+}
+
+impl TokenCoder {
+    /// Of `tokens` tokens whose scales are their own.
+    pub fn new(recipe: ScaleRecipe, (tokens, dim): (usize, usize), channels: usize) -> Self {
+        let channels = channels.min(dim);
+        let scales = tokens * dim.div_ceil(channels);
+        let [scale, zero] = [(); 2].map(|()| Vec::with_capacity(scales));
+        let (grid, most, low, high) = (Grid::Float16, 0.0, Vec::new(), Vec::new());
+        Self { dim, channels, recipe, shared: false, grid, most, scale, zero, low, high }
     }
-    let (mut min, mut max) = (vec![f32::INFINITY; tokens], vec![f32::NEG_INFINITY; tokens]);
-    for head in heads {
-        for (t, row) in head.chunks_exact(dim).enumerate() {
-            let (lo, hi) = simd::row_range(row);
-            min[t] = min[t].min(lo);
-            max[t] = max[t].max(hi);
+
+    /// Of tokens whose scales all heads share.
+    pub fn with(recipe: ScaleRecipe, shared: &Scales, dim: usize) -> Self {
+        let mut coder = Self::new(recipe, (shared.len(), dim), dim);
+        coder.scale.resize(shared.len(), 0.0);
+        coder.zero.resize(shared.len(), 0.0);
+        shared.view(recipe.bits, 0, 0..shared.len()).load(0, &mut coder.scale, &mut coder.zero);
+        Self { shared: true, ..coder }
+    }
+
+    fn ranges(&mut self, rows: &[f32]) {
+        let groups = rows.len() / self.dim * self.dim.div_ceil(self.channels);
+        self.low.resize(groups, 0.0);
+        self.high.resize(groups, 0.0);
+        simd::group_ranges(rows, self.dim, self.channels, &mut self.low, &mut self.high);
+    }
+}
+
+impl Coder for TokenCoder {
+    fn block_tokens(&self) -> usize {
+        TOKENS
+    }
+
+    fn looks(&self) -> bool {
+        self.recipe.small && !self.shared
+    }
+
+    fn look(&mut self, rows: &[f32]) {
+        self.ranges(rows);
+        let unit = zero_unit(self.recipe.bits);
+        self.most = scales::most_asked_for(&self.low, &self.high, self.recipe.levels(), unit).max(self.most);
+    }
+
+    fn decide(&mut self) {
+        self.grid = Grid::Small(scales::super_scale_for(self.most));
+    }
+
+    fn scale(&mut self, first: usize, rows: &mut [f32]) {
+        if self.shared {
+            return;
+        }
+        let groups = self.dim.div_ceil(self.channels);
+        self.scale.resize(first * groups + rows.len() / self.dim * groups, 0.0);
+        self.zero.resize(self.scale.len(), 0.0);
+        if self.recipe.range == Range::Mse {
+            let (scale, zero) = (&mut self.scale[first * groups..], &mut self.zero[first * groups..]);
+            fit::fit_groups(rows, self.dim, self.channels, self.recipe, self.grid, scale, zero);
+            return;
+        }
+        self.ranges(rows);
+        let (levels, unit) = (self.recipe.levels(), zero_unit(self.recipe.bits));
+        let (scale, zero) = (&mut self.scale[first * groups..], &mut self.zero[first * groups..]);
+        simd::cover(&self.low, &self.high, levels, unit, self.grid, scale, zero);
+    }
+
+    fn code(&mut self, first: usize, rows: &mut [f32], residual: bool, codes: &mut [u8]) {
+        let groups = self.dim.div_ceil(self.channels);
+        let own = first * groups..(first + rows.len() / self.dim) * groups;
+        let scales = (&self.scale[own.clone()], &self.zero[own]);
+        simd::quantize_groups(rows, (self.dim, self.channels), scales, self.recipe.levels(), codes, residual);
+    }
+
+    fn finish(self: Box<Self>) -> Scales {
+        if self.shared {
+            return Scales::none(self.recipe.small);
+        }
+        scales::store(self.grid, &self.scale, &self.zero, &[zero_unit(self.recipe.bits)])
+    }
+}
+
+/// Scales that all heads of a batch item share, a token each: `rows` fills in a block of all heads, `[heads, tokens, dim]`, given its first
+/// token and how many tokens it has.
+pub(crate) fn item_scales(
+    (heads, tokens, dim): (usize, usize, usize),
+    recipe: ScaleRecipe,
+    mut rows: impl FnMut(usize, usize, &mut [f32]),
+) -> Scales {
+    let (mut low, mut high) = (vec![f32::INFINITY; tokens], vec![f32::NEG_INFINITY; tokens]);
+    let mut block = vec![0.0; heads * TOKENS.min(tokens) * dim];
+    let blocks = || (0..tokens).step_by(TOKENS).map(|first| (first, TOKENS.min(tokens - first)));
+    for (first, count) in blocks() {
+        let block = &mut block[..heads * count * dim];
+        rows(first, count, block);
+        let (mut lows, mut highs) = (vec![0.0; heads * count], vec![0.0; heads * count]);
+        simd::group_ranges(block, dim, dim, &mut lows, &mut highs);
+        for (i, (lo, hi)) in lows.into_iter().zip(highs).enumerate() {
+            let t = first + i % count;
+            low[t] = low[t].min(lo);
+            high[t] = high[t].max(hi);
         }
     }
-    let grid = scales::grid_for(recipe, &min, &max);
-    let (mut scale, mut zero) = scales::cover(grid, recipe.levels(), &min, &max);
-    if recipe.range == Range::Mse {
-        fit::fit_item(heads, dim, recipe.levels(), grid, &mut scale, &mut zero);
+    let (levels, unit) = (recipe.levels(), zero_unit(recipe.bits));
+    let grid = if recipe.small {
+        Grid::Small(scales::super_scale_for(scales::most_asked_for(&low, &high, levels, unit)))
+    } else {
+        Grid::Float16
+    };
+    let (mut scale, mut zero) = (vec![0.0; tokens], vec![0.0; tokens]);
+    if recipe.range != Range::Mse {
+        simd::cover(&low, &high, levels, unit, grid, &mut scale, &mut zero);
+    } else {
+        for (first, count) in blocks() {
+            let block = &mut block[..heads * count * dim];
+            rows(first, count, block);
+            let own = first..first + count;
+            fit::fit_tokens(block, (count, dim), recipe, grid, &mut scale[own.clone()], &mut zero[own]);
+        }
     }
-    Some(scales::store(grid, &scale, &zero))
+    scales::store(grid, &scale, &zero, &[unit])
 }
 
 /// Rows of one head whose codes, from token `first` on, are at hand; scales are the whole head's.
@@ -75,86 +155,53 @@ pub(crate) struct CodeRows<'a> {
     pub dim: usize,
 }
 
-/// Memory for scales and zeros: of each channel of a row, and of a block of tokens.
+/// Memory for scales and zeros, and for codes of one byte each.
 #[derive(Default)]
 pub(crate) struct ScaleRoom {
     pub scale: Vec<f32>,
     pub zero: Vec<f32>,
-    block: [Vec<f32>; 2],
-}
-
-impl CodeRows<'_> {
-    /// Walks a block of rows in runs that share one row of scales: calls `f(rows, scale_row, zero_row)`.
-    fn for_each(&self, tokens: usize, room: &mut ScaleRoom, mut f: impl FnMut(std::ops::Range<usize>, &[f32], &[f32])) {
-        let Self { dim, first, .. } = *self;
-        room.scale.resize(dim, 0.0);
-        room.zero.resize(dim, 0.0);
-        match self.grouping {
-            Grouping::Channel { tokens: group } => {
-                let end = first + tokens;
-                let mut t = first;
-                while t < end {
-                    let g = t / group;
-                    let stop = ((g + 1) * group).min(end);
-                    self.scales.load(g * dim, &mut room.scale, &mut room.zero);
-                    f(t - first..stop - first, &room.scale, &room.zero);
-                    t = stop;
-                }
-            }
-            Grouping::Token { channels } => self.for_each_token(tokens, dim.div_ceil(channels), channels, room, f),
-            Grouping::TokenAllHeads => self.for_each_token(tokens, 1, dim, room, f),
-        }
-    }
-
-    fn for_each_token(
-        &self,
-        tokens: usize,
-        groups: usize,
-        channels: usize,
-        ScaleRoom { scale, zero, block: [scales, zeros] }: &mut ScaleRoom,
-        mut f: impl FnMut(std::ops::Range<usize>, &[f32], &[f32]),
-    ) {
-        scales.resize(tokens * groups, 0.0);
-        zeros.resize(tokens * groups, 0.0);
-        self.scales.load(self.first * groups, scales, zeros);
-        for t in 0..tokens {
-            for g in 0..groups {
-                let channels = g * channels..((g + 1) * channels).min(self.dim);
-                scale[channels.clone()].fill(scales[t * groups + g]);
-                zero[channels].fill(zeros[t * groups + g]);
-            }
-            f(t..t + 1, scale, zero);
-        }
-    }
-}
-
-/// Packed codes of one head. With `residual`, `x` (`[tokens, dim]`) becomes `x − x̂`.
-pub(crate) fn quantize_head(
-    grouping: Grouping,
-    scales: ScaleView,
-    x: &mut [f32],
-    dim: usize,
-    bits: u32,
-    residual: bool,
-    packed: &mut [u8],
-) {
-    let tokens = x.len() / dim;
-    let mut codes = vec![0u8; x.len()];
-    let levels = ((1u32 << bits) - 1) as f32;
-    let rows = CodeRows { grouping, scales, first: 0, dim };
-    rows.for_each(tokens, &mut ScaleRoom::default(), |run, scale, zero| {
-        let values = run.start * dim..run.end * dim;
-        simd::quantize_rows(&mut x[values.clone()], scale, zero, levels, &mut codes[values], residual);
-    });
-    simd::pack_rows(&codes, dim, bits, packed);
+    pub ordered: Vec<f32>,
+    pub codes: Vec<u8>,
 }
 
 /// `x̂` of as many tokens as `out` (`[tokens, dim]`) holds. `packed` holds their rows.
 pub(crate) fn dequantize(rows: CodeRows, packed: &[u8], bits: u32, out: &mut [f32], room: &mut ScaleRoom) {
     let dim = rows.dim;
     let bytes = simd::row_bytes(dim, bits);
-    rows.for_each(out.len() / dim, room, |run, scale, zero| {
-        let packed = &packed[run.start * bytes..run.end * bytes];
-        simd::dequantize_rows(packed, bits, scale, zero, &mut out[run.start * dim..run.end * dim], dim);
-    });
+    let CodeRows { grouping, scales, first, .. } = rows;
+    let ScaleRoom { scale, zero, codes, .. } = room;
+    let tokens = out.len() / dim;
+    if let Grouping::Channel { tokens: group } = grouping {
+        scale.resize(dim, 0.0);
+        zero.resize(dim, 0.0);
+        let mut t = 0;
+        while t < tokens {
+            let g = (first + t) / group;
+            let stop = ((g + 1) * group - first).min(tokens);
+            scales.load(g * dim, scale, zero);
+            let packed = &packed[t * bytes..stop * bytes];
+            simd::dequantize_rows(packed, bits, scale, zero, &mut out[t * dim..stop * dim], dim);
+            t = stop;
+        }
+        return;
+    }
+    let channels = match grouping {
+        Grouping::Token { channels } => channels.min(dim),
+        _ => dim,
+    };
+    let groups = dim.div_ceil(channels);
+    for (block, (packed, out)) in packed.chunks(TOKENS * bytes).zip(out.chunks_mut(TOKENS * dim)).enumerate() {
+        let count = out.len() / dim * groups;
+        scale.resize(count, 0.0);
+        zero.resize(count, 0.0);
+        scales.load((first + block * TOKENS) * groups, scale, zero);
+        let codes = if bits == 8 {
+            packed
+        } else {
+            codes.resize(out.len(), 0);
+            simd::unpack_rows(packed, dim, bits, codes, dim);
+            &*codes
+        };
+        simd::dequantize_groups(codes, (dim, channels), scale, zero, out);
+    }
 }

@@ -5,6 +5,7 @@
 //! `x̂ = code · scale + zero`. The schemes differ only in which values form a group.
 
 pub(crate) mod banded;
+mod channels;
 pub(crate) mod coupling;
 mod fit;
 mod groups;
@@ -14,11 +15,36 @@ pub(crate) mod rotated;
 mod scales;
 mod uniform;
 
-pub(crate) use groups::{CodeRows, ScaleRoom, dequantize, exclude_from_range, head_scales, item_scales, quantize_head};
+pub(crate) use channels::ChannelCoder;
+pub(crate) use groups::{CodeRows, ScaleRoom, TokenCoder, dequantize, item_scales};
 pub(crate) use scales::{ScaleRecipe, ScaleView, Scales, zero_unit};
 
 use crate::config::Backbone;
 use crate::shape::Role;
+
+/// Finds the scales and the codes of one head, block after block of its tokens (`[tokens, dim]`). Where values are left out of ranges they are
+/// NaN, until codes are taken.
+pub(crate) trait Coder {
+    /// Tokens of a block; the last one may have fewer.
+    fn block_tokens(&self) -> usize;
+    /// Whether it has to have looked at all blocks before it finds scales.
+    fn looks(&self) -> bool;
+    /// Looks at the next block.
+    fn look(&mut self, rows: &[f32]);
+    /// It has looked at all blocks.
+    fn decide(&mut self);
+    /// Scales of the block that begins at token `first`; blocks come in order. Leaves the rows as they are.
+    fn scale(&mut self, first: usize, rows: &mut [f32]);
+    /// Codes, one byte each, of a block whose scales were found. With `residual`, rows become what codes leave of them.
+    fn code(&mut self, first: usize, rows: &mut [f32], residual: bool, codes: &mut [u8]);
+    /// Both at once.
+    fn scale_and_code(&mut self, first: usize, rows: &mut [f32], codes: &mut [u8]) {
+        self.scale(first, rows);
+        self.code(first, rows, false, codes);
+    }
+    /// The scales of the head; none where heads share them.
+    fn finish(self: Box<Self>) -> Scales;
+}
 
 /// Which values of one segment share a scale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,7 @@
 
 use half::f16;
 
-use super::scales::{ScaleRecipe, ScaleView, Scales};
+use super::scales::{ScaleRecipe, Scales};
 use super::{CodeRows, Grouping, ScaleRoom};
 use crate::raw::{f16_bytes, finite_f16};
 use crate::simd::{self, LANES, Stripe};
@@ -108,71 +108,198 @@ impl Means {
     }
 }
 
-/// Packed codes, scales and means of one head, `x` being `[tokens, dim]` with NaN at values that are left out. `packed` holds rows of
-/// these widths.
-pub(crate) fn encode_head(
-    grouping: Grouping,
-    x: &[f32],
+/// Finds means, scales and codes of one head, in three rounds through blocks of [`BLOCK`] tokens (`[tokens, dim]`, NaN at values that are left
+/// out; the last block may have fewer).
+pub(crate) struct RotatedCoder<'a> {
     dim: usize,
+    channels: usize,
     recipe: ScaleRecipe,
-    widths: RowWidths,
-    packed: &mut [u8],
-) -> (Scales, Means) {
-    let mut mean = channel_means(x, dim);
-    let means = Means::store(recipe.small, &mut mean);
-    let mut turned: Vec<f32> = Vec::with_capacity(x.len());
-    for row in x.chunks_exact(dim) {
-        turned.extend(row.iter().zip(&mean).map(|(&x, &mean)| if x.is_nan() { 0.0 } else { x - mean }));
-    }
-    simd::rotate_rows(&mut turned, dim);
-    let channels = group_channels(grouping, dim);
-    let scales = Scales::of_magnitudes(recipe, &fit_rows(&turned, dim, channels, widths));
-    let mut codes = vec![0; dim];
-    let mut scale = vec![0.0; dim];
-    let mut packed = packed;
-    let view = scales.view(recipe.bits, 0, 0..scales.len());
-    for (t, row) in turned.chunks_exact(dim).enumerate() {
-        let bits = widths.of(t);
-        let (own, rest) = packed.split_at_mut(simd::row_bytes(dim, bits));
-        scales_of_row(view, t, channels, &mut scale);
-        simd::nearest_rows(row, bits, &scale, &mut codes);
-        simd::pack_rows(&codes, dim, bits, own);
-        packed = rest;
-    }
-    (scales, means)
+    widths: RowWidths<'a>,
+    columns: ColumnMeans,
+    mean: Vec<f32>,
+    means: Means,
+    /// `[tokens, groups]`: as they were fitted, then as they are kept.
+    fitted: Vec<f32>,
+    scales: Scales,
+    /// A block without its mean and turned, `[⌈tokens / 16⌉, dim]`, and its first token.
+    turned: Vec<Stripe>,
+    turned_from: Option<usize>,
+    /// Its tokens as they lie in the lanes, and their widths: those of one width are neighbours.
+    order: Vec<u8>,
+    bits: Vec<u8>,
 }
 
-/// Of each row, over what is not left out: its squared distance from the means of the channels.
-pub(crate) fn variances(x: &[f32], dim: usize) -> Vec<f32> {
-    let mean = channel_means(x, dim);
-    let square = |(&x, &mean): (&f32, &f32)| if x.is_nan() { 0.0 } else { (x - mean) * (x - mean) };
-    x.chunks_exact(dim).map(|row| row.iter().zip(&mean).map(square).sum()).collect()
+/// Tokens of a block.
+pub(crate) const BLOCK: usize = 4 * LANES;
+
+impl<'a> RotatedCoder<'a> {
+    pub fn new(grouping: Grouping, recipe: ScaleRecipe, (tokens, dim): (usize, usize), widths: RowWidths<'a>) -> Self {
+        let channels = group_channels(grouping, dim).min(dim);
+        Self {
+            dim,
+            channels,
+            recipe,
+            widths,
+            columns: ColumnMeans::new(dim),
+            mean: Vec::new(),
+            means: Means::none(),
+            fitted: vec![0.0; tokens * dim.div_ceil(channels)],
+            scales: Scales::none(recipe.small),
+            turned: vec![[0.0; LANES]; tokens.min(BLOCK).div_ceil(LANES) * dim],
+            turned_from: None,
+            order: Vec::with_capacity(BLOCK),
+            bits: Vec::with_capacity(BLOCK),
+        }
+    }
+
+    /// The first round: means.
+    pub fn look(&mut self, rows: &[f32]) {
+        self.columns.add(rows);
+    }
+
+    /// After the first round.
+    pub fn decide_means(&mut self) {
+        self.mean = self.columns.means();
+        self.means = Means::store(self.recipe.small, &mut self.mean);
+    }
+
+    /// The second round: scales of least squared error.
+    pub fn scale(&mut self, first: usize, rows: &[f32]) {
+        self.turn(first, rows);
+        let groups = self.dim.div_ceil(self.channels);
+        let mut fitted_scales = std::mem::take(&mut self.fitted);
+        for (stripes, (tokens, bits)) in self.stripes() {
+            for (first_lane, bits) in runs(bits) {
+                for (g, stripes) in stripes.chunks(self.channels).enumerate() {
+                    let fitted = simd::fit_levels(stripes, u32::from(bits[0]));
+                    for lane in first_lane..first_lane + bits.len() {
+                        fitted_scales[(first + usize::from(tokens[lane])) * groups + g] = fitted[lane];
+                    }
+                }
+            }
+        }
+        self.fitted = fitted_scales;
+    }
+
+    /// After the second round.
+    pub fn decide_scales(&mut self) {
+        self.scales = Scales::of_magnitudes(self.recipe, &self.fitted);
+        self.scales.view(self.recipe.bits, 0, 0..self.scales.len()).load_scales(0, &mut self.fitted);
+    }
+
+    /// The third round: codes, one byte each.
+    pub fn code(&mut self, first: usize, rows: &[f32], codes: &mut [u8]) {
+        self.turn(first, rows);
+        let groups = self.dim.div_ceil(self.channels);
+        let mut scale = vec![[0.0; LANES]; groups];
+        for (stripes, (tokens, bits)) in self.stripes() {
+            for (lane, &t) in tokens.iter().enumerate() {
+                let own = &self.fitted[(first + usize::from(t)) * groups..][..groups];
+                scale.iter_mut().zip(own).for_each(|(scale, &own)| scale[lane] = own);
+            }
+            for (lane, bits) in runs(bits) {
+                let tokens = &tokens[lane..lane + bits.len()];
+                simd::nearest_codes(stripes, u32::from(bits[0]), self.channels, &scale, (lane, tokens), codes);
+            }
+        }
+    }
+
+    /// What codes (`[tokens, dim]`, one byte each) leave of rows.
+    pub fn subtract(&self, first: usize, codes: &[u8], rows: &mut [f32]) {
+        let scales = self.scales.view(self.recipe.bits, 0, 0..self.scales.len());
+        let of = CodeRows { grouping: Grouping::Token { channels: self.channels }, scales, first, dim: self.dim };
+        let mut backbone = vec![0.0; rows.len()];
+        turned_codes(of, codes, self.widths, &mut backbone, &mut ScaleRoom::default());
+        turn_back(&mut backbone, &self.mean);
+        rows.iter_mut().zip(&backbone).for_each(|(x, backbone)| *x -= backbone);
+    }
+
+    /// The stripes of a block that was turned, and tokens and widths in their lanes.
+    fn stripes(&self) -> impl Iterator<Item = (&[Stripe], (&[u8], &[u8]))> {
+        self.turned.chunks_exact(self.dim).zip(self.order.chunks(LANES).zip(self.bits.chunks(LANES)))
+    }
+
+    pub fn finish(self) -> (Scales, Means) {
+        (self.scales, self.means)
+    }
+
+    /// Brings a block without its mean and turned into `turned`.
+    fn turn(&mut self, first: usize, rows: &[f32]) {
+        if self.turned_from == Some(first) {
+            return;
+        }
+        let tokens = rows.len() / self.dim;
+        self.order.clear();
+        self.order.extend(0..tokens as u8);
+        self.bits.clear();
+        self.bits.extend((first..first + tokens).map(|t| self.widths.of(t) as u8));
+        if self.bits.iter().any(|&bits| bits != self.bits[0]) {
+            self.order.sort_by_key(|&t| std::cmp::Reverse(self.bits[usize::from(t)]));
+            self.bits.sort_unstable_by_key(|&bits| std::cmp::Reverse(bits));
+        }
+        for (stripes, tokens) in self.turned.chunks_exact_mut(self.dim).zip(self.order.chunks(LANES)) {
+            simd::turned_stripes(rows, &self.mean, tokens, stripes);
+        }
+        self.turned_from = Some(first);
+    }
+}
+
+/// Neighbouring lanes of one width: the first of them, and their widths.
+fn runs(bits: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let mut lane = 0;
+    bits.chunk_by(|a, b| a == b).map(move |run| {
+        lane += run.len();
+        (lane - run.len(), run)
+    })
+}
+
+/// Means of columns over what is not left out, taken from block after block of rows.
+pub(crate) struct ColumnMeans {
+    sums: Vec<f32>,
+    counts: Vec<f32>,
+}
+
+impl ColumnMeans {
+    pub fn new(dim: usize) -> Self {
+        Self { sums: vec![0.0; dim], counts: vec![0.0; dim] }
+    }
+
+    pub fn add(&mut self, rows: &[f32]) {
+        simd::add_columns(rows, &mut self.sums, &mut self.counts);
+    }
+
+    pub fn means(&self) -> Vec<f32> {
+        let mean = |(sum, &count): (&f32, &f32)| if count > 0.0 { sum / count } else { 0.0 };
+        self.sums.iter().zip(&self.counts).map(mean).collect()
+    }
 }
 
 /// Turned rows without their mean, as many as `out` (`[tokens, dim]`) holds. `packed` starts with those rows; widths are the whole
 /// head's.
 pub(crate) fn turned_rows(rows: CodeRows, packed: &[u8], widths: RowWidths, out: &mut [f32], room: &mut ScaleRoom) {
-    let CodeRows { grouping, scales, first, dim } = rows;
-    let channels = group_channels(grouping, dim);
-    room.scale.resize(dim, 0.0);
+    let mut codes = std::mem::take(&mut room.codes);
+    codes.resize(out.len(), 0);
     let mut packed = packed;
-    for (t, out) in out.chunks_exact_mut(dim).enumerate() {
-        let bits = widths.of(first + t);
-        let (row, rest) = packed.split_at(simd::row_bytes(dim, bits));
-        scales_of_row(scales, first + t, channels, &mut room.scale);
-        simd::look_up_rows(row, bits, &room.scale, out);
+    for (t, codes) in codes.chunks_exact_mut(rows.dim).enumerate() {
+        let bits = widths.of(rows.first + t);
+        let (row, rest) = packed.split_at(simd::row_bytes(rows.dim, bits));
+        simd::unpack_rows(row, rows.dim, bits, codes, rows.dim);
         packed = rest;
     }
+    turned_codes(rows, &codes, widths, out, room);
+    room.codes = codes;
 }
 
 /// As [`turned_rows`], of codes of one byte each.
 pub(crate) fn turned_codes(rows: CodeRows, codes: &[u8], widths: RowWidths, out: &mut [f32], room: &mut ScaleRoom) {
     let CodeRows { grouping, scales, first, dim } = rows;
-    let channels = group_channels(grouping, dim);
-    room.scale.resize(dim, 0.0);
-    for (t, (out, codes)) in out.chunks_exact_mut(dim).zip(codes.chunks_exact(dim)).enumerate() {
-        scales_of_row(scales, first + t, channels, &mut room.scale);
-        simd::look_up_codes(codes, widths.of(first + t), &room.scale, out);
+    let channels = group_channels(grouping, dim).min(dim);
+    let groups = dim.div_ceil(channels);
+    room.scale.resize(out.len() / dim * groups, 0.0);
+    scales.load_scales(first * groups, &mut room.scale);
+    let each = out.chunks_exact_mut(dim).zip(codes.chunks_exact(dim)).zip(room.scale.chunks_exact(groups));
+    for (t, ((out, codes), scale)) in each.enumerate() {
+        simd::look_up_codes(codes, widths.of(first + t), channels, scale, out);
     }
 }
 
@@ -189,66 +316,4 @@ fn group_channels(grouping: Grouping, dim: usize) -> usize {
         Grouping::Token { channels } => channels,
         _ => dim,
     }
-}
-
-/// The scale of every channel of token `t`.
-fn scales_of_row(scales: ScaleView, t: usize, channels: usize, out: &mut [f32]) {
-    let groups = out.len().div_ceil(channels);
-    for (g, out) in out.chunks_mut(channels).enumerate() {
-        let mut scale = [0.0];
-        scales.load_scales(t * groups + g, &mut scale);
-        out.fill(scale[0]);
-    }
-}
-
-/// Of each column, over what is not left out.
-fn channel_means(x: &[f32], dim: usize) -> Vec<f32> {
-    let (mut sums, mut counts) = (vec![0.0f32; dim], vec![0.0f32; dim]);
-    for row in x.chunks_exact(dim) {
-        for ((&x, sum), count) in row.iter().zip(&mut sums).zip(&mut counts) {
-            let there = !x.is_nan();
-            *sum += if there { x } else { 0.0 };
-            *count += if there { 1.0 } else { 0.0 };
-        }
-    }
-    sums.iter().zip(&counts).map(|(sum, &count)| if count > 0.0 { sum / count } else { 0.0 }).collect()
-}
-
-/// Scales of least squared error, `[token][group]`, of rows whose widths may differ.
-fn fit_rows(turned: &[f32], dim: usize, channels: usize, widths: RowWidths) -> Vec<f32> {
-    if let RowWidths::Even(bits) = widths {
-        return fit_scales(turned, dim, channels, bits);
-    }
-    let (tokens, groups) = (turned.len() / dim, dim.div_ceil(channels));
-    let mut scales = vec![0.0; tokens * groups];
-    for bits in 1..=8 {
-        let own: Vec<usize> = (0..tokens).filter(|&t| widths.of(t) == bits).collect();
-        let rows: Vec<f32> = own.iter().flat_map(|&t| &turned[t * dim..(t + 1) * dim]).copied().collect();
-        for (&t, fitted) in own.iter().zip(fit_scales(&rows, dim, channels, bits).chunks_exact(groups)) {
-            scales[t * groups..(t + 1) * groups].copy_from_slice(fitted);
-        }
-    }
-    scales
-}
-
-/// Scales of least squared error, `[token][group]`.
-fn fit_scales(turned: &[f32], dim: usize, channels: usize, bits: u32) -> Vec<f32> {
-    let groups = dim.div_ceil(channels);
-    let mut scales = vec![0.0; turned.len() / dim * groups];
-    let mut values: Vec<Stripe> = Vec::with_capacity(channels.min(dim));
-    for (block, rows) in turned.chunks(LANES * dim).enumerate() {
-        for g in 0..groups {
-            let range = g * channels..dim.min((g + 1) * channels);
-            values.clear();
-            values.resize(range.len(), [0.0; LANES]);
-            for (t, row) in rows.chunks_exact(dim).enumerate() {
-                values.iter_mut().zip(&row[range.clone()]).for_each(|(stripe, &x)| stripe[t] = x);
-            }
-            let fitted = simd::fit_levels(&values, bits);
-            for (t, scale) in fitted.iter().enumerate().take(rows.len() / dim) {
-                scales[(block * LANES + t) * groups + g] = *scale;
-            }
-        }
-    }
-    scales
 }

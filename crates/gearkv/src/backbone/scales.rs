@@ -16,6 +16,8 @@ use crate::simd::{self, Grid, SmallGrid};
 /// Zeros are multiples of this share of a group's range.
 const ZERO_STEPS_PER_RANGE: f32 = 32.0;
 const LARGEST_ZERO: f32 = 127.0;
+/// The largest float16.
+pub(super) const LARGEST_F16: f32 = 65504.0;
 /// The largest scale in units of the super-scale: `31 · 2^(15 − 20)`.
 const LARGEST_SCALE: f32 = 31.0 / 32.0;
 
@@ -66,40 +68,6 @@ impl Scales {
             }
         } else {
             Self::Wide { scales: joined!(parts, Wide, scales), zeros: joined!(parts, Wide, zeros) }
-        }
-    }
-
-    /// Those of neighbouring channels, each part `[groups][channels]`, as `[groups][channel]` under one super-scale.
-    pub fn side_by_side(parts: &[(usize, &Self)], groups: usize, small: bool) -> Self {
-        fn rows<T: Copy>(parts: &[(usize, &[T])], groups: usize) -> Box<[T]> {
-            (0..groups)
-                .flat_map(|g| parts.iter().flat_map(move |(n, part)| &part[g * n..(g + 1) * n]))
-                .copied()
-                .collect()
-        }
-        let (mut wide_scales, mut wide_zeros) = (Vec::new(), Vec::new());
-        let (mut small_scales, mut small_zeros, mut supers) = (Vec::new(), Vec::new(), [f16::ZERO]);
-        for (channels, part) in parts {
-            match part {
-                Self::Wide { scales, zeros } => {
-                    wide_scales.push((*channels, &**scales));
-                    wide_zeros.push((*channels, &**zeros));
-                }
-                Self::Small { supers: own, scales, zeros } => {
-                    supers.copy_from_slice(own);
-                    small_scales.push((*channels, &**scales));
-                    small_zeros.push((*channels, &**zeros));
-                }
-            }
-        }
-        if small {
-            Self::Small {
-                supers: supers.into(),
-                scales: rows(&small_scales, groups),
-                zeros: rows(&small_zeros, groups),
-            }
-        } else {
-            Self::Wide { scales: rows(&wide_scales, groups), zeros: rows(&wide_zeros, groups) }
         }
     }
 
@@ -225,45 +193,26 @@ impl ScaleView<'_> {
     }
 }
 
-/// What the scales of a head with these ranges are rounded to; an empty range (`min > max`) is a group whose values are all
-/// outliers.
-pub(crate) fn grid_for(recipe: ScaleRecipe, min: &[f32], max: &[f32]) -> Grid {
-    if !recipe.small {
-        return Grid::Float16;
-    }
-    let zero_unit = zero_unit(recipe.bits);
-    let mut most = 0.0f32;
-    for (lo, hi) in min.iter().zip(max).filter(|(lo, hi)| hi >= lo) {
-        most = most.max(covering_scale(hi - lo, recipe.levels())).max(lo.abs() / (LARGEST_ZERO * zero_unit));
-    }
+/// The scale that a group with this range asks for, where scales have 8 bits.
+pub(super) fn asked_for(low: f32, high: f32, levels: f32, unit: f32) -> f32 {
+    simd::range_scale(high - low, levels).max(low.abs() / (LARGEST_ZERO * unit))
+}
+
+/// The largest of what groups with these ranges ask for; an empty range (`low > high`) is a group whose values are all outliers.
+pub(super) fn most_asked_for(low: &[f32], high: &[f32], levels: f32, unit: f32) -> f32 {
+    let groups = low.iter().zip(high).filter(|(low, high)| high >= low);
+    groups.fold(0.0, |most, (&low, &high)| most.max(asked_for(low, high, levels, unit)))
+}
+
+/// The super-scale under which a scale can be as large as this.
+pub(super) fn super_scale_for(most: f32) -> f32 {
     let up = round_up(most / LARGEST_SCALE);
     // Nothing but zeros: any positive scale will do.
-    let super_scale = if up > f16::ZERO { up.to_f32() } else { 1.0 };
-    Grid::Small(SmallGrid { super_scale, zero_unit })
+    if up > f16::ZERO { up.to_f32() } else { 1.0 }
 }
 
-/// Scales and zeros that cover each range, rounded.
-pub(crate) fn cover(grid: Grid, levels: f32, min: &[f32], max: &[f32]) -> (Vec<f32>, Vec<f32>) {
-    let ranges = || min.iter().zip(max).map(|(&lo, &hi)| if hi >= lo { (lo, hi) } else { (0.0, 0.0) });
-    let mut zero: Vec<f32> = ranges().map(|(lo, _)| lo).collect();
-    let mut scale: Vec<f32> = match grid {
-        Grid::Float16 => ranges().map(|(lo, hi)| (hi - lo) / levels).collect(),
-        Grid::Small(_) => ranges().map(|(lo, hi)| covering_scale(hi - lo, levels)).collect(),
-    };
-    match grid {
-        Grid::Float16 => {
-            simd::round_to_f16(&mut scale);
-            simd::round_to_f16(&mut zero);
-            // A constant group (or one narrower than float16 can say) has only code 0; any positive scale will do.
-            scale.iter_mut().filter(|scale| **scale <= 0.0).for_each(|scale| *scale = 1.0);
-        }
-        Grid::Small(grid) => simd::round_scales(&mut scale, &mut zero, grid, true),
-    }
-    (scale, zero)
-}
-
-/// Rounded scales and zeros as they are kept.
-pub(crate) fn store(grid: Grid, scale: &[f32], zero: &[f32]) -> Scales {
+/// Rounded scales and zeros as they are kept. `units` are what a step of a small zero is, of one scale after the other, and again from the start.
+pub(super) fn store(grid: Grid, scale: &[f32], zero: &[f32], units: &[f32]) -> Scales {
     match grid {
         Grid::Float16 => {
             let (mut scales, mut zeros) = (vec![f16::ZERO; scale.len()], vec![f16::ZERO; zero.len()]);
@@ -271,14 +220,11 @@ pub(crate) fn store(grid: Grid, scale: &[f32], zero: &[f32]) -> Scales {
             simd::narrow(zero, &mut zeros);
             Scales::Wide { scales: scales.into(), zeros: zeros.into() }
         }
-        Grid::Small(grid) => {
+        Grid::Small(super_scale) => {
             let (mut scales, mut zeros) = (vec![0; scale.len()], vec![0; zero.len()]);
-            simd::narrow_scales(scale, zero, grid, &mut scales, &mut zeros);
-            Scales::Small {
-                supers: [f16::from_f32(grid.super_scale)].into(),
-                scales: scales.into(),
-                zeros: zeros.into(),
-            }
+            let units = units.iter().copied().cycle();
+            simd::narrow_scales((scale, zero), super_scale, units, &mut scales, &mut zeros);
+            Scales::Small { supers: [f16::from_f32(super_scale)].into(), scales: scales.into(), zeros: zeros.into() }
         }
     }
 }
@@ -287,9 +233,4 @@ pub(crate) fn store(grid: Grid, scale: &[f32], zero: &[f32]) -> Scales {
 fn round_up(x: f32) -> f16 {
     let nearest = f16::from_f32(x);
     if nearest.to_f32() < x { f16::from_bits(nearest.to_bits() + 1) } else { nearest }
-}
-
-/// A zero that is rounded down by up to 1/32 of the range must not leave the largest value outside.
-fn covering_scale(spread: f32, levels: f32) -> f32 {
-    spread / levels * (ZERO_STEPS_PER_RANGE / (ZERO_STEPS_PER_RANGE - 1.0))
 }

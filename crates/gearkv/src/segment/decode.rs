@@ -55,7 +55,18 @@ impl Segment {
     /// What the codes of the tokens from `first` on stand for, as many as `out` (`[tokens, head_dim]`) holds: `D̂`; under the backbone
     /// `rotated`, `D̂` without its mean and turned; where channels have their own widths, `D̂` in their order.
     pub fn backbone_rows(&self, plane: usize, first: usize, out: &mut [f32], room: &mut DecodeRoom) {
-        let DecodeRoom { codes, scales } = room;
+        self.rows_of(plane, first, None, out, room);
+    }
+
+    /// As [`Self::backbone_rows`], each channel being put where `order` says.
+    fn rows_of(
+        &self,
+        plane: usize,
+        first: usize,
+        order: Option<&[u16]>,
+        out: &mut [f32],
+        DecodeRoom { codes, scales }: &mut DecodeRoom,
+    ) {
         if self.tiling() == Tiling::Rows && !matches!(self.widths, Widths::Channels(_)) {
             self.rows_as_they_are(plane, first, out, scales);
             return;
@@ -68,8 +79,8 @@ impl Segment {
             let tokens = (TILE - skipped).min(out.len() / dim);
             let (now, rest) = out.split_at_mut(tokens * dim);
             let codes = &mut codes[..(skipped + tokens) * dim];
-            self.block_codes(plane, first - skipped, codes);
-            self.dequantize_codes(plane, first, &codes[skipped * dim..], now, scales);
+            self.block_codes(plane, first - skipped, order, codes);
+            self.dequantize_codes(plane, (first, order), &codes[skipped * dim..], now, scales);
             (first, out) = (first + tokens, rest);
         }
     }
@@ -84,15 +95,22 @@ impl Segment {
         self.scales.view(layout.scales.bits, set, base + range.start..base + range.end)
     }
 
-    /// What codes of one byte each (`[tokens, head_dim]`, of the tokens from `first` on) stand for.
-    fn dequantize_codes(&self, plane: usize, first: usize, codes: &[u8], out: &mut [f32], room: &mut ScaleRoom) {
+    /// What codes of one byte each (`[tokens, head_dim]`, of the tokens from `first` on, channels being where `order` says) stand for.
+    fn dequantize_codes(
+        &self,
+        plane: usize,
+        (first, order): (usize, Option<&[u16]>),
+        codes: &[u8],
+        out: &mut [f32],
+        room: &mut ScaleRoom,
+    ) {
         let layout = &self.layout;
         let dim = layout.dim;
         match &self.widths {
             Widths::Channels(widths) => {
                 let (item, head) = self.item_head(plane);
                 let base = item * layout.scales_per_item() + layout.head_scale_range(head).start;
-                let head = Banded { widths, plane, group: layout.group_tokens(), dim };
+                let head = Banded { widths, plane, group: layout.group_tokens(), dim, order };
                 head.dequantize(&self.scales, base, codes, first, out, room);
             }
             widths if layout.rotated => {
@@ -214,24 +232,28 @@ impl Segment {
     pub fn decompress_plane(&self, plane: usize, out: &mut [f32]) {
         let layout = &self.layout;
         let dim = layout.dim;
-        let tokens = out.len() / dim;
         let mut scratch = BlockScratch::default();
-        self.backbone_rows(plane, 0, out, &mut scratch.decoding);
         if layout.rotated {
             self.load_mean(plane, &mut scratch);
-            rotated::turn_back(out, &scratch.mean);
         }
-        self.widths.restore_order(plane, out, dim);
-        if self.load_factors(plane, 0, tokens, &mut scratch) > 0 {
-            simd::add_low_rank(out, dim, &scratch.a, tokens, &scratch.b);
-        }
-        match layout.role {
-            Role::Key => {
-                let mut cursor = KeyCursor::default();
-                cursor.reset(dim);
-                self.for_each_key_outlier(plane, 0, tokens, &mut cursor, |t, d, value| out[t * dim + d] += value);
+        let order = self.channel_order(plane);
+        let mut cursor = KeyCursor::default();
+        cursor.reset(dim);
+        // Block by block, each of which stays in the nearest caches from its codes to the last of its outliers.
+        for (block, out) in out.chunks_mut(TILE * dim).enumerate() {
+            let (first, tokens) = (block * TILE, out.len() / dim);
+            self.rows_of(plane, first, order, out, &mut scratch.decoding);
+            if layout.rotated {
+                rotated::turn_back(out, &scratch.mean);
             }
-            Role::Value => self.for_each_value_outlier(plane, 0, tokens, |t, d, value| out[t * dim + d] += value),
+            if self.load_factors(plane, first, tokens, &mut scratch) > 0 {
+                simd::add_low_rank(out, dim, &scratch.a, tokens, &scratch.b);
+            }
+            let add = |t: usize, d: usize, value: f32| out[t * dim + d] += value;
+            match layout.role {
+                Role::Key => self.for_each_key_outlier(plane, first, tokens, &mut cursor, add),
+                Role::Value => self.for_each_value_outlier(plane, first, tokens, add),
+            }
         }
     }
 }

@@ -2,8 +2,11 @@
 
 mod decode;
 mod encode;
+mod head;
 mod layout;
 mod operands;
+mod packer;
+mod source;
 mod sparse;
 mod tiles;
 mod widths;
@@ -21,6 +24,7 @@ pub(crate) use encode::{Guidance, Rows, encode};
 pub(crate) use layout::SegmentLayout;
 pub(crate) use operands::{KeyPlan, ValuePlan};
 use tiles::Tiling;
+pub(crate) use tiles::held;
 
 /// What one segment keeps beside its arrays, on every target. Asserted below.
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 352;
@@ -49,10 +53,11 @@ const ARC_COUNTS: usize = 2 * size_of::<usize>();
 const _: () =
     assert!(size_of::<Segment>() + ARC_COUNTS + size_of::<crate::tensor::SegmentView>() <= SEGMENT_HEADER_BYTES);
 
-/// What a segment consists of, its codes in rows as a file has them.
-pub(crate) struct SegmentParts<'a> {
+/// What a segment consists of.
+pub(crate) struct SegmentParts {
     pub layout: SegmentLayout,
-    pub row_codes: &'a [u8],
+    /// As they are held (`tiles`).
+    pub codes: Box<[u8]>,
     pub widths: Widths,
     pub scales: Scales,
     pub means: Means,
@@ -65,10 +70,9 @@ pub(crate) struct SegmentParts<'a> {
 impl Segment {
     /// The segment of these parts.
     pub fn new(parts: SegmentParts) -> Self {
-        let SegmentParts { layout, row_codes, widths, scales, means, ranks, factors, outlier_indices, outlier_values } =
+        let SegmentParts { layout, codes, widths, scales, means, ranks, factors, outlier_indices, outlier_values } =
             parts;
         let tiling = Tiling::of(&layout, &widths);
-        let codes = tiles::held(&layout, tiling, &widths, row_codes);
         Self { layout, codes, tiling, widths, scales, means, ranks, factors, outlier_indices, outlier_values }
     }
 

@@ -7,13 +7,16 @@ use std::borrow::Cow;
 
 use crate::backbone::Grouping;
 use crate::shape::Role;
-use crate::simd::{self, Level, TILE, TileOrder, UNIT_CODES, UnitRun, unit_bytes};
+use crate::simd::{self, Level, TILE, TileOrder, UnitRun};
 use crate::spread::{ChannelWidths, RowWidths, Widths};
 
+use super::packer::Packer;
 use super::{Segment, SegmentLayout};
 
 /// The most channels that sums of 32 bits hold for.
 const MOST_CHANNELS: usize = 256;
+/// One of each width that channels can have.
+const MOST_BANDS: usize = 6;
 
 /// What a head's whole tiles are made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +80,7 @@ pub(super) enum Bands<'a> {
 
 impl Bands<'_> {
     /// Bits of a code and channels of each.
-    fn each(self) -> impl Iterator<Item = (u32, usize)> {
+    pub fn each(self) -> impl Iterator<Item = (u32, usize)> {
         let (even, each) = match self {
             Self::Even(bits, channels) => (Some((bits, channels)), None),
             Self::Each(widths, plane) => (None, Some(widths.bands(plane))),
@@ -96,8 +99,16 @@ impl<'a> HeadCodes<'a> {
         }
     }
 
-    /// Runs of bits, and codes of each, in a token's row.
-    fn row(&self, dim: usize, t: usize) -> usize {
+    /// Bytes of all codes of a head of so many tokens.
+    pub fn bytes(&self, dim: usize, tokens: usize) -> usize {
+        match self {
+            Self::Bands(_) | Self::Rows(RowWidths::Even(_)) => tokens * self.row(dim, 0),
+            Self::Rows(_) => (0..tokens).map(|t| self.row(dim, t)).sum(),
+        }
+    }
+
+    /// Bytes of a token's row.
+    pub fn row(&self, dim: usize, t: usize) -> usize {
         match self {
             Self::Bands(bands) => bands.each().map(|(bits, channels)| simd::row_bytes(channels, bits)).sum(),
             Self::Rows(widths) => simd::row_bytes(dim, widths.of(t)),
@@ -133,30 +144,6 @@ impl<'a> HeadCodes<'a> {
         start
     }
 
-    /// Appends the rows of codes of one byte each, `[tokens, dim]`, of all of a head's tokens or of those from `first` on.
-    fn pack_rows(&self, codes: &[u8], dim: usize, first: usize, rows: &mut Vec<u8>) {
-        let mut push = |codes: &[u8], dim: usize, bits: u32| {
-            let start = rows.len();
-            rows.resize(start + codes.len() / dim * simd::row_bytes(dim, bits), 0);
-            simd::pack_rows(codes, dim, bits, &mut rows[start..]);
-        };
-        match self {
-            Self::Bands(bands) => {
-                let mut channel = 0;
-                for (bits, channels) in bands.each() {
-                    let band = codes.chunks_exact(dim).flat_map(|row| &row[channel..channel + channels]);
-                    push(&band.copied().collect::<Vec<u8>>(), channels, bits);
-                    channel += channels;
-                }
-            }
-            Self::Rows(widths) => {
-                for (t, codes) in codes.chunks_exact(dim).enumerate() {
-                    push(codes, dim, widths.of(first + t));
-                }
-            }
-        }
-    }
-
     /// The order of the tokens of the tile that starts at `first`, where they are rows.
     pub fn order(&self, level: Level, first: usize) -> TileOrder {
         match self {
@@ -170,57 +157,16 @@ impl<'a> HeadCodes<'a> {
         }
     }
 
-    /// Appends the tile of 64 tokens from `first` on, given one byte a code.
-    fn pack_tile(&self, codes: &[u8], dim: usize, first: usize, out: &mut Vec<u8>) {
-        self.for_each_unit(dim, first, |bits, place| {
-            let own: [u8; UNIT_CODES] = std::array::from_fn(|i| codes[place(i / 4, i % 4)]);
-            let start = out.len();
-            out.resize(start + unit_bytes(bits as usize), 0);
-            simd::pack_unit(&own, bits, &mut out[start..]);
-        });
-    }
-
-    /// One byte a code, `[64, dim]`, of the tile that starts at `first`.
-    pub fn unpack_tile(&self, tile: &[u8], dim: usize, first: usize, codes: &mut [u8]) {
-        let mut tile = tile;
-        let mut own = [0; UNIT_CODES];
-        self.for_each_unit(dim, first, |bits, place| {
-            let (unit, rest) = tile.split_at(unit_bytes(bits as usize));
-            simd::unpack_unit(unit, bits, &mut own);
-            for (i, &code) in own.iter().enumerate() {
-                codes[place(i / 4, i % 4)] = code;
-            }
-            tile = rest;
-        });
-    }
-
-    /// Calls `f` with the bits of each unit of a tile, and where in `[64, dim]` the code of a lane and a place stands.
-    fn for_each_unit(&self, dim: usize, first: usize, mut f: impl FnMut(u32, &dyn Fn(usize, usize) -> usize)) {
-        match self {
-            Self::Bands(bands) => {
-                let mut channel = 0;
-                for (bits, channels) in bands.each() {
-                    for unit in (channel..channel + channels).step_by(4) {
-                        f(bits, &|lane, place| lane * dim + unit + place);
-                    }
-                    channel += channels;
-                }
-            }
-            Self::Rows(_) => {
-                let order = self.order(simd::level(), first);
-                for block in (0..dim).step_by(TILE) {
-                    let mut unit = 0;
-                    for run in order.runs() {
-                        for unit in unit..unit + usize::from(run.units) {
-                            f(u32::from(run.bits), &|lane, place| {
-                                usize::from(order.order[4 * unit + place]) * dim + block + lane
-                            });
-                        }
-                        unit += usize::from(run.units);
-                    }
-                }
-            }
+    /// One byte a code, `[64, dim]`, of the tile that starts at `first`; channels as for [`Segment::block_codes`].
+    fn unpack_tile(&self, tile: &[u8], dim: usize, first: usize, channels: Option<&[u16]>, codes: &mut [u8]) {
+        if let Self::Bands(_) = self {
+            let mut runs = [UnitRun::even(0, 0); MOST_BANDS];
+            runs.iter_mut().zip(self.runs()).for_each(|(to, run)| *to = run);
+            simd::unpack_channels(tile, dim, &runs, channels, codes);
+            return;
         }
+        let order = self.order(simd::level(), first);
+        simd::unpack_tokens(tile, dim, &order, codes);
     }
 
     /// Runs of units of four channels.
@@ -234,36 +180,29 @@ impl<'a> HeadCodes<'a> {
 }
 
 /// Codes as a segment holds them, out of those that a file has.
-pub(super) fn held(layout: &SegmentLayout, tiling: Tiling, widths: &Widths, rows: &[u8]) -> Box<[u8]> {
+pub(crate) fn held(layout: &SegmentLayout, widths: &Widths, rows: &[u8]) -> Box<[u8]> {
+    let tiling = Tiling::of(layout, widths);
     if tiling == Tiling::Rows {
         return rows.into();
     }
     let &SegmentLayout { tokens, dim, .. } = layout;
-    let mut held = Vec::with_capacity(rows.len());
+    let mut held = vec![0; rows.len()];
     let mut codes = vec![0; TILE * dim];
-    let mut rows = rows;
+    let mut start = 0;
     for plane in 0..layout.planes() {
         let head = HeadCodes::of(layout, widths, plane);
-        let (own, rest) = rows.split_at(row_form_bytes(&head, dim, tokens));
-        let (whole, mut at) = (tokens - tokens % TILE, 0);
-        for first in (0..whole).step_by(TILE) {
-            at += head.unpack_rows(&own[at..], dim, (tokens, first), first, &mut codes);
-            head.pack_tile(&codes, dim, first, &mut held);
+        let end = start + head.bytes(dim, tokens);
+        let own = &rows[start..end];
+        let mut packer = Packer::new(HeadCodes::of(layout, widths, plane), dim, tokens, tiling, &mut held[start..end]);
+        let mut at = 0;
+        for first in (0..tokens).step_by(TILE) {
+            let codes = &mut codes[..TILE.min(tokens - first) * dim];
+            at += head.unpack_rows(&own[at..], dim, (tokens, first), first, codes);
+            packer.put(codes);
         }
-        let left = &mut codes[..(tokens - whole) * dim];
-        head.unpack_rows(&own[at..], dim, (tokens, whole), whole, left);
-        head.pack_rows(left, dim, whole, &mut held);
-        rows = rest;
+        start = end;
     }
     held.into()
-}
-
-/// Bytes of a head's first `tokens` rows.
-fn row_form_bytes(head: &HeadCodes, dim: usize, tokens: usize) -> usize {
-    match head {
-        HeadCodes::Bands(_) | HeadCodes::Rows(RowWidths::Even(_)) => tokens * head.row(dim, 0),
-        HeadCodes::Rows(_) => (0..tokens).map(|t| head.row(dim, t)).sum(),
-    }
 }
 
 impl Segment {
@@ -278,30 +217,35 @@ impl Segment {
             return Cow::Borrowed(&self.codes);
         }
         let &SegmentLayout { tokens, dim, .. } = &self.layout;
-        let mut rows = Vec::new();
-        let mut codes = vec![0; tokens * dim];
+        let mut rows = vec![0; self.codes.len()];
+        let mut codes = vec![0; TILE * dim];
+        let mut left = &mut *rows;
         for plane in 0..self.layout.planes() {
             let head = HeadCodes::of(&self.layout, &self.widths, plane);
-            for (i, block) in codes.chunks_mut(TILE * dim).enumerate() {
-                self.block_codes(plane, i * TILE, block);
+            let (own, rest) = left.split_at_mut(head.bytes(dim, tokens));
+            let mut packer = Packer::new(head, dim, tokens, Tiling::Rows, own);
+            for first in (0..tokens).step_by(TILE) {
+                let codes = &mut codes[..TILE.min(tokens - first) * dim];
+                self.block_codes(plane, first, None, codes);
+                packer.put(codes);
             }
-            head.pack_rows(&codes, dim, 0, &mut rows);
+            left = rest;
         }
         Cow::Owned(rows)
     }
 
     /// One byte a code, `[tokens, dim]`, of up to 64 tokens of one head from `first`, a multiple of 64, on; channels in the order in which they
-    /// are kept.
-    pub(super) fn block_codes(&self, plane: usize, first: usize, out: &mut [u8]) {
+    /// are kept or, with `order`, each where that says.
+    pub(super) fn block_codes(&self, plane: usize, first: usize, order: Option<&[u16]>, out: &mut [u8]) {
         let &SegmentLayout { tokens, dim, .. } = &self.layout;
         let head = HeadCodes::of(&self.layout, &self.widths, plane);
         let whole = if self.tiling() == Tiling::Rows { 0 } else { tokens - tokens % TILE };
         if first < whole {
             if out.len() == TILE * dim {
-                head.unpack_tile(self.tile(plane, first), dim, first, out);
+                head.unpack_tile(self.tile(plane, first), dim, first, order, out);
             } else {
                 let codes = &mut [0; TILE * MOST_CHANNELS][..TILE * dim];
-                head.unpack_tile(self.tile(plane, first), dim, first, codes);
+                head.unpack_tile(self.tile(plane, first), dim, first, order, codes);
                 out.copy_from_slice(&codes[..out.len()]);
             }
             return;
@@ -310,6 +254,13 @@ impl Segment {
         let from = if matches!(head, HeadCodes::Bands(_)) { whole } else { first };
         let rows = &self.codes[self.tile_start(plane, from)..];
         head.unpack_rows(rows, dim, (tokens - whole, first - whole), first, out);
+        if let Some(order) = order {
+            let mut ordered = vec![0; dim];
+            for row in out.chunks_exact_mut(dim) {
+                ordered.copy_from_slice(row);
+                simd::scatter(&ordered, order, row);
+            }
+        }
     }
 
     /// Where the tile of one head that starts at token `first` lies, or the rows after the last one.

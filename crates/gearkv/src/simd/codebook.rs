@@ -3,8 +3,7 @@
 use multiversion::multiversion;
 
 use super::LANES;
-use super::codes::row_bytes;
-use super::fit::Stripe;
+use super::stripes::Stripe;
 
 /// Levels in 128ths of the scale: 8-bit integers, as a table for byte shuffles and integer products holds them.
 pub(crate) const LEVELS_1: [i8; 2] = [-127, 127];
@@ -17,156 +16,117 @@ pub(crate) const LEVELS_4: [i8; 16] = [-127, -96, -75, -58, -44, -31, -18, -6, 6
 
 const UNIT: f32 = 1.0 / 128.0;
 
-/// The values that `N` codes side by side in a word of `bits·N` bits stand for, for every such word.
-const fn words<const N: usize, const WORDS: usize>(levels: &[i8], bits: usize) -> [[f32; N]; WORDS] {
-    let mut table = [[0.0; N]; WORDS];
-    let mut word = 0;
-    while word < WORDS {
-        let mut i = 0;
-        while i < N {
-            table[word][i] = levels[(word >> (i * bits)) & ((1 << bits) - 1)] as f32 * UNIT;
-            i += 1;
-        }
-        word += 1;
-    }
-    table
-}
-
-static WORDS_1: [[f32; 8]; 256] = words(&LEVELS_1, 1);
-static WORDS_2: [[f32; 4]; 256] = words(&LEVELS_2, 2);
-static WORDS_3: [[f32; 2]; 64] = words(&LEVELS_3, 3);
-static WORDS_4: [[f32; 2]; 256] = words(&LEVELS_4, 4);
-
 /// With 8 bits levels are evenly spaced: `2 · code − 255` in 256ths of the scale.
 const FINE_UNIT: f32 = 1.0 / 256.0;
 const FINE_WIDEST: f32 = 255.0;
 
-/// `out[row][i] = level of code[row][i] · scale[i]` for packed rows of `scale.len()` codes.
+/// `out[i] = level of codes[i] · scale` of one row of codes of one byte each; `channels` neighbours share a scale.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn look_up_rows(packed: &[u8], bits: u32, scale: &[f32], out: &mut [f32]) {
-    let dim = scale.len();
-    for (packed, out) in packed.chunks_exact(row_bytes(dim, bits)).zip(out.chunks_exact_mut(dim)) {
+pub(crate) fn look_up_codes(codes: &[u8], bits: u32, channels: usize, scale: &[f32], out: &mut [f32]) {
+    for ((codes, out), &scale) in codes.chunks(channels).zip(out.chunks_mut(channels)).zip(scale) {
         match bits {
-            1 => {
-                let (eights, rest) = out.as_chunks_mut::<8>();
-                for (eight, &byte) in eights.iter_mut().zip(packed) {
-                    *eight = WORDS_1[usize::from(byte)];
-                }
-                if let Some(&byte) = packed.get(eights.len()) {
-                    rest.copy_from_slice(&WORDS_1[usize::from(byte)][..rest.len()]);
-                }
-            }
-            2 => {
-                let (fours, rest) = out.as_chunks_mut::<4>();
-                for (four, &byte) in fours.iter_mut().zip(packed) {
-                    *four = WORDS_2[usize::from(byte)];
-                }
-                if let Some(&byte) = packed.get(fours.len()) {
-                    rest.copy_from_slice(&WORDS_2[usize::from(byte)][..rest.len()]);
-                }
-            }
-            3 => {
-                let (eights, rest) = out.as_chunks_mut::<8>();
-                let (triples, tail) = packed.as_chunks::<3>();
-                for (eight, &[a, b, c]) in eights.iter_mut().zip(triples) {
-                    *eight = eight_of_three(u32::from_le_bytes([a, b, c, 0]));
-                }
-                // Six or seven codes take three bytes, too.
-                let tail =
-                    if tail.is_empty() { triples.get(eights.len()).map_or(tail, |last| &last[..]) } else { tail };
-                let mut le = [0; 4];
-                le[..tail.len()].copy_from_slice(tail);
-                rest.copy_from_slice(&eight_of_three(u32::from_le_bytes(le))[..rest.len()]);
-            }
+            1 => look_up(codes, &LEVELS_1, scale, out),
+            2 => look_up(codes, &LEVELS_2, scale, out),
+            3 => look_up(codes, &LEVELS_3, scale, out),
             8 => {
-                for (out, &code) in out.iter_mut().zip(packed) {
-                    *out = (2.0 * f32::from(code) - FINE_WIDEST) * FINE_UNIT;
+                for (out, &code) in out.iter_mut().zip(codes) {
+                    *out = (2.0 * f32::from(code) - FINE_WIDEST) * FINE_UNIT * scale;
                 }
             }
-            _ => {
-                let (twos, rest) = out.as_chunks_mut::<2>();
-                for (two, &byte) in twos.iter_mut().zip(packed) {
-                    *two = WORDS_4[usize::from(byte)];
-                }
-                if let Some(&byte) = packed.get(twos.len()) {
-                    rest.copy_from_slice(&WORDS_4[usize::from(byte)][..rest.len()]);
-                }
-            }
-        }
-        for (out, scale) in out.iter_mut().zip(scale) {
-            *out *= scale;
+            _ => look_up(codes, &LEVELS_4, scale, out),
         }
     }
 }
 
-/// As [`look_up_rows`], of one row of codes of one byte each.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn look_up_codes(codes: &[u8], bits: u32, scale: &[f32], out: &mut [f32]) {
-    let levels: &[i8] = match bits {
-        1 => &LEVELS_1,
-        2 => &LEVELS_2,
-        3 => &LEVELS_3,
-        8 => {
-            for ((out, &code), scale) in out.iter_mut().zip(codes).zip(scale) {
-                *out = (2.0 * f32::from(code) - FINE_WIDEST) * FINE_UNIT * scale;
-            }
-            return;
-        }
-        _ => &LEVELS_4,
-    };
-    let mut table = [0.0; 16];
-    table.iter_mut().zip(levels).for_each(|(entry, &level)| *entry = f32::from(level) * UNIT);
-    for ((out, &code), scale) in out.iter_mut().zip(codes).zip(scale) {
-        *out = table[usize::from(code & 15)] * scale;
-    }
-}
-
+/// Levels are added up in bytes, of which a register has more than of floats.
 #[inline(always)]
-fn eight_of_three(word: u32) -> [f32; 8] {
-    let [a, b] = WORDS_3[word as usize & 63];
-    let [c, d] = WORDS_3[(word >> 6) as usize & 63];
-    let [e, f] = WORDS_3[(word >> 12) as usize & 63];
-    let [g, h] = WORDS_3[(word >> 18) as usize & 63];
-    [a, b, c, d, e, f, g, h]
+fn look_up<const N: usize>(codes: &[u8], levels: &[i8; N], scale: f32, out: &mut [f32]) {
+    const AT_ONCE: usize = 4 * LANES;
+    let half = N as u8 / 2;
+    let (mut some, mut found) = ([0u8; AT_ONCE], [0i8; AT_ONCE]);
+    for (codes, out) in codes.chunks(AT_ONCE).zip(out.chunks_mut(AT_ONCE)) {
+        some[..codes.len()].copy_from_slice(codes);
+        for i in 0..AT_ONCE {
+            let upper = some[i] >= half;
+            let from_middle = if upper { some[i] - half } else { half - 1 - some[i] };
+            let mut level = levels[N / 2] as u8;
+            for step in 0..N / 2 - 1 {
+                let more = (levels[N / 2 + step + 1] - levels[N / 2 + step]) as u8;
+                level += if from_middle > step as u8 { more } else { 0 };
+            }
+            found[i] = if upper { level as i8 } else { -(level as i8) };
+        }
+        for (out, &level) in out.iter_mut().zip(&found) {
+            *out = f32::from(level) * UNIT * scale;
+        }
+    }
 }
 
-/// The code whose level is nearest to each `x / scale`. With a scale of 0 any will do.
+/// Codes whose levels are nearest to each `x / scale`, of the tokens in some lanes of `stripes`: of the first of these lanes and the tokens there. They are
+/// put to their rows of `codes` (`[tokens, stripes.len()]`). `channels` neighbouring channels share a scale. With a scale of 0 any code will do.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn nearest_rows(x: &[f32], bits: u32, scale: &[f32], codes: &mut [u8]) {
+pub(crate) fn nearest_codes(
+    stripes: &[Stripe],
+    bits: u32,
+    channels: usize,
+    scale: &[Stripe],
+    lanes: (usize, &[u8]),
+    codes: &mut [u8],
+) {
     match bits {
-        1 => nearest(x, &LEVELS_1, scale, codes),
-        2 => nearest(x, &LEVELS_2, scale, codes),
-        3 => nearest(x, &LEVELS_3, scale, codes),
-        8 => nearest_fine(x, scale, codes),
-        _ => nearest(x, &LEVELS_4, scale, codes),
+        1 => nearest(stripes, channels, scale, lanes, codes, |z| code(z, &LEVELS_1)),
+        2 => nearest(stripes, channels, scale, lanes, codes, |z| code(z, &LEVELS_2)),
+        3 => nearest(stripes, channels, scale, lanes, codes, |z| code(z, &LEVELS_3)),
+        8 => nearest(stripes, channels, scale, lanes, codes, fine_code),
+        _ => nearest(stripes, channels, scale, lanes, codes, |z| code(z, &LEVELS_4)),
     }
 }
 
 #[inline(always)]
-fn nearest<const N: usize>(x: &[f32], levels: &[i8; N], scale: &[f32], codes: &mut [u8]) {
-    let dim = scale.len();
-    let inverse: Vec<f32> = scale.iter().map(|&scale| inverse_of(scale)).collect();
-    for (x, codes) in x.chunks_exact(dim).zip(codes.chunks_exact_mut(dim)) {
-        for i in 0..dim {
-            codes[i] = code(x[i] * inverse[i], levels) as u8;
+fn nearest(
+    stripes: &[Stripe],
+    channels: usize,
+    scale: &[Stripe],
+    lanes: (usize, &[u8]),
+    codes: &mut [u8],
+    code: impl Fn(f32) -> u32,
+) {
+    /// Channels whose codes are put at once: the bytes of a word.
+    const AT_ONCE: usize = 4;
+    let dim = stripes.len();
+    let mut inverse = [0.0; LANES];
+    let mut group = usize::MAX;
+    for (first, stripes) in stripes.chunks(AT_ONCE).enumerate() {
+        let first = first * AT_ONCE;
+        let mut words = [0u32; LANES];
+        for (place, x) in stripes.iter().enumerate() {
+            let own = (first + place) / channels;
+            if own != group {
+                inverse = scale[own].map(inverse_of);
+                group = own;
+            }
+            for i in 0..LANES {
+                words[i] |= code(x[i] * inverse[i]) << (8 * place);
+            }
+        }
+        for (word, token) in words[lanes.0..].iter().zip(lanes.1) {
+            let codes = &mut codes[usize::from(*token) * dim + first..][..stripes.len()];
+            match codes.first_chunk_mut() {
+                Some(all) => *all = word.to_le_bytes(),
+                None => codes.copy_from_slice(&word.to_le_bytes()[..stripes.len()]),
+            }
         }
     }
 }
 
 #[inline(always)]
-fn nearest_fine(x: &[f32], scale: &[f32], codes: &mut [u8]) {
+fn fine_code(z: f32) -> u32 {
     /// Adding 2²³ to a float in `[0, 2²³)` leaves its value, rounded, in the mantissa's low bits.
     const ROUNDING: f32 = 8_388_608.0;
-    let dim = scale.len();
-    let inverse: Vec<f32> = scale.iter().map(|&scale| inverse_of(scale)).collect();
-    for (x, codes) in x.chunks_exact(dim).zip(codes.chunks_exact_mut(dim)) {
-        for i in 0..dim {
-            let v = (x[i] * inverse[i] * (1.0 / FINE_UNIT) + FINE_WIDEST) * 0.5;
-            let v = if v > 0.0 { v } else { 0.0 };
-            let v = if v < FINE_WIDEST { v } else { FINE_WIDEST };
-            codes[i] = (v + ROUNDING).to_bits() as u8;
-        }
-    }
+    let v = (z * (1.0 / FINE_UNIT) + FINE_WIDEST) * 0.5;
+    let v = if v > 0.0 { v } else { 0.0 };
+    let v = if v < FINE_WIDEST { v } else { FINE_WIDEST };
+    (v + ROUNDING).to_bits() & 255
 }
 
 #[inline(always)]
@@ -175,27 +135,43 @@ fn inverse_of(scale: f32) -> f32 {
     if inverse < f32::INFINITY { inverse } else { 0.0 }
 }
 
+/// A magnitude that orders among thresholds as `z` does, as the bits of a float; and whether `z` belongs to the lower half. There a threshold
+/// itself is exceeded, as in the upper half it is not: levels are taken by how many thresholds, from the lowest on, are below.
+#[inline(always)]
+fn magnitude(z: f32) -> (i32, bool) {
+    let lower = z <= 0.0;
+    ((z.to_bits() & 0x7FFF_FFFF) as i32 + i32::from(lower), lower)
+}
+
+/// The threshold halfway between two neighbours in the upper half, as the bits of a float.
+#[inline(always)]
+fn threshold<const N: usize>(levels: &[i8; N], step: usize) -> i32 {
+    let (below, above) = (f32::from(levels[N / 2 + step]), f32::from(levels[N / 2 + step + 1]));
+    ((below + above) * (0.5 * UNIT)).to_bits() as i32
+}
+
 /// How many thresholds, halfway between neighbours, `z` exceeds.
 #[inline(always)]
 fn code<const N: usize>(z: f32, levels: &[i8; N]) -> u32 {
-    let mut code = 0;
-    for pair in levels.windows(2) {
-        let threshold = (f32::from(pair[0]) + f32::from(pair[1])) * (0.5 * UNIT);
-        code += u32::from(z > threshold);
+    let (magnitude, lower) = magnitude(z);
+    let mut from_middle = 0;
+    for step in 0..N / 2 - 1 {
+        from_middle += u32::from(magnitude > threshold(levels, step));
     }
-    code
+    let half = N as u32 / 2;
+    if lower { half - 1 - from_middle } else { half + from_middle }
 }
 
-/// The sum of the steps between levels that `z` exceeds, which is the level itself.
+/// The level of [`code`].
 #[inline(always)]
 fn level<const N: usize>(z: f32, levels: &[i8; N]) -> f32 {
-    let mut level = f32::from(levels[0]);
-    for pair in levels.windows(2) {
-        let threshold = (f32::from(pair[0]) + f32::from(pair[1])) * (0.5 * UNIT);
-        let step = f32::from(pair[1]) - f32::from(pair[0]);
-        level += if z > threshold { step } else { 0.0 };
+    let (magnitude, lower) = magnitude(z);
+    let mut level = f32::from(levels[N / 2]) * UNIT;
+    for step in 0..N / 2 - 1 {
+        let more = (f32::from(levels[N / 2 + step + 1]) - f32::from(levels[N / 2 + step])) * UNIT;
+        level += if magnitude > threshold(levels, step) { more } else { 0.0 };
     }
-    level * UNIT
+    if lower { -level } else { level }
 }
 
 /// The scale of least squared error of sixteen groups, one a lane; 0 for a group of zeros.
@@ -259,8 +235,37 @@ fn fit<const N: usize>(values: &[Stripe], levels: &[i8; N], widest: f32) -> Stri
 
 #[cfg(test)]
 mod tests {
-    use super::super::codes::pack_rows;
     use super::*;
+
+    /// Of rows as long as `scale`.
+    fn codes_of(x: &[f32], bits: u32, scale: &[f32]) -> Vec<u8> {
+        let dim = scale.len();
+        let rows: Vec<&[f32]> = x.chunks_exact(dim).collect();
+        let stripes: Vec<Stripe> =
+            (0..dim).map(|d| std::array::from_fn(|lane| rows.get(lane).map_or(0.0, |row| row[d]))).collect();
+        let scale: Vec<Stripe> = scale.iter().map(|&scale| [scale; LANES]).collect();
+        let tokens: Vec<u8> = (0..rows.len() as u8).collect();
+        let mut codes = vec![0; x.len()];
+        nearest_codes(&stripes, bits, 1, &scale, (0, &tokens), &mut codes);
+        codes
+    }
+
+    #[test]
+    fn codes_count_the_thresholds_that_are_exceeded() {
+        for z in [0.0f32, -0.0, 1e-30, 50.0, -50.0].into_iter().chain((-512..=512).map(|i| i as f32 / 512.0)) {
+            for levels in [&LEVELS_1[..], &LEVELS_2, &LEVELS_3, &LEVELS_4] {
+                let below = |pair: &&[i8]| z > (f32::from(pair[0]) + f32::from(pair[1])) * (0.5 * UNIT);
+                let expected = levels.windows(2).filter(below).count();
+                let (code, level) = match levels.len() {
+                    2 => (code(z, &LEVELS_1), level(z, &LEVELS_1)),
+                    4 => (code(z, &LEVELS_2), level(z, &LEVELS_2)),
+                    8 => (code(z, &LEVELS_3), level(z, &LEVELS_3)),
+                    _ => (code(z, &LEVELS_4), level(z, &LEVELS_4)),
+                };
+                assert_eq!((code as usize, level), (expected, f32::from(levels[expected]) * UNIT), "{z}");
+            }
+        }
+    }
 
     #[test]
     fn what_is_looked_up_is_the_nearest_level() {
@@ -268,12 +273,11 @@ mod tests {
             for dim in [1, 2, 3, 7, 8, 16, 21, 64] {
                 let x: Vec<f32> = (0..3 * dim).map(|i| (i as f32 * 1.7).sin() * 3.0).collect();
                 let scale: Vec<f32> = (0..dim).map(|i| 1.5 + i as f32 * 0.01).collect();
-                let mut codes = vec![0; x.len()];
-                nearest_rows(&x, bits, &scale, &mut codes);
-                let mut packed = vec![0; 3 * row_bytes(dim, bits)];
-                pack_rows(&codes, dim, bits, &mut packed);
+                let codes = codes_of(&x, bits, &scale);
                 let mut out = vec![0.0; x.len()];
-                look_up_rows(&packed, bits, &scale, &mut out);
+                for (codes, out) in codes.chunks_exact(dim).zip(out.chunks_exact_mut(dim)) {
+                    look_up_codes(codes, bits, 1, &scale, out);
+                }
                 for (i, (x, out)) in x.iter().zip(&out).enumerate() {
                     let off = |level: &i8| (f32::from(*level) * UNIT * scale[i % dim] - x).abs();
                     let least = levels.iter().map(off).fold(f32::INFINITY, f32::min);
@@ -288,11 +292,10 @@ mod tests {
         let x: Vec<f32> = (0..64).map(|i| (i as f32 - 31.5) / 31.5 * 7.0).collect();
         let stripes: Vec<Stripe> = x.iter().map(|&x| [x; LANES]).collect();
         let scale = vec![fit_levels(&stripes, 8)[0]; 64];
-        let mut codes = vec![0; 64];
-        nearest_rows(&x, 8, &scale, &mut codes);
+        let codes = codes_of(&x, 8, &scale);
         assert_eq!((codes[0], codes[63]), (0, 255));
         let mut out = vec![0.0; 64];
-        look_up_rows(&codes, 8, &scale, &mut out);
+        look_up_codes(&codes, 8, 1, &scale, &mut out);
         assert!(x.iter().zip(&out).all(|(x, out)| (x - out).abs() <= 7.0 / 255.0 * 1.001));
     }
 
@@ -308,12 +311,9 @@ mod tests {
         for (bits, theory) in [(1u32, 0.3634), (2, 0.1175), (3, 0.0345), (4, 0.0095)] {
             let scale = fit_levels(&values, bits)[0];
             let x: Vec<f32> = values.iter().map(|stripe| stripe[0]).collect();
-            let mut codes = vec![0; x.len()];
-            nearest_rows(&x, bits, &vec![scale; x.len()], &mut codes);
-            let mut packed = vec![0; row_bytes(x.len(), bits)];
-            pack_rows(&codes, x.len(), bits, &mut packed);
+            let codes = codes_of(&x, bits, &vec![scale; x.len()]);
             let mut out = vec![0.0; x.len()];
-            look_up_rows(&packed, bits, &vec![scale; x.len()], &mut out);
+            look_up_codes(&codes, bits, x.len(), &[scale], &mut out);
             let power: f32 = x.iter().map(|x| x * x).sum();
             let error: f32 = x.iter().zip(&out).map(|(x, y)| (x - y) * (x - y)).sum();
             assert!((error / power / theory - 1.0).abs() < 0.08, "{bits} bits: {}", error / power);

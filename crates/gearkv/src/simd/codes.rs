@@ -14,45 +14,86 @@ pub(crate) fn row_bytes(dim: usize, bits: u32) -> usize {
     (dim * bits as usize).div_ceil(8)
 }
 
-/// Codes of the rows of `x` (`[rows, scale.len()]`), one byte each: `clamp(round((x − zero) / scale), 0, levels)`.
-/// A division, not a product with the reciprocal: float16 values often fall exactly between two codes.
+/// Codes of the rows of `x` (`[rows, scale.len()]`), one byte each: `clamp(round((x − zero) / scale), 0, levels)`, each channel with its own.
 /// With `residual`, `x` becomes `x − (code · scale + zero)`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn quantize_rows(x: &mut [f32], scale: &[f32], zero: &[f32], levels: f32, codes: &mut [u8], residual: bool) {
+pub(crate) fn quantize_rows(
+    x: &mut [f32],
+    scale: &[f32],
+    zero: &[f32],
+    levels: &[f32],
+    codes: &mut [u8],
+    residual: bool,
+) {
     let dim = scale.len();
-    let zero = &zero[..dim];
+    let (zero, levels) = (&zero[..dim], &levels[..dim]);
     for (x, codes) in x.chunks_exact_mut(dim).zip(codes.chunks_exact_mut(dim)) {
         for i in 0..dim {
-            let v = (x[i] - zero[i]) / scale[i];
-            let v = if v > 0.0 { v } else { 0.0 };
-            let v = if v < levels { v } else { levels };
-            let rounded = v + ROUNDING;
-            codes[i] = rounded.to_bits() as u8;
+            let left;
+            (codes[i], left) = quantize(x[i], scale[i], zero[i], levels[i]);
             if residual {
-                x[i] -= (rounded - ROUNDING) * scale[i] + zero[i];
+                x[i] = left;
             }
         }
     }
 }
 
-/// Packs rows of `dim` one-byte codes into rows of `row_bytes(dim, bits)` bytes.
+/// As [`quantize_rows`], `shape` being the length of a row and of its groups of neighbours, which have a scale and a zero each.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn pack_rows(codes: &[u8], dim: usize, bits: u32, packed: &mut [u8]) {
+pub(crate) fn quantize_groups(
+    x: &mut [f32],
+    shape: (usize, usize),
+    scales: (&[f32], &[f32]),
+    levels: f32,
+    codes: &mut [u8],
+    residual: bool,
+) {
+    let ((dim, channels), (scale, zero)) = (shape, scales);
+    let rows = x.chunks_exact_mut(dim).zip(codes.chunks_exact_mut(dim));
+    let groups = rows.flat_map(|(x, codes)| x.chunks_mut(channels).zip(codes.chunks_mut(channels)));
+    for (((x, codes), &scale), &zero) in groups.zip(scale).zip(zero) {
+        for (x, code) in x.iter_mut().zip(codes) {
+            let left;
+            (*code, left) = quantize(*x, scale, zero, levels);
+            if residual {
+                *x = left;
+            }
+        }
+    }
+}
+
+/// A code, and what it leaves. A division, not a product with the reciprocal: float16 values often fall exactly between two codes.
+#[inline(always)]
+fn quantize(x: f32, scale: f32, zero: f32, levels: f32) -> (u8, f32) {
+    let v = (x - zero) / scale;
+    let v = if v > 0.0 { v } else { 0.0 };
+    let v = if v < levels { v } else { levels };
+    let rounded = v + ROUNDING;
+    (rounded.to_bits() as u8, x - ((rounded - ROUNDING) * scale + zero))
+}
+
+/// Packs rows of `dim` one-byte codes, which begin `stride` bytes after each other, into rows of `row_bytes(dim, bits)` bytes.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(crate) fn pack_rows(codes: &[u8], stride: usize, dim: usize, bits: u32, packed: &mut [u8]) {
     match bits {
-        1 => pack::<1>(codes, dim, packed),
-        2 => pack::<2>(codes, dim, packed),
-        3 => pack::<3>(codes, dim, packed),
-        4 => pack::<4>(codes, dim, packed),
-        6 => pack::<6>(codes, dim, packed),
-        _ => packed.copy_from_slice(codes),
+        1 => pack::<1>(codes, stride, dim, packed),
+        2 => pack::<2>(codes, stride, dim, packed),
+        3 => pack::<3>(codes, stride, dim, packed),
+        4 => pack::<4>(codes, stride, dim, packed),
+        6 => pack::<6>(codes, stride, dim, packed),
+        _ => {
+            for (codes, packed) in codes.chunks(stride).zip(packed.chunks_exact_mut(dim)) {
+                packed.copy_from_slice(&codes[..dim]);
+            }
+        }
     }
 }
 
 #[inline(always)]
-fn pack<const BITS: usize>(codes: &[u8], dim: usize, packed: &mut [u8]) {
+fn pack<const BITS: usize>(codes: &[u8], stride: usize, dim: usize, packed: &mut [u8]) {
     let bytes = row_bytes(dim, BITS as u32);
-    for (codes, packed) in codes.chunks_exact(dim).zip(packed.chunks_exact_mut(bytes)) {
-        let (eights, rest) = codes.as_chunks::<STEP>();
+    for (codes, packed) in codes.chunks(stride).zip(packed.chunks_exact_mut(bytes)) {
+        let (eights, rest) = codes[..dim].as_chunks::<STEP>();
         let mut words = packed.chunks_mut(BITS);
         for (eight, word) in eights.iter().zip(&mut words) {
             word.copy_from_slice(&word_of::<BITS>(eight)[..BITS]);
@@ -161,6 +202,19 @@ fn eight_codes<const BITS: usize>(word: &[u8; BITS]) -> [i32; STEP] {
     }
 }
 
+/// What codes of one byte each (`[rows, dim]`) stand for, scales and zeros being those of groups as for [`quantize_groups`].
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(crate) fn dequantize_groups(codes: &[u8], shape: (usize, usize), scale: &[f32], zero: &[f32], out: &mut [f32]) {
+    let (dim, channels) = shape;
+    let rows = codes.chunks_exact(dim).zip(out.chunks_exact_mut(dim));
+    let groups = rows.flat_map(|(codes, out)| codes.chunks(channels).zip(out.chunks_mut(channels)));
+    for (((codes, out), &scale), &zero) in groups.zip(scale).zip(zero) {
+        for (&code, out) in codes.iter().zip(out) {
+            *out = f32::from(code) * scale + zero;
+        }
+    }
+}
+
 #[inline(always)]
 fn dequantize_bytes(packed: &[u8], scale: &[f32], zero: &[f32], out: &mut [f32], stride: usize) {
     let dim = scale.len();
@@ -182,7 +236,7 @@ mod tests {
             for dim in 1..40 {
                 let codes: Vec<u8> = (0..3 * dim).map(|i| (i * 37 + 11) as u8 & ((1u16 << bits) - 1) as u8).collect();
                 let mut packed = vec![0xAA; 3 * row_bytes(dim, bits)];
-                pack_rows(&codes, dim, bits, &mut packed);
+                pack_rows(&codes, dim, dim, bits, &mut packed);
                 let mut out = vec![0.0; 3 * dim];
                 dequantize_rows(&packed, bits, &vec![2.0; dim], &vec![1.0; dim], &mut out, dim);
                 let mut again = vec![0; 3 * dim];
@@ -198,7 +252,7 @@ mod tests {
     fn codes_round_half_to_even_and_clamp() {
         let mut x = [0.5, 1.5, 2.5, -3.0, 99.0];
         let mut codes = [0; 5];
-        quantize_rows(&mut x, &[1.0; 5], &[0.0; 5], 15.0, &mut codes, true);
+        quantize_rows(&mut x, &[1.0; 5], &[0.0; 5], &[15.0; 5], &mut codes, true);
         assert_eq!(codes, [0, 2, 2, 0, 15]);
         assert_eq!(x, [0.5, -0.5, 0.5, -3.0, 84.0]);
     }

@@ -37,7 +37,7 @@ pub(super) fn widened_by_scaling(bits: u16) -> f32 {
 /// The inverse of [`widen_by_scaling`], after rounding.
 fn narrow_by_scaling(from: &[f32], to: &mut [f16]) {
     for (from, to) in from.iter().zip(to) {
-        let rounded = rounded_to_f16(*from);
+        let rounded = near_f16(*from);
         let magnitude = f32::from_bits(rounded.to_bits() & 0x7FFF_FFFF) * EXPONENT_GAP_INVERSE;
         *to = f16::from_bits((magnitude.to_bits() >> 13) as u16 | ((rounded.to_bits() >> 16) & 0x8000) as u16);
     }
@@ -47,12 +47,20 @@ fn narrow_by_scaling(from: &[f32], to: &mut [f16]) {
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(crate) fn round_to_f16(x: &mut [f32]) {
     for x in x {
-        *x = rounded_to_f16(*x);
+        *x = near_f16(*x);
+    }
+}
+
+/// As [`round_to_f16`], of values that stay as they are.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(crate) fn rounded_to_f16(from: &[f32], to: &mut [f32]) {
+    for (from, to) in from.iter().zip(to) {
+        *to = near_f16(*from);
     }
 }
 
 #[inline(always)]
-pub(super) fn rounded_to_f16(x: f32) -> f32 {
+pub(super) fn near_f16(x: f32) -> f32 {
     // Below the smallest normal float16 the spacing is fixed; adding and subtracting 0.5 rounds to it.
     const SMALLEST_NORMAL: f32 = 1.0 / 16384.0;
     let bits = x.to_bits();

@@ -2,6 +2,8 @@
 
 use multiversion::multiversion;
 
+use super::LANES;
+
 /// Adding 2²³ to a float in `[0, 2²³)` leaves its value, rounded half to even, in the mantissa's low bits.
 const ROUNDING: f32 = 8_388_608.0;
 
@@ -14,22 +16,24 @@ pub(crate) struct Grade {
     pub levels: f32,
 }
 
-/// Codes of `columns` (`[channels, tokens]`), and in their place what the codes stand for. After channel `i`, each later channel
-/// `j` is moved by `−coupling[i][j]` times the error of `i`, where there is a coupling.
+/// Codes of `columns` (`[channels, tokens]`), and in their place what the codes stand for. Before channel `i` gets its codes, it is moved by
+/// `−coupling[i][j]` times the error of each channel `j` before it, from the first on.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(crate) fn quantize_with_feedback(
     columns: &mut [f32],
     tokens: usize,
     grades: &[Grade],
-    coupling: Option<&[f32]>,
+    coupling: &[f32],
     codes: &mut [u8],
 ) {
     let dim = grades.len();
-    let mut error = vec![0.0f32; tokens];
+    let mut errors = vec![0.0f32; columns.len()];
     for (i, &Grade { scale, zero, levels }) in grades.iter().enumerate() {
-        let (done, later) = columns.split_at_mut((i + 1) * tokens);
-        let column = &mut done[i * tokens..];
+        let column = &mut columns[i * tokens..(i + 1) * tokens];
         let codes = &mut codes[i * tokens..(i + 1) * tokens];
+        let (before, error) = errors.split_at_mut(i * tokens);
+        let error = &mut error[..tokens];
+        move_by(column, before, &coupling[i * dim..i * dim + i]);
         for t in 0..tokens {
             let v = (column[t] - zero) / scale;
             let v = if v > 0.0 { v } else { 0.0 };
@@ -40,11 +44,29 @@ pub(crate) fn quantize_with_feedback(
             error[t] = column[t] - value;
             column[t] = value;
         }
-        let Some(coupling) = coupling else { continue };
-        for (column, &along) in later.chunks_exact_mut(tokens).zip(&coupling[i * dim + i + 1..(i + 1) * dim]) {
-            for t in 0..tokens {
-                column[t] -= along * error[t];
+    }
+}
+
+/// `column −= Σ along[j] · errors[j]`, one after the other. What is moved stays in registers.
+#[inline(always)]
+fn move_by(column: &mut [f32], errors: &[f32], along: &[f32]) {
+    const AT_ONCE: usize = 4 * LANES;
+    let tokens = column.len();
+    let (chunks, rest) = column.as_chunks_mut::<AT_ONCE>();
+    for (first, chunk) in chunks.iter_mut().enumerate() {
+        let mut x = *chunk;
+        for (errors, &along) in errors.chunks_exact(tokens).zip(along) {
+            let Some(errors) = errors[first * AT_ONCE..].first_chunk::<AT_ONCE>() else { break };
+            for t in 0..AT_ONCE {
+                x[t] -= along * errors[t];
             }
+        }
+        *chunk = x;
+    }
+    let first = chunks.len() * AT_ONCE;
+    for (errors, &along) in errors.chunks_exact(tokens).zip(along) {
+        for (x, &error) in rest.iter_mut().zip(&errors[first..]) {
+            *x -= along * error;
         }
     }
 }

@@ -10,7 +10,7 @@ pub(crate) fn gather_rows(rows: &[f32], order: &[u16], out: &mut [f32]) {
 }
 
 /// `out[order[i]] = row[i]`.
-pub(crate) fn scatter(row: &[f32], order: &[u16], out: &mut [f32]) {
+pub(crate) fn scatter<T: Copy>(row: &[T], order: &[u16], out: &mut [T]) {
     for (&x, &channel) in row.iter().zip(order) {
         out[usize::from(channel)] = x;
     }

@@ -10,7 +10,7 @@ const LARGEST_ZERO: f32 = 127.0;
 /// Adding it and taking it away rounds a float below 2²² to a whole number, halves to even.
 const ROUNDING: f32 = 12_582_912.0; // 1.5 · 2²³
 
-/// Where small scales and zeros are rounded to.
+/// What small scales and zeros are multiples of.
 #[derive(Clone, Copy)]
 pub(crate) struct SmallGrid {
     pub super_scale: f32,
@@ -50,21 +50,18 @@ pub(super) fn rounded_pair(scale: f32, zero: f32, grid: SmallGrid, cover: bool) 
     (scale, (whole * zero_unit) * scale)
 }
 
-/// Rounds scales and zeros in place to what can be kept; with `cover`, scales up and zeros down.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn round_scales(scale: &mut [f32], zero: &mut [f32], grid: SmallGrid, cover: bool) {
-    for (scale, zero) in scale.iter_mut().zip(zero) {
-        (*scale, *zero) = rounded_pair(*scale, *zero, grid, cover);
-    }
-}
-
-/// Codes of rounded scales and zeros.
-pub(crate) fn narrow_scales(scale: &[f32], zero: &[f32], grid: SmallGrid, scales: &mut [u8], zeros: &mut [i8]) {
-    let SmallGrid { super_scale, zero_unit } = grid;
-    for (((&scale, &zero), code), steps) in scale.iter().zip(zero).zip(scales).zip(zeros) {
+/// Codes of rounded scales and zeros under one super-scale, `units` being the zeros' own.
+pub(crate) fn narrow_scales(
+    (scale, zero): (&[f32], &[f32]),
+    super_scale: f32,
+    units: impl Iterator<Item = f32>,
+    scales: &mut [u8],
+    zeros: &mut [i8],
+) {
+    for ((((&scale, &zero), unit), code), steps) in scale.iter().zip(zero).zip(units).zip(scales).zip(zeros) {
         // Both quotients are whole but for rounding.
         *code = code_of(scale / super_scale, 1 << (MANTISSA_LEFT_OUT - 1)) as u8;
-        *steps = (zero / (scale * zero_unit)).round_ties_even() as i8;
+        *steps = (zero / (scale * unit)).round_ties_even() as i8;
     }
 }
 
@@ -113,7 +110,8 @@ mod tests {
                     assert!(s == scale[0] && (off == 0.0 || cover && off == -1.0), "{code} {steps} {cover}");
                 }
                 let (mut codes, mut zeros) = ([0], [0]);
-                narrow_scales(&scale, &zero, GRID, &mut codes, &mut zeros);
+                let units = std::iter::once(GRID.zero_unit);
+                narrow_scales((&scale, &zero), GRID.super_scale, units, &mut codes, &mut zeros);
                 assert_eq!((codes[0], zeros[0]), (code, steps));
             }
         }

@@ -15,21 +15,19 @@
 //! So a register that is loaded is moved and masked once for each field, and never shuffled.
 
 mod keys;
+mod pack;
 mod sums;
 mod values;
 
 pub(crate) use keys::{KeyRoom, KeyScales, KeyTile, key_logits};
+pub(crate) use pack::{pack_channels, pack_tokens, unpack_channels, unpack_tokens};
 pub(crate) use sums::UnitRun;
 pub(crate) use values::{Levels, TileOrder, ValueRoom, ValueTile, add_values, tile_order};
-
-use multiversion::multiversion;
 
 use super::vector::LARGEST_MULTIPLIER;
 
 /// Lanes of a unit, and tokens of a tile.
 pub(crate) const TILE: usize = 64;
-/// Codes of a unit.
-pub(crate) const UNIT_CODES: usize = 4 * TILE;
 
 /// Bytes of a unit of codes of so many bits.
 pub(crate) const fn unit_bytes(bits: usize) -> usize {
@@ -46,80 +44,6 @@ fn planes(bits: u32) -> &'static [(u32, u32)] {
         6 => &[(4, 0), (2, 4)],
         _ => &[(8, 0)],
     }
-}
-
-/// Packs the codes of a unit, field by field, one byte each.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn pack_unit(codes: &[u8; UNIT_CODES], bits: u32, unit: &mut [u8]) {
-    let [f0, f1, f2, f3] = fields(codes);
-    let mut unit = unit;
-    for &(width, low) in planes(bits) {
-        let (plane, rest) = unit.split_at_mut(unit_bytes(width as usize));
-        match width {
-            8 => plane.copy_from_slice(codes),
-            4 => {
-                for (plane, (even, odd)) in plane.chunks_exact_mut(64).zip([(f0, f1), (f2, f3)]) {
-                    for i in 0..64 {
-                        plane[i] = (even[i] >> low & 15) | (odd[i] >> low & 15) << 4;
-                    }
-                }
-            }
-            2 => {
-                for i in 0..64 {
-                    let field = |f: &[u8; 64]| f[i] >> low & 3;
-                    plane[i] = field(f0) | field(f1) << 2 | field(f2) << 4 | field(f3) << 6;
-                }
-            }
-            _ => {
-                for i in 0..32 {
-                    let field = |f: &[u8; 64]| (f[i] >> low & 1) | (f[i + 32] >> low & 1) << 4;
-                    plane[i] = field(f0) | field(f1) << 1 | field(f2) << 2 | field(f3) << 3;
-                }
-            }
-        }
-        unit = rest;
-    }
-}
-
-/// What [`pack_unit`] packed.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn unpack_unit(unit: &[u8], bits: u32, codes: &mut [u8; UNIT_CODES]) {
-    codes.fill(0);
-    let mut unit = unit;
-    for &(width, low) in planes(bits) {
-        let (plane, rest) = unit.split_at(unit_bytes(width as usize));
-        for (f, field) in codes.chunks_exact_mut(64).enumerate() {
-            match width {
-                8 => field.copy_from_slice(&plane[64 * f..64 * (f + 1)]),
-                4 => {
-                    for (code, byte) in field.iter_mut().zip(&plane[64 * (f / 2)..64 * (f / 2 + 1)]) {
-                        *code |= (byte >> (4 * (f % 2)) & 15) << low;
-                    }
-                }
-                2 => {
-                    for (code, byte) in field.iter_mut().zip(&plane[..64]) {
-                        *code |= (byte >> (2 * f) & 3) << low;
-                    }
-                }
-                _ => {
-                    let (first, second) = field.split_at_mut(32);
-                    for (code, byte) in first.iter_mut().zip(&plane[..32]) {
-                        *code |= (byte >> f & 1) << low;
-                    }
-                    for (code, byte) in second.iter_mut().zip(&plane[..32]) {
-                        *code |= (byte >> (f + 4) & 1) << low;
-                    }
-                }
-            }
-        }
-        unit = rest;
-    }
-}
-
-#[inline(always)]
-fn fields(codes: &[u8; UNIT_CODES]) -> [&[u8; 64]; 4] {
-    let (fields, _) = codes.as_chunks::<64>();
-    [&fields[0], &fields[1], &fields[2], &fields[3]]
 }
 
 /// Multipliers of up to [`sums::MOST_ROWS`] rows.

@@ -1,34 +1,15 @@
 //! Dealing out bits, each where it takes most of the error away.
 
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
-
 /// A step that a unit can take: to its next width.
+#[derive(Clone, Copy)]
 struct Step {
     /// Error that goes away, for each bit that it costs.
     gain: f64,
-    unit: usize,
-}
-
-impl PartialEq for Step {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Step {}
-
-impl PartialOrd for Step {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Step {
-    /// Of equal gains the first unit's, so that the result is one and the same everywhere.
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.gain.total_cmp(&other.gain).then(other.unit.cmp(&self.unit))
-    }
+    unit: u32,
+    /// Which one of the unit's it is.
+    at: u32,
+    /// Bits.
+    cost: usize,
 }
 
 /// A unit whose codes have one width.
@@ -44,31 +25,54 @@ pub(super) struct Unit {
 /// more slowly. Every unit has the first width at least; no more than `bits` bits are dealt out beyond what that takes.
 pub(super) fn deal(units: &[Unit], widths: &[u8], errors: &[f64], bits: usize) -> Vec<usize> {
     let least = usize::from(widths[0]);
-    let mut left = bits.saturating_sub(units.iter().map(|unit| unit.codes * least).sum());
-    let step = |unit: usize, at: usize| {
-        let cost = f64::from(widths[at + 1] - widths[at]);
-        Step {
-            gain: units[unit].weight * (errors[at] - errors[at + 1]) / (cost * units[unit].codes.max(1) as f64),
-            unit,
-        }
-    };
+    let left = bits.saturating_sub(units.iter().map(|unit| unit.codes * least).sum());
     let mut chosen = vec![0; units.len()];
-    let mut heap: BinaryHeap<Step> =
-        if widths.len() > 1 { (0..units.len()).map(|unit| step(unit, 0)).collect() } else { BinaryHeap::new() };
-    while let Some(Step { unit, .. }) = heap.pop() {
-        let at = chosen[unit];
-        let cost = usize::from(widths[at + 1] - widths[at]) * units[unit].codes;
-        // What does not fit any more leaves the bits to a smaller step of another unit.
-        if cost > left {
-            continue;
+    if left > 0 {
+        let mut steps = Vec::with_capacity(units.len() * (widths.len() - 1));
+        for (unit, &Unit { weight, codes }) in units.iter().enumerate() {
+            for (at, (width, error)) in widths.windows(2).zip(errors.windows(2)).enumerate() {
+                let cost = f64::from(width[1] - width[0]);
+                steps.push(Step {
+                    gain: weight * (error[0] - error[1]) / (cost * codes.max(1) as f64),
+                    unit: unit as u32,
+                    at: at as u32,
+                    cost: usize::from(width[1] - width[0]) * codes,
+                });
+            }
         }
-        left -= cost;
-        chosen[unit] = at + 1;
-        if at + 2 < widths.len() {
-            heap.push(step(unit, at + 1));
-        }
+        take(&mut steps, left, &mut chosen);
     }
     chosen
+}
+
+/// Takes steps in the order of what they gain, each that `left` bits are enough for; returns what is left then. A unit's steps gain ever less and cost
+/// ever more, so none is taken without those before it.
+fn take(steps: &mut [Step], left: usize, chosen: &mut [usize]) -> usize {
+    let (mut steps, mut left) = (steps, left);
+    loop {
+        // What does not fit any more leaves the bits to a smaller step of another unit.
+        let mut fitting = 0;
+        for i in 0..steps.len() {
+            if steps[i].cost <= left {
+                steps.swap(fitting, i);
+                fitting += 1;
+            }
+        }
+        steps = &mut steps[..fitting];
+        let cost: usize = steps.iter().map(|step| step.cost).sum();
+        if cost <= left {
+            steps.iter().for_each(|step| chosen[step.unit as usize] += 1);
+            return left - cost;
+        }
+        // Of equal gains the first unit's, so that the result is one and the same everywhere.
+        let half = steps.len() / 2;
+        steps.select_nth_unstable_by(half, |a, b| {
+            b.gain.total_cmp(&a.gain).then(a.unit.cmp(&b.unit)).then(a.at.cmp(&b.at))
+        });
+        let (first, rest) = std::mem::take(&mut steps).split_at_mut(half);
+        left = take(first, left, chosen);
+        steps = rest;
+    }
 }
 
 #[cfg(test)]

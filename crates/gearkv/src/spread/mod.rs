@@ -14,8 +14,6 @@ pub(crate) use tokens::{RowWidths, TokenWidths};
 
 use std::sync::Arc;
 
-use crate::simd;
-
 /// What [`ChannelWidths`] or [`TokenWidths`] takes beside its arrays, and a number of theirs, where addresses have 64 bits: sizes are the
 /// same on every machine.
 const HEADER_BYTES: usize = 72;
@@ -66,17 +64,6 @@ impl Widths {
             Self::Even => even,
             Self::Channels(widths) => tokens * widths.row_bytes_before(widths.planes()),
             Self::Tokens(widths) => widths.code_bytes(),
-        }
-    }
-
-    /// Puts rows whose channels are in the order of their widths (`[tokens, head_dim]`) back into their own.
-    pub fn restore_order(&self, plane: usize, rows: &mut [f32], dim: usize) {
-        if let Self::Channels(widths) = self {
-            let mut row = vec![0.0; dim];
-            for ordered in rows.chunks_exact_mut(dim) {
-                row.copy_from_slice(ordered);
-                simd::scatter(&row, widths.order(plane), ordered);
-            }
         }
     }
 }

@@ -64,19 +64,29 @@ fn set_for(mean_bits: f64) -> [u8; 4] {
     if mean_bits < MANY_FROM { FEW } else { MANY }
 }
 
-/// The rows of each plane (`[planes, tokens]`) four by four: in a whole block the heaviest together, and so on; behind the last one, each alone.
-fn fours(weights: &[f64], tokens: usize) -> Vec<Vec<usize>> {
-    let mut fours = Vec::with_capacity(weights.len() / 4);
+/// Which of a set of widths rows have that differ by no more than a step.
+fn flat_widths(set: [u8; 4], mean_bits: f64) -> std::ops::Range<usize> {
+    let below = set.iter().rposition(|&bits| f64::from(bits) <= mean_bits).unwrap_or(0);
+    below..(below + 2).min(set.len())
+}
+
+/// The rows of each plane (`[planes, tokens]`) four by four, and how many each time: in a whole block the heaviest together, and so on; behind the
+/// last one, each alone.
+fn fours(weights: &[f64], tokens: usize) -> (Vec<u32>, Vec<usize>) {
+    let (mut rows, mut counts) = (Vec::with_capacity(weights.len()), Vec::with_capacity(weights.len() / 4));
     for first_of_plane in (0..weights.len()).step_by(tokens.max(1)) {
         let whole = first_of_plane + tokens - tokens % BLOCK;
         for first in (first_of_plane..whole).step_by(BLOCK) {
-            let mut rows: Vec<usize> = (first..first + BLOCK).collect();
-            rows.sort_by(|&a, &b| weights[b].total_cmp(&weights[a]));
-            fours.extend(rows.chunks(4).map(<[usize]>::to_vec));
+            let start = rows.len();
+            rows.extend(first as u32..(first + BLOCK) as u32);
+            rows[start..].sort_by(|&a, &b| weights[b as usize].total_cmp(&weights[a as usize]));
+            counts.extend([4; BLOCK / 4]);
         }
-        fours.extend((whole..first_of_plane + tokens).map(|row| vec![row]));
+        let rest = whole..first_of_plane + tokens;
+        counts.extend(rest.clone().map(|_| 1));
+        rows.extend(rest.map(|row| row as u32));
     }
-    fours
+    (rows, counts)
 }
 
 impl TokenWidths {
@@ -85,27 +95,39 @@ impl TokenWidths {
     /// about the same weight have one width: attention takes them together.
     pub fn dealt(weights: &[f64], tokens: usize, dim: usize, mean_bits: f64, flat: bool) -> Self {
         let set = set_for(mean_bits);
-        let usable = if flat {
-            let below = set.iter().rposition(|&bits| f64::from(bits) <= mean_bits).unwrap_or(0);
-            below..(below + 2).min(set.len())
-        } else {
-            0..set.len()
-        };
+        let usable = if flat { flat_widths(set, mean_bits) } else { 0..set.len() };
         let (widths, errors) = (&set[usable.clone()], set.map(error));
-        let fours = fours(weights, tokens);
-        let units: Vec<Unit> = fours
-            .iter()
-            .map(|rows| Unit { weight: rows.iter().map(|&row| weights[row]).sum(), codes: rows.len() })
-            .collect();
-        let chosen = deal(&units, widths, &errors[usable.clone()], (mean_bits * weights.len() as f64) as usize);
         let mut packed = vec![0; weights.len() / tokens.max(1) * tokens.div_ceil(4)];
-        for (rows, at) in fours.iter().zip(chosen) {
-            for &row in rows {
-                let (plane, t) = (row / tokens, row % tokens);
-                packed[plane * tokens.div_ceil(4) + t / 4] |= ((at + usable.start) as u8) << (2 * (t % 4));
+        let mut give = |row: usize, at: usize| {
+            let (plane, t) = (row / tokens, row % tokens);
+            packed[plane * tokens.div_ceil(4) + t / 4] |= ((at + usable.start) as u8) << (2 * (t % 4));
+        };
+        let bits = (mean_bits * weights.len() as f64) as usize;
+        if usable.len() == 1 || bits <= weights.len() * usize::from(widths[0]) {
+            (0..weights.len()).for_each(|row| give(row, 0));
+        } else {
+            let (rows, counts) = fours(weights, tokens);
+            let mut left = &rows[..];
+            let unit = |&codes: &usize| {
+                let own;
+                (own, left) = left.split_at(codes);
+                Unit { weight: own.iter().map(|&row| weights[row as usize]).sum(), codes }
+            };
+            let units: Vec<Unit> = counts.iter().map(unit).collect();
+            let mut rows = rows.iter();
+            for (at, &count) in deal(&units, widths, &errors[usable.clone()], bits).into_iter().zip(&counts) {
+                rows.by_ref().take(count).for_each(|&row| give(row as usize, at));
             }
         }
         Self::of_packed(packed.into(), tokens, dim, set)
+    }
+
+    /// Whether weights make a difference where widths are flat: not where there is one width that they all can have.
+    pub fn weights_matter(rows: usize, mean_bits: f64) -> bool {
+        let set = set_for(mean_bits);
+        let usable = flat_widths(set, mean_bits);
+        let least = rows * usize::from(set[usable.start]);
+        usable.len() > 1 && (mean_bits * rows as f64) as usize > least
     }
 
     fn of_packed(packed: Box<[u8]>, tokens: usize, dim: usize, set: [u8; 4]) -> Self {

@@ -17,8 +17,8 @@ pub(crate) struct HeldRows<'a> {
 }
 
 impl Rows for HeldRows<'_> {
-    fn load(&self, plane: usize, out: &mut [f32]) {
-        self.buffer.rows(plane, self.first, out);
+    fn load(&self, plane: usize, first: usize, out: &mut [f32]) {
+        self.buffer.rows(plane, self.first + first, out);
     }
 }
 

@@ -2,6 +2,9 @@ use super::*;
 use crate::simd::level::{Level, levels};
 use crate::simd::{LEVELS_1, LEVELS_2, LEVELS_3, LEVELS_4, row_bytes};
 
+/// Codes of a unit.
+const UNIT_CODES: usize = 4 * TILE;
+
 struct Random(u32);
 
 impl Random {
@@ -18,6 +21,18 @@ impl Random {
     fn float(&mut self) -> f32 {
         self.next() as f32 / (1 << 23) as f32 - 1.0
     }
+}
+
+/// Codes of a unit, four of each lane.
+fn pack_unit(codes: &[u8; UNIT_CODES], bits: u32, unit: &mut [u8]) {
+    let words = std::array::from_fn(|lane| u32::from_le_bytes(std::array::from_fn(|place| codes[4 * lane + place])));
+    pack::pack_words(&words, bits, unit);
+}
+
+fn unpack_unit(unit: &[u8], bits: u32, codes: &mut [u8; UNIT_CODES]) {
+    let mut words = [0; TILE];
+    pack::unpack_words(unit, bits, &mut words);
+    codes.iter_mut().zip(words.iter().flat_map(|word| word.to_le_bytes())).for_each(|(code, byte)| *code = byte);
 }
 
 #[test]

@@ -50,6 +50,11 @@ impl TileOrder {
         &self.runs[..self.count]
     }
 
+    /// Units of tokens: which one among the tile's it is, and its bits.
+    pub fn units(&self) -> impl Iterator<Item = (usize, u32)> {
+        self.runs().iter().flat_map(|run| std::iter::repeat_n(u32::from(run.bits), usize::from(run.units))).enumerate()
+    }
+
     /// Bytes of the units of 64 channels.
     pub fn bytes(&self) -> usize {
         self.runs().iter().map(|run| run.bytes()).sum()
