@@ -119,7 +119,7 @@ impl Values {
         }
         let out = if segment.layout.rotated { &mut *self.turned } else { &mut *out.rows };
         let level = simd::level();
-        if let Some(tile) = segment.value_tile(level, plane, first, ahead.codes, &mut room.plan) {
+        if let Some(tile) = segment.value_tile(level, plane, (first, tokens), ahead.codes, &mut room.plan) {
             let at = (columns.first, columns.stride);
             simd::add_values(level, tile, (weights, at), tokens, out, &mut room.value);
         } else {

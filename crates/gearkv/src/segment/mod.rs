@@ -8,6 +8,7 @@ mod operands;
 mod packer;
 mod source;
 mod sparse;
+mod tail;
 mod tiles;
 mod widths;
 

@@ -6,7 +6,9 @@ use crate::backbone::{Grouping, ScaleView, zero_unit};
 use crate::simd::{self, KeyScales, KeyTile, Level, Levels, TILE, TileOrder, UnitRun, ValueTile};
 use crate::spread::{ChannelWidths, RowWidths, Widths};
 
+use super::tail::Tail;
 use super::tiles::HeadCodes;
+use super::tiles::MOST_CHANNELS;
 use super::{Segment, Tiling};
 
 /// What queries and scales look like to the tiles of one head's keys: made anew only where channels have other widths than before.
@@ -14,6 +16,8 @@ use super::{Segment, Tiling};
 pub(crate) struct KeyPlan {
     made_for: MadeFor,
     runs: Vec<UnitRun>,
+    /// As many units, of 8 bits.
+    run_of_bytes: Option<UnitRun>,
     /// `[rows, head_dim]`, channels in the order of their widths; empty where this is their own.
     ordered: Vec<f32>,
     /// What a step of a channel's zero is, in steps of its codes.
@@ -22,7 +26,11 @@ pub(crate) struct KeyPlan {
     units_of_codes: Vec<f32>,
     scales: Vec<f32>,
     zeros: Vec<f32>,
+    tail: Tail,
 }
+
+/// What [`KeyPlan::units_of_codes`] is where all codes are of 8 bits.
+const ONES: [f32; MOST_CHANNELS] = [1.0; MOST_CHANNELS];
 
 #[derive(Default, PartialEq)]
 enum MadeFor {
@@ -57,6 +65,7 @@ impl KeyPlan {
         let head = HeadCodes::of(&segment.layout, &segment.widths, plane);
         self.runs.clear();
         self.runs.extend(head.runs());
+        self.run_of_bytes = Some(UnitRun::even(8, segment.layout.dim / 4));
         self.steps.clear();
         self.units_of_codes.clear();
         for run in &self.runs {
@@ -88,6 +97,7 @@ pub(crate) struct ValuePlan {
     zeros: Vec<f32>,
     /// As they are kept: `[64, groups]`.
     kept: [Vec<f32>; 2],
+    tail: Tail,
 }
 
 impl Default for ValuePlan {
@@ -98,6 +108,7 @@ impl Default for ValuePlan {
             scales: Vec::new(),
             zeros: Vec::new(),
             kept: [Vec::new(), Vec::new()],
+            tail: Tail::default(),
         }
     }
 }
@@ -109,7 +120,7 @@ impl Segment {
     }
 
     /// The tile of keys that starts at `first`, of which `tokens` tokens count, and `q` in the order of its channels; `None` where there is
-    /// no tile.
+    /// none, and none is made.
     pub fn key_tile<'a>(
         &'a self,
         plane: usize,
@@ -120,7 +131,8 @@ impl Segment {
         plan: &'a mut KeyPlan,
     ) -> Option<(KeyTile<'a>, &'a [f32])> {
         let dim = self.layout.dim;
-        if !self.starts_tile(first) || self.tiling() != Tiling::Keys {
+        let tail = self.is_tail(first, tokens);
+        if self.tiling() != Tiling::Keys || !(tail || self.starts_tile(first)) {
             return None;
         }
         let at = first / self.layout.group_tokens() * dim;
@@ -140,24 +152,76 @@ impl Segment {
                 KeyScales::Plain { scales: &plan.scales, zeros: &plan.zeros }
             }
         };
+        let q = if plan.ordered.is_empty() { q } else { &plan.ordered };
+        if tail {
+            let units = plan.tail.keys(self, plane, first, tokens);
+            return Some((
+                KeyTile {
+                    runs: plan.run_of_bytes.as_slice(),
+                    units,
+                    ahead,
+                    scales,
+                    units_of_codes: &ONES[..dim],
+                    tokens,
+                },
+                q,
+            ));
+        }
         let (runs, units_of_codes) = (&plan.runs, &plan.units_of_codes);
-        let tile = KeyTile { runs, units: self.tile(plane, first), ahead, scales, units_of_codes, tokens };
-        Some((tile, plan.queries(q)))
+        Some((KeyTile { runs, units: self.tile(plane, first), ahead, scales, units_of_codes, tokens }, q))
     }
 
-    /// The tile of values that starts at `first`; `None` where there is none.
+    /// The tile of values that starts at `first`, of which `tokens` tokens count; `None` where there is none, and none is made.
     pub fn value_tile<'a>(
         &'a self,
         level: Level,
         plane: usize,
-        first: usize,
+        (first, tokens): (usize, usize),
         ahead: &'a [u8],
         plan: &'a mut ValuePlan,
     ) -> Option<ValueTile<'a>> {
-        if !self.starts_tile(first) || self.tiling() != Tiling::Values {
+        let tail = self.is_tail(first, tokens);
+        if self.tiling() != Tiling::Values || !(tail || self.starts_tile(first)) {
             return None;
         }
         let dim = self.layout.dim;
+        let units = if tail {
+            let (units, order) = plan.tail.values(self, plane, first, tokens);
+            (plan.order, plan.made_for) = (order, ValuePlan::default().made_for);
+            units
+        } else {
+            self.prepare_order(level, plane, first, plan);
+            self.tile(plane, first)
+        };
+        let groups = match self.layout.grouping {
+            Grouping::Token { channels } => dim.div_ceil(channels),
+            _ => 1,
+        };
+        let present = if tail { tokens } else { TILE };
+        let view = self.scales_of(plane);
+        view.prefetch((first + TILE) * groups, TILE * groups);
+        let [scales, zeros] = &mut plan.kept;
+        // Of the tokens behind the last one, nothing counts.
+        scales.clear();
+        scales.resize(groups * TILE, 0.0);
+        if self.layout.rotated {
+            zeros.clear();
+            view.load_scales(first * groups, &mut scales[..groups * present]);
+        } else {
+            zeros.clear();
+            zeros.resize(groups * TILE, 0.0);
+            view.load(first * groups, &mut scales[..groups * present], &mut zeros[..groups * present]);
+        }
+        for (kept, out) in [(&*scales, &mut plan.scales), (&*zeros, &mut plan.zeros)] {
+            out.resize(kept.len(), 0.0);
+            simd::columns(kept, groups, out);
+        }
+        let levels = if self.layout.rotated { Levels::Turned } else { Levels::Affine };
+        Some(ValueTile { order: &plan.order, levels, units, ahead, scales: &plan.scales, zeros: &plan.zeros })
+    }
+
+    /// Makes `plan.order` that of the whole tile that starts at `first`.
+    fn prepare_order(&self, level: Level, plane: usize, first: usize, plan: &mut ValuePlan) {
         let mut made_for = ([self.layout.scales.bits as u8; 4], [0; TILE / 4]);
         if let Widths::Tokens(widths) = &self.widths
             && let RowWidths::Each { set, packed } = widths.rows(plane)
@@ -169,34 +233,6 @@ impl Segment {
             plan.order = simd::tile_order(level, made_for.0, &made_for.1);
             plan.made_for = made_for;
         }
-        let groups = match self.layout.grouping {
-            Grouping::Token { channels } => dim.div_ceil(channels),
-            _ => 1,
-        };
-        let view = self.scales_of(plane);
-        view.prefetch((first + TILE) * groups, TILE * groups);
-        let [scales, zeros] = &mut plan.kept;
-        scales.resize(groups * TILE, 0.0);
-        if self.layout.rotated {
-            zeros.clear();
-            view.load_scales(first * groups, scales);
-        } else {
-            zeros.resize(groups * TILE, 0.0);
-            view.load(first * groups, scales, zeros);
-        }
-        for (kept, out) in [(&*scales, &mut plan.scales), (&*zeros, &mut plan.zeros)] {
-            out.resize(kept.len(), 0.0);
-            simd::columns(kept, groups, out);
-        }
-        let levels = if self.layout.rotated { Levels::Turned } else { Levels::Affine };
-        Some(ValueTile {
-            order: &plan.order,
-            levels,
-            units: self.tile(plane, first),
-            ahead,
-            scales: &plan.scales,
-            zeros: &plan.zeros,
-        })
     }
 
     /// The codes from token `first` of one head on.

@@ -14,7 +14,7 @@ use super::packer::Packer;
 use super::{Segment, SegmentLayout};
 
 /// The most channels that sums of 32 bits hold for.
-const MOST_CHANNELS: usize = 256;
+pub(super) const MOST_CHANNELS: usize = 256;
 /// One of each width that channels can have.
 const MOST_BANDS: usize = 6;
 
@@ -32,7 +32,7 @@ pub(crate) enum Tiling {
 impl Tiling {
     pub fn of(layout: &SegmentLayout, widths: &Widths) -> Self {
         let &SegmentLayout { role, tokens, dim, grouping, .. } = layout;
-        if tokens < TILE || dim > MOST_CHANNELS {
+        if dim > MOST_CHANNELS {
             return Self::Rows;
         }
         // Files from before widths were dealt out in fours.

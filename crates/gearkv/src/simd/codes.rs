@@ -125,13 +125,44 @@ pub(crate) fn unpack_rows(packed: &[u8], dim: usize, bits: u32, codes: &mut [u8]
 #[inline(always)]
 fn unpack<const BITS: usize>(packed: &[u8], dim: usize, codes: &mut [u8], stride: usize) {
     for (packed, codes) in packed.chunks_exact(row_bytes(dim, BITS as u32)).zip(codes.chunks_mut(stride)) {
-        for (word, codes) in packed.chunks(BITS).zip(codes[..dim].chunks_mut(STEP)) {
-            let mut whole = [0; BITS];
-            whole[..word.len()].copy_from_slice(word);
-            let eight = eight_codes::<BITS>(&whole);
-            codes.iter_mut().zip(eight).for_each(|(code, wide)| *code = wide as u8);
+        let (words, last) = packed.as_chunks::<BITS>();
+        let (eights, rest) = codes[..dim].as_chunks_mut::<STEP>();
+        for (word, codes) in words.iter().zip(eights) {
+            *codes = eight_bytes::<BITS>(word);
+        }
+        if !rest.is_empty() {
+            let mut word = [0; BITS];
+            // A last word of more than half of the codes may be whole.
+            let last = if last.is_empty() { &words[words.len() - 1][..] } else { last };
+            word[..last.len()].copy_from_slice(last);
+            rest.copy_from_slice(&eight_bytes::<BITS>(&word)[..rest.len()]);
         }
     }
+}
+
+/// Eight codes of one byte each, by moving halves apart, then quarters, then eighths.
+#[inline(always)]
+fn eight_bytes<const BITS: usize>(word: &[u8; BITS]) -> [u8; STEP] {
+    let mut le = [0u8; 8];
+    le[..BITS].copy_from_slice(word);
+    let mask = |bits: usize, every: usize| {
+        let mut mask = 0;
+        let mut at = 0;
+        while at < 64 {
+            mask |= ((1u64 << bits) - 1) << at;
+            at += every;
+        }
+        mask
+    };
+    let apart = |x: u64, bits: usize, every: usize| {
+        let low = mask(bits, every);
+        (x & low) | (x & (low << bits)) << (every / 2 - bits)
+    };
+    let mut x = u64::from_le_bytes(le);
+    x = apart(x, 4 * BITS, 64);
+    x = apart(x, 2 * BITS, 32);
+    x = apart(x, BITS, 16);
+    x.to_le_bytes()
 }
 
 /// Up to eight codes side by side.

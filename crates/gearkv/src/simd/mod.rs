@@ -44,8 +44,8 @@ pub(crate) use scales::{SmallGrid, narrow_magnitudes, narrow_scales, widen_scale
 
 pub(crate) use stripes::{Stripe, turned_stripes};
 pub(crate) use tile::{
-    KeyRoom, KeyScales, KeyTile, Levels, TILE, TileOrder, UnitRun, ValueRoom, ValueTile, add_values, key_logits,
-    pack_channels, pack_tokens, tile_order, unpack_channels, unpack_tokens,
+    KeyRoom, KeyScales, KeyTile, Levels, TILE, TileOrder, UnitRun, ValueRoom, ValueTile, add_values, interleave_fours,
+    key_logits, levels_of_codes, pack_channels, pack_tokens, tile_order, unpack_channels, unpack_tokens,
 };
 pub(crate) use trellis::{NEXT_STATE, TrellisRoom, point, trellis_codes};
 pub(crate) use triangle::{factorize, invert_lower};

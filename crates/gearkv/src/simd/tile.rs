@@ -22,7 +22,9 @@ mod values;
 pub(crate) use keys::{KeyRoom, KeyScales, KeyTile, key_logits};
 pub(crate) use pack::{pack_channels, pack_tokens, unpack_channels, unpack_tokens};
 pub(crate) use sums::UnitRun;
-pub(crate) use values::{Levels, TileOrder, ValueRoom, ValueTile, add_values, tile_order};
+pub(crate) use values::{
+    Levels, TileOrder, ValueRoom, ValueTile, add_values, interleave_fours, levels_of_codes, tile_order,
+};
 
 use super::vector::LARGEST_MULTIPLIER;
 

@@ -58,6 +58,7 @@ pub(super) trait Vector {
     type Whole: Copy;
 
     unsafe fn load(at: *const u8) -> Self::Bytes;
+    unsafe fn put_bytes(x: Self::Bytes, at: *mut u8);
     /// Sixteen bytes, again and again.
     unsafe fn repeat(at: *const u8) -> Self::Bytes;
     /// One byte in every place.

@@ -239,3 +239,25 @@ fn outputs_are_weighted_sums_of_what_codes_stand_for() {
         }
     }
 }
+
+#[test]
+fn rows_become_units_of_their_levels() {
+    let mut random = Random(5);
+    let (dim, fours) = (128, 3);
+    for bits in [1, 2, 3, 4, 8] {
+        let codes: Vec<u8> = (0..4 * fours * dim).map(|_| random.code(bits)).collect();
+        let mut levels = codes.clone();
+        // Rows of a length that no register divides.
+        levels.chunks_mut(77).for_each(|row| levels_of_codes(row, bits));
+        for (&level, &code) in levels.iter().zip(&codes) {
+            let wanted = 128.0 * level_of(Levels::Turned, bits as u8, code);
+            assert_eq!(f64::from(level) - 128.0 + if bits == 8 { 0.5 } else { 0.0 }, wanted, "{bits} bits");
+        }
+        let mut units = vec![0; levels.len()];
+        interleave_fours(&levels, dim, &mut units);
+        for (i, &level) in levels.iter().enumerate() {
+            let (t, d) = (i / dim, i % dim);
+            assert_eq!(units[((d / TILE * fours + t / 4) * TILE + d % TILE) * 4 + t % 4], level);
+        }
+    }
+}

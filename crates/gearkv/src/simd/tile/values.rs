@@ -3,7 +3,7 @@
 //! Tokens of a tile are brought into the order of their widths, the widest first, so that four of one width share a unit: widths are dealt out
 //! to four tokens of a tile at a time (`spread/tokens.rs`).
 
-use super::super::level::Level;
+use super::super::level::{Level, level};
 #[cfg(target_arch = "x86_64")]
 use super::super::vector::{Avx2, Avx512};
 use super::super::vector::{Line, Portable, Vector};
@@ -11,6 +11,7 @@ use super::super::{LEVELS_1, LEVELS_2, LEVELS_3, LEVELS_4};
 use super::sums::{LevelTables, MOST_ROWS, Row, UnitRun, Units, sums};
 use super::{TILE, TileMultipliers, steps};
 use crate::simd::LANES;
+use multiversion::multiversion;
 
 /// What codes stand for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,14 @@ impl TileOrder {
         runs[0] = UnitRun::even(bits as u8, TILE / 4);
         let order = std::array::from_fn(|i| i as u8);
         Self { order, in_order: true, runs, count: 1, wide: if bits == 8 { u64::MAX } else { 0 } }
+    }
+
+    /// `fours` units of tokens in their own order, of 8 bits: levels as [`levels_of_codes`] makes them, or the codes of the tokens that are `wide`.
+    pub fn unsorted(fours: usize, wide: u64) -> Self {
+        let mut made = Self::even(8);
+        made.runs[0].units = fours as u16;
+        made.wide = wide;
+        made
     }
 
     pub fn runs(&self) -> &[UnitRun] {
@@ -171,6 +180,70 @@ const AFFINE: LevelTables = {
     }
     [numbers; 4]
 };
+
+/// Codes of one byte each become what [`Levels::Turned`] units of 8 bits have in their places.
+pub(crate) fn levels_of_codes(codes: &mut [u8], bits: u32) {
+    let Some(table) = TURNED.get(bits.wrapping_sub(1) as usize) else { return };
+    // SAFETY: a level is only named where the machine has it.
+    unsafe {
+        match level() {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => look_up_avx512(codes, table),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => look_up_avx2(codes, table),
+            Level::Portable => look_up::<Portable>(codes, table),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2")]
+unsafe fn look_up_avx512(codes: &mut [u8], table: &[u8; 16]) {
+    unsafe { look_up::<Avx512>(codes, table) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn look_up_avx2(codes: &mut [u8], table: &[u8; 16]) {
+    unsafe { look_up::<Avx2>(codes, table) }
+}
+
+#[inline(always)]
+unsafe fn look_up<V: Vector>(codes: &mut [u8], table: &[u8; 16]) {
+    let mut registers = codes.chunks_exact_mut(V::BYTES);
+    for codes in &mut registers {
+        // SAFETY: a register's bytes are there, and 16 of the table.
+        unsafe {
+            let table = V::repeat(table.as_ptr());
+            V::put_bytes(V::look_up(table, V::load(codes.as_ptr())), codes.as_mut_ptr());
+        }
+    }
+    registers.into_remainder().iter_mut().for_each(|code| *code = table[usize::from(*code & 15)]);
+}
+
+/// The bytes of each four rows of `dim` side by side: for every 64 channels all fours, `[dim / 64, fours, 64, 4]`.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(crate) fn interleave_fours(rows: &[u8], dim: usize, units: &mut [u8]) {
+    let fours = rows.len() / (4 * dim);
+    for (q, rows) in rows.chunks_exact(4 * dim).enumerate() {
+        let (a, rest) = rows.split_at(dim);
+        let (b, rest) = rest.split_at(dim);
+        let (c, d) = rest.split_at(dim);
+        let (a, b, c, d) = (blocks_of(a), blocks_of(b), blocks_of(c), blocks_of(d));
+        for (block, (((a, b), c), d)) in a.iter().zip(b).zip(c).zip(d).enumerate() {
+            let start = (block * fours + q) * 4 * TILE;
+            let unit = units[start..start + 4 * TILE].as_chunks_mut::<4>().0;
+            for i in 0..TILE {
+                unit[i] = [a[i], b[i], c[i], d[i]];
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn blocks_of(row: &[u8]) -> &[[u8; TILE]] {
+    row.as_chunks().0
+}
 
 fn tables_of(levels: Levels) -> &'static LevelTables {
     if levels == Levels::Turned { &TURNED } else { &AFFINE }

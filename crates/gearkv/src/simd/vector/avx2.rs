@@ -23,6 +23,11 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn put_bytes(x: __m256i, at: *mut u8) {
+        unsafe { _mm256_storeu_si256(at.cast(), x) }
+    }
+
+    #[inline(always)]
     unsafe fn repeat(at: *const u8) -> __m256i {
         unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(at.cast())) }
     }

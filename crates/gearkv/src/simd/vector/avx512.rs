@@ -25,6 +25,11 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn put_bytes(x: __m512i, at: *mut u8) {
+        unsafe { _mm512_storeu_si512(at.cast(), x) }
+    }
+
+    #[inline(always)]
     unsafe fn repeat(at: *const u8) -> __m512i {
         unsafe { _mm512_broadcast_i32x4(_mm_loadu_si128(at.cast())) }
     }

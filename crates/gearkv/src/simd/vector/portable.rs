@@ -24,6 +24,11 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
+    unsafe fn put_bytes(x: [u8; 16], at: *mut u8) {
+        unsafe { at.cast::<[u8; 16]>().write_unaligned(x) }
+    }
+
+    #[inline(always)]
     unsafe fn repeat(at: *const u8) -> [u8; 16] {
         unsafe { Self::load(at) }
     }

@@ -26,6 +26,11 @@ impl Vector for Simd128 {
     }
 
     #[inline(always)]
+    unsafe fn put_bytes(x: v128, at: *mut u8) {
+        unsafe { v128_store(at.cast(), x) }
+    }
+
+    #[inline(always)]
     unsafe fn repeat(at: *const u8) -> v128 {
         unsafe { v128_load(at.cast()) }
     }
