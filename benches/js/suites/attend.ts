@@ -85,7 +85,7 @@ function copying(key: Float32Array, value: Float32Array): () => void {
 
 /** A chunk of a prompt: 256 queries a head. */
 export async function prefill({ backends, quick }: Context): Promise<Suite> {
-  const shape = { kvHeads: 8, queryHeads: 32, headDim: 128, tokens: quick ? 1024 : 4096 };
+  const shape = { kvHeads: 8, queryHeads: 32, headDim: 128, tokens: quick ? 1024 : 2048 };
   const { kvHeads, queryHeads, tokens, headDim } = shape;
   const kv = [layer(shape, 1), layer(shape, 3)] as const;
   const queries = 256;
