@@ -12,11 +12,13 @@ import { run, say, step } from './progress.mjs';
 import { bindgenStandIn, hasWasmPack } from './wasm-bindings.mjs';
 import { wasmCompiler } from './wasm-compiler.mjs';
 
+// Profiles are the root Cargo.toml's.
 const CODEC = {
   folder: 'wasm',
   title: 'the WebAssembly module',
   crate: 'bindings/wasm',
   name: 'gearkv_wasm',
+  profile: 'wasm',
   sources: [],
   flags: '-C target-feature=+simd128',
 };
@@ -25,13 +27,12 @@ const ENGINE = {
   title: 'the WebAssembly module of the engine (minutes the first time)',
   crate: 'bindings/wasm-llm',
   name: 'gearkv_wasm_llm',
+  profile: 'wasm-llm',
   // It shares a few files with the codec's module and with the engine's native one.
   sources: ['crates/gearkv-llm', 'bindings/wasm', 'bindings/node-llm/src/saved.rs'],
   // Random numbers come from JavaScript; a feature of the crate alone does not suffice.
   flags: '-C target-feature=+simd128 --cfg getrandom_backend="wasm_js"',
 };
-/** Of the root Cargo.toml: speed where the arithmetic is, size everywhere else. */
-const PROFILE = 'wasm';
 // What rustc turns on for this target, and SIMD: the optimizer must neither refuse it nor use anything beyond it.
 const OPTIMIZER = [
   '-O3',
@@ -91,10 +92,10 @@ async function buildModule(module, rustc) {
   });
 }
 
-function withWasmPack({ title, crate, name }, place, env) {
+function withWasmPack({ title, crate, name, profile }, place, env) {
   return step(`building ${title} with wasm-pack`, async (onLine) => {
     // Optimizing is left to the step after: wasm-pack skips it without a word where wasm-opt is not on the PATH.
-    const args = ['build', '--mode', 'no-install', '--profile', PROFILE, '--target', 'web', '--no-opt', '--no-pack'];
+    const args = ['build', '--mode', 'no-install', '--profile', profile, '--target', 'web', '--no-opt', '--no-pack'];
     await run('wasm-pack', [...args, '--out-dir', place, '--out-name', name, join(ROOT, crate)], {
       cwd: ROOT,
       env,
@@ -105,7 +106,7 @@ function withWasmPack({ title, crate, name }, place, env) {
   });
 }
 
-async function withStandIn({ title, crate, name }, place, compiler, env) {
+async function withStandIn({ title, crate, name, profile }, place, compiler, env) {
   const bindgen = await bindgenStandIn();
   await step(`building ${title} with ${compiler.version.split(' (')[0]}`, async (onLine) => {
     const triple = 'wasm32-unknown-unknown';
@@ -113,7 +114,7 @@ async function withStandIn({ title, crate, name }, place, compiler, env) {
     const args = [
       'build',
       '--profile',
-      PROFILE,
+      profile,
       '--lib',
       '--target',
       triple,
@@ -123,7 +124,7 @@ async function withStandIn({ title, crate, name }, place, compiler, env) {
       compiler.targetDir,
     ];
     await run(compiler.cargo, [...args, ...compiler.args], { cwd: ROOT, env, onLine });
-    await run(bindgen, [join(compiler.targetDir, triple, PROFILE, `${name}.wasm`), place, name], {
+    await run(bindgen, [join(compiler.targetDir, triple, profile, `${name}.wasm`), place, name], {
       cwd: ROOT,
       onLine,
     });

@@ -91,7 +91,7 @@ INLINE void bytes_to_pairs(u32 bytes, u32& even, u32& odd) {
     odd = pick_bytes(bytes, 0, 0x4341);
 }
 
-// As `unpack`, of codes that stand for the levels of a Lloyd-Max quantizer (crates/gearkv/src/simd/codebook.rs), in 128ths. Levels are the
+// As `unpack`, of codes that stand for the levels of a Lloyd-Max quantizer (crates/gearkv-simd/src/codebook.rs), in 128ths. Levels are the
 // same on both sides of zero: a code is a sign and the number of a magnitude. With 8 bits they are in 256ths.
 template <int BITS>
 INLINE void unpack_levels(const u8* unit, u32 lane, u32 (&pairs)[8]) {

@@ -40,9 +40,11 @@ mod ranks;
 mod raw;
 mod segment;
 mod shape;
-mod simd;
 mod spread;
 mod tensor;
+
+/// The hot loops, under the name that the core calls them by.
+use gearkv_simd as simd;
 
 pub use attention::AttendOptions;
 pub use auto::Chosen;
@@ -50,6 +52,7 @@ pub use cache::{CacheShape, GearCache};
 pub use config::{Backbone, GearConfig, MAX_SEGMENT_TOKENS, NonFinite, Range, Storage};
 pub use error::{Cancel, ErrorCode, GearError, NEVER, Result};
 pub use frozen::{DEFAULT_BITS, FreezeOptions, FrozenCache, FrozenHeader, FrozenTensor, Statistics};
+pub use gearkv_simd::simd_level;
 pub use half::f16;
 pub use image::{SegmentImage, TensorImage};
 pub use input::f16_slice;
@@ -57,5 +60,4 @@ pub use options::GearOptions;
 pub use parallel::default_threads;
 pub use preset::{Preset, preset_names};
 pub use shape::{KvShape, KvSlice, MAX_EXTENT, Role};
-pub use simd::simd_level;
 pub use tensor::{GearTensor, Parts};

@@ -7,7 +7,7 @@
 //! 1. Sinks stay in float16 ([`crate::GearOptions::sinks`]).
 //! 2. A mean per channel is taken off; of keys one that turns with the position as RoPE does (`rotation`).
 //! 3. What is left is divided by the head's step, which may be finer for channels that queries are large in (`plane`).
-//! 4. Trellis-coded quantization chooses the codes of each channel over a run of tokens (`simd/trellis`).
+//! 4. Trellis-coded quantization chooses the codes of each channel over a run of tokens (`gearkv-simd/src/trellis.rs`).
 //! 5. Codes become bytes by asymmetric numeral systems (`coder`) under tables that the whole cache shares (`tables`), which know
 //!    how large a channel is beside its step and where its previous value was.
 //!

@@ -1,4 +1,4 @@
-//! How codes lie in memory: in tiles of 64 tokens that attention multiplies as they are (`simd/tile.rs`), and in rows where there are fewer,
+//! How codes lie in memory: in tiles of 64 tokens that attention multiplies as they are (`gearkv-simd/src/tile.rs`), and in rows where there are fewer,
 //! or where a grouping does not suit tiles. Files have rows only (FORMAT.md).
 //!
 //! A head's whole tiles come first, then the rows of the tokens that are left. A tile takes the bytes that its rows do.

@@ -4,17 +4,18 @@
 
 #![expect(clippy::needless_range_loop, reason = "fields and rows are unrolled, so that sums stay in registers")]
 
-use super::super::vector::{Line, Vector};
 use super::unit_bytes;
+use crate::vector::{Line, Vector};
 
 /// The most rows of multipliers that are summed at a time.
 pub(super) const MOST_ROWS: usize = 4;
 
 /// Neighboring units of one width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct UnitRun {
+pub struct UnitRun {
     /// Of a code: 1, 2, 3, 4, 6 or 8.
     pub bits: u8,
+    /// How many.
     pub units: u16,
 }
 

@@ -4,7 +4,7 @@ use multiversion::multiversion;
 
 /// Adds Σ x·cos to `with_cos` and Σ x·sin to `with_sin`, channel by channel. `x`, `cos` and `sin` are `[tokens, channels]`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn turning_sums(x: &[f32], cos: &[f32], sin: &[f32], with_cos: &mut [f32], with_sin: &mut [f32]) {
+pub fn turning_sums(x: &[f32], cos: &[f32], sin: &[f32], with_cos: &mut [f32], with_sin: &mut [f32]) {
     let width = with_cos.len();
     let turns = cos.chunks_exact(width).zip(sin.chunks_exact(width));
     for (x, (cos, sin)) in x.chunks_exact(width).zip(turns) {
@@ -18,7 +18,7 @@ pub(crate) fn turning_sums(x: &[f32], cos: &[f32], sin: &[f32], with_cos: &mut [
 /// `out` = (x − a·cos − b·sin) · scale. `x`, `cos` and `sin` are `[tokens, channels]`; `a`, `b` and `scale` `[channels]`; rows of
 /// `out` are `row` long, of which the first `channels` are written.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn subtract_turning(
+pub fn subtract_turning(
     x: &[f32],
     (cos, sin): (&[f32], &[f32]),
     (a, b): (&[f32], &[f32]),
@@ -38,7 +38,7 @@ pub(crate) fn subtract_turning(
 
 /// `x` = x·scale + a·cos + b·sin, in place.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn add_turning(x: &mut [f32], (cos, sin): (&[f32], &[f32]), (a, b): (&[f32], &[f32]), scale: &[f32]) {
+pub fn add_turning(x: &mut [f32], (cos, sin): (&[f32], &[f32]), (a, b): (&[f32], &[f32]), scale: &[f32]) {
     let width = scale.len();
     let turns = cos.chunks_exact(width).zip(sin.chunks_exact(width));
     for (x, (cos, sin)) in x.chunks_exact_mut(width).zip(turns) {

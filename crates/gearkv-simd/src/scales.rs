@@ -12,7 +12,8 @@ const ROUNDING: f32 = 12_582_912.0; // 1.5 · 2²³
 
 /// What small scales and zeros are multiples of.
 #[derive(Clone, Copy)]
-pub(crate) struct SmallGrid {
+pub struct SmallGrid {
+    /// What scales are multiples of.
     pub super_scale: f32,
     /// A step of a zero in steps of its group.
     pub zero_unit: f32,
@@ -51,7 +52,7 @@ pub(super) fn rounded_pair(scale: f32, zero: f32, grid: SmallGrid, cover: bool) 
 }
 
 /// Codes of rounded scales and zeros under one super-scale, `units` being the zeros' own.
-pub(crate) fn narrow_scales(
+pub fn narrow_scales(
     (scale, zero): (&[f32], &[f32]),
     super_scale: f32,
     units: impl Iterator<Item = f32>,
@@ -66,7 +67,7 @@ pub(crate) fn narrow_scales(
 }
 
 /// Codes of the scales that are nearest. With a super-scale of 0 all are 0.
-pub(crate) fn narrow_magnitudes(scale: &[f32], super_scale: f32, codes: &mut [u8]) {
+pub fn narrow_magnitudes(scale: &[f32], super_scale: f32, codes: &mut [u8]) {
     for (&scale, code) in scale.iter().zip(codes) {
         let nearest = if super_scale > 0.0 { code_of(scale / super_scale, 1 << (MANTISSA_LEFT_OUT - 1)) } else { 0 };
         *code = nearest.clamp(0, LARGEST_CODE) as u8;
@@ -75,7 +76,7 @@ pub(crate) fn narrow_magnitudes(scale: &[f32], super_scale: f32, codes: &mut [u8
 
 /// Scales of codes.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn widen_scales(codes: &[u8], super_scale: f32, out: &mut [f32]) {
+pub fn widen_scales(codes: &[u8], super_scale: f32, out: &mut [f32]) {
     for (out, &code) in out.iter_mut().zip(codes) {
         *out = scale_of_code(u32::from(code), super_scale);
     }
@@ -83,7 +84,7 @@ pub(crate) fn widen_scales(codes: &[u8], super_scale: f32, out: &mut [f32]) {
 
 /// Zeros, given their groups' scales.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn widen_zeros(steps: &[i8], zero_unit: f32, scale: &[f32], out: &mut [f32]) {
+pub fn widen_zeros(steps: &[i8], zero_unit: f32, scale: &[f32], out: &mut [f32]) {
     for ((out, &steps), &scale) in out.iter_mut().zip(steps).zip(scale) {
         *out = (f32::from(steps) * zero_unit) * scale;
     }

@@ -6,11 +6,11 @@ use std::arch::wasm32::*;
 
 use super::plain::plain_floats;
 use super::{Line, ROUNDING, Vector};
-use crate::simd::convert::widened_by_scaling;
-use crate::simd::linear::sum_of_lanes;
+use crate::convert::widened_by_scaling;
+use crate::linear::sum_of_lanes;
 
 /// SIMD128.
-pub(in crate::simd) struct Simd128;
+pub(crate) struct Simd128;
 
 impl Vector for Simd128 {
     const BYTES: usize = 16;

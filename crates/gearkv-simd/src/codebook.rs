@@ -6,13 +6,13 @@ use super::LANES;
 use super::stripes::Stripe;
 
 /// Levels in 128ths of the scale: 8-bit integers, as a table for byte shuffles and integer products holds them.
-pub(crate) const LEVELS_1: [i8; 2] = [-127, 127];
+pub const LEVELS_1: [i8; 2] = [-127, 127];
 /// See [`LEVELS_1`].
-pub(crate) const LEVELS_2: [i8; 4] = [-127, -38, 38, 127];
+pub const LEVELS_2: [i8; 4] = [-127, -38, 38, 127];
 /// See [`LEVELS_1`].
-pub(crate) const LEVELS_3: [i8; 8] = [-127, -79, -45, -14, 14, 45, 79, 127];
+pub const LEVELS_3: [i8; 8] = [-127, -79, -45, -14, 14, 45, 79, 127];
 /// See [`LEVELS_1`].
-pub(crate) const LEVELS_4: [i8; 16] = [-127, -96, -75, -58, -44, -31, -18, -6, 6, 18, 31, 44, 58, 75, 96, 127];
+pub const LEVELS_4: [i8; 16] = [-127, -96, -75, -58, -44, -31, -18, -6, 6, 18, 31, 44, 58, 75, 96, 127];
 
 const UNIT: f32 = 1.0 / 128.0;
 
@@ -22,7 +22,7 @@ const FINE_WIDEST: f32 = 255.0;
 
 /// `out[i] = level of codes[i] · scale` of one row of codes of one byte each; `channels` neighbours share a scale.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn look_up_codes(codes: &[u8], bits: u32, channels: usize, scale: &[f32], out: &mut [f32]) {
+pub fn look_up_codes(codes: &[u8], bits: u32, channels: usize, scale: &[f32], out: &mut [f32]) {
     for ((codes, out), &scale) in codes.chunks(channels).zip(out.chunks_mut(channels)).zip(scale) {
         match bits {
             1 => look_up(codes, &LEVELS_1, scale, out),
@@ -65,7 +65,7 @@ fn look_up<const N: usize>(codes: &[u8], levels: &[i8; N], scale: f32, out: &mut
 /// Codes whose levels are nearest to each `x / scale`, of the tokens in some lanes of `stripes`: of the first of these lanes and the tokens there. They are
 /// put to their rows of `codes` (`[tokens, stripes.len()]`). `channels` neighbouring channels share a scale. With a scale of 0 any code will do.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn nearest_codes(
+pub fn nearest_codes(
     stripes: &[Stripe],
     bits: u32,
     channels: usize,
@@ -176,7 +176,7 @@ fn level<const N: usize>(z: f32, levels: &[i8; N]) -> f32 {
 
 /// The scale of least squared error of sixteen groups, one a lane; 0 for a group of zeros.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn fit_levels(values: &[Stripe], bits: u32) -> Stripe {
+pub fn fit_levels(values: &[Stripe], bits: u32) -> Stripe {
     match bits {
         1 => fit(values, &LEVELS_1, 0.7979),
         2 => fit(values, &LEVELS_2, 1.5104),

@@ -3,19 +3,19 @@
 //! Tokens of a tile are brought into the order of their widths, the widest first, so that four of one width share a unit: widths are dealt out
 //! to four tokens of a tile at a time (`spread/tokens.rs`).
 
-use super::super::level::{Level, level};
-#[cfg(target_arch = "x86_64")]
-use super::super::vector::{Avx2, Avx512};
-use super::super::vector::{Line, Portable, Vector};
-use super::super::{LEVELS_1, LEVELS_2, LEVELS_3, LEVELS_4};
 use super::sums::{LevelTables, MOST_ROWS, Row, UnitRun, Units, sums};
 use super::{TILE, TileMultipliers, steps};
-use crate::simd::LANES;
+use crate::LANES;
+use crate::level::{Level, level};
+#[cfg(target_arch = "x86_64")]
+use crate::vector::{Avx2, Avx512};
+use crate::vector::{Line, Portable, Vector};
+use crate::{LEVELS_1, LEVELS_2, LEVELS_3, LEVELS_4};
 use multiversion::multiversion;
 
 /// What codes stand for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Levels {
+pub enum Levels {
     /// Levels in 128ths of the scale (`backbone/rotated.rs`).
     Turned,
     /// Themselves, and a zero is added.
@@ -24,7 +24,7 @@ pub(crate) enum Levels {
 
 /// In which order a tile's tokens lie, and how wide they are.
 #[derive(Debug, Clone)]
-pub(crate) struct TileOrder {
+pub struct TileOrder {
     /// Tokens by their widths; their own order where all have one width.
     pub order: [u8; TILE],
     in_order: bool,
@@ -55,6 +55,7 @@ impl TileOrder {
         made
     }
 
+    /// Units of one width after each other.
     pub fn runs(&self) -> &[UnitRun] {
         &self.runs[..self.count]
     }
@@ -71,7 +72,7 @@ impl TileOrder {
 }
 
 /// The order of 64 tokens whose widths are `set[index]` (ascending), indices being packed four to a byte, each width having a multiple of four tokens.
-pub(crate) fn tile_order(level: Level, set: [u8; 4], packed: &[u8; TILE / 4]) -> TileOrder {
+pub fn tile_order(level: Level, set: [u8; 4], packed: &[u8; TILE / 4]) -> TileOrder {
     let (mut low, mut high) = (0u64, 0u64);
     for (i, bytes) in packed.as_chunks::<8>().0.iter().enumerate() {
         let word = u64::from_le_bytes(*bytes);
@@ -131,8 +132,10 @@ fn even_bits(x: u64) -> u32 {
 
 /// The values of up to 64 tokens.
 #[derive(Clone, Copy)]
-pub(crate) struct ValueTile<'a> {
+pub struct ValueTile<'a> {
+    /// Of its tokens.
     pub order: &'a TileOrder,
+    /// What its codes stand for.
     pub levels: Levels,
     /// The units of 64 channels after those of 64 others.
     pub units: &'a [u8],
@@ -146,7 +149,7 @@ pub(crate) struct ValueTile<'a> {
 
 /// Memory that is kept from one call to the next.
 #[derive(Default)]
-pub(crate) struct ValueRoom {
+pub struct ValueRoom {
     multipliers: TileMultipliers,
 }
 
@@ -182,7 +185,7 @@ const AFFINE: LevelTables = {
 };
 
 /// Codes of one byte each become what [`Levels::Turned`] units of 8 bits have in their places.
-pub(crate) fn levels_of_codes(codes: &mut [u8], bits: u32) {
+pub fn levels_of_codes(codes: &mut [u8], bits: u32) {
     let Some(table) = TURNED.get(bits.wrapping_sub(1) as usize) else { return };
     // SAFETY: a level is only named where the machine has it.
     unsafe {
@@ -223,7 +226,7 @@ unsafe fn look_up<V: Vector>(codes: &mut [u8], table: &[u8; 16]) {
 
 /// The bytes of each four rows of `dim` side by side: for every 64 channels all fours, `[dim / 64, fours, 64, 4]`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn interleave_fours(rows: &[u8], dim: usize, units: &mut [u8]) {
+pub fn interleave_fours(rows: &[u8], dim: usize, units: &mut [u8]) {
     let fours = rows.len() / (4 * dim);
     for (q, rows) in rows.chunks_exact(4 * dim).enumerate() {
         let (a, rest) = rows.split_at(dim);
@@ -251,7 +254,7 @@ fn tables_of(levels: Levels) -> &'static LevelTables {
 
 /// `out[row][channel] += Σ weights[row · stride + first + token] · value[token][channel]` over at most 64 tokens. `out` is `[rows, dim]`, `dim`
 /// being a multiple of 64.
-pub(crate) fn add_values(
+pub fn add_values(
     level: Level,
     tile: ValueTile,
     (weights, (first, stride)): (&[f32], (usize, usize)),

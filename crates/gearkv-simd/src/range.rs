@@ -7,7 +7,7 @@ use super::LANES;
 /// Smallest and largest value of each column of `x` (`[rows, min.len()]`), ignoring NaN.
 /// A column without values gives `(∞, −∞)`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn column_range(x: &[f32], min: &mut [f32], max: &mut [f32]) {
+pub fn column_range(x: &[f32], min: &mut [f32], max: &mut [f32]) {
     min.fill(f32::INFINITY);
     max.fill(f32::NEG_INFINITY);
     for row in x.chunks_exact(min.len()) {
@@ -21,7 +21,7 @@ pub(crate) fn column_range(x: &[f32], min: &mut [f32], max: &mut [f32]) {
 
 /// Adds the values of each column of `x` (`[rows, sums.len()]`) to its sum, and how many there are to its count, ignoring NaN.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn add_columns(x: &[f32], sums: &mut [f32], counts: &mut [f32]) {
+pub fn add_columns(x: &[f32], sums: &mut [f32], counts: &mut [f32]) {
     let counts = &mut counts[..sums.len()];
     for row in x.chunks_exact(sums.len()) {
         for ((&x, sum), count) in row.iter().zip(sums.iter_mut()).zip(counts.iter_mut()) {
@@ -33,7 +33,7 @@ pub(crate) fn add_columns(x: &[f32], sums: &mut [f32], counts: &mut [f32]) {
 
 /// Adds the squares of the values of each column of `x` (`[rows, sums.len()]`) to its sum, ignoring NaN.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn add_column_squares(x: &[f32], sums: &mut [f64]) {
+pub fn add_column_squares(x: &[f32], sums: &mut [f64]) {
     for row in x.chunks_exact(sums.len()) {
         for (&x, sum) in row.iter().zip(sums.iter_mut()) {
             *sum += if x.is_nan() { 0.0 } else { f64::from(x) * f64::from(x) };
@@ -43,7 +43,7 @@ pub(crate) fn add_column_squares(x: &[f32], sums: &mut [f64]) {
 
 /// Of each row of `x` (`[rows, mean.len()]`) the sum of its squared distances from `mean`, ignoring NaN, added up from the first to the last.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn row_variances(x: &[f32], mean: &[f32], out: &mut [f32]) {
+pub fn row_variances(x: &[f32], mean: &[f32], out: &mut [f32]) {
     let dim = mean.len();
     for (rows, out) in x.chunks(LANES * dim).zip(out.chunks_mut(LANES)) {
         let mut sums = [0.0f32; LANES];
@@ -64,7 +64,7 @@ pub(crate) fn row_variances(x: &[f32], mean: &[f32], out: &mut [f32]) {
 /// Smallest and largest value of each group of `channels` neighbours in each row of `x` (`[rows, dim]`), ignoring NaN; `(∞, −∞)` where there is
 /// none.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn group_ranges(x: &[f32], dim: usize, channels: usize, low: &mut [f32], high: &mut [f32]) {
+pub fn group_ranges(x: &[f32], dim: usize, channels: usize, low: &mut [f32], high: &mut [f32]) {
     let groups = x.chunks_exact(dim).flat_map(|row| row.chunks(channels));
     for ((group, low), high) in groups.zip(low).zip(high) {
         (*low, *high) = range(group);
@@ -111,7 +111,7 @@ fn range(x: &[f32]) -> (f32, f32) {
 /// Finds where in `row` a value is below its channel's `below` or above its `above`: pushes the start of each such run of
 /// [`LANES`] values (the last may be shorter).
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn chunks_outside(row: &[f32], below: &[f32], above: &[f32], passing: &mut Vec<usize>) {
+pub fn chunks_outside(row: &[f32], below: &[f32], above: &[f32], passing: &mut Vec<usize>) {
     let bounds = below.chunks(LANES).zip(above.chunks(LANES));
     for (i, (chunk, (below, above))) in row.chunks(LANES).zip(bounds).enumerate() {
         let mut outside = false;
@@ -126,7 +126,7 @@ pub(crate) fn chunks_outside(row: &[f32], below: &[f32], above: &[f32], passing:
 
 /// As [`chunks_outside`], with the same bounds for all values.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn chunks_beyond(row: &[f32], below: f32, above: f32, passing: &mut Vec<usize>) {
+pub fn chunks_beyond(row: &[f32], below: f32, above: f32, passing: &mut Vec<usize>) {
     for (i, chunk) in row.chunks(LANES).enumerate() {
         let mut outside = false;
         for &x in chunk {

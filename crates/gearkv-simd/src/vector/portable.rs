@@ -4,11 +4,11 @@
 
 use super::plain::plain_floats;
 use super::{Line, ROUNDING, Vector};
-use crate::simd::convert::widened_by_scaling;
-use crate::simd::linear::sum_of_lanes;
+use crate::convert::widened_by_scaling;
+use crate::linear::sum_of_lanes;
 
 /// No instruction set in particular.
-pub(in crate::simd) struct Portable;
+pub(crate) struct Portable;
 
 impl Vector for Portable {
     const BYTES: usize = 16;

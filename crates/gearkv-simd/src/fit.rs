@@ -9,7 +9,8 @@ use super::stripes::Stripe;
 
 /// What scales and zeros are rounded to.
 #[derive(Clone, Copy)]
-pub(crate) enum Grid {
+pub enum Grid {
+    /// As float16.
     Float16,
     /// 8 bits under this super-scale.
     Small(f32),
@@ -36,7 +37,7 @@ const COVERING: f32 = 32.0 / 31.0;
 
 /// The scale that covers a range, before it is rounded to 8 bits.
 #[inline(always)]
-pub(crate) fn range_scale(spread: f32, levels: f32) -> f32 {
+pub fn range_scale(spread: f32, levels: f32) -> f32 {
     spread / levels * COVERING
 }
 
@@ -59,15 +60,7 @@ fn covering(low: f32, high: f32, levels: f32, unit: f32, grid: Grid) -> (f32, f3
 
 /// Scales and zeros that cover each range, rounded to `grid`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn cover(
-    low: &[f32],
-    high: &[f32],
-    levels: f32,
-    unit: f32,
-    grid: Grid,
-    scale: &mut [f32],
-    zero: &mut [f32],
-) {
+pub fn cover(low: &[f32], high: &[f32], levels: f32, unit: f32, grid: Grid, scale: &mut [f32], zero: &mut [f32]) {
     for (((&low, &high), scale), zero) in low.iter().zip(high).zip(scale).zip(zero) {
         (*scale, *zero) = covering(low, high, levels, unit, grid);
     }
@@ -76,7 +69,7 @@ pub(crate) fn cover(
 /// Scales and zeros of sixteen groups: those that cover their ranges or, with `least_squares`, others whose error is smaller. Rounded to `grid`;
 /// `units` are the steps of their zeros there. Values are the first [`LANES`] of every `stride`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn stripe_scales(
+pub fn stripe_scales(
     values: &[f32],
     stride: usize,
     levels: &Stripe,

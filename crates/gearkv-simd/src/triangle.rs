@@ -4,7 +4,7 @@ use multiversion::multiversion;
 
 /// The lower triangle `L` of `L Lᵀ`, in place; the upper one is left as it is.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn factorize(matrix: &mut [f64], dim: usize) {
+pub fn factorize(matrix: &mut [f64], dim: usize) {
     let mut column = vec![0.0; dim];
     for k in 0..dim {
         let (above, below) = matrix.split_at_mut((k + 1) * dim);
@@ -26,7 +26,7 @@ pub(crate) fn factorize(matrix: &mut [f64], dim: usize) {
 
 /// `L⁻¹` of a lower triangle.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn invert_lower(lower: &[f64], dim: usize) -> Vec<f64> {
+pub fn invert_lower(lower: &[f64], dim: usize) -> Vec<f64> {
     let mut inverse = vec![0.0; dim * dim];
     for (i, row) in lower.chunks_exact(dim).enumerate() {
         let (done, own) = inverse.split_at_mut(i * dim);

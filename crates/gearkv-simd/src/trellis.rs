@@ -10,7 +10,7 @@ use multiversion::multiversion;
 use super::LANES;
 
 /// `[state][parity of the code]`.
-pub(crate) const NEXT_STATE: [[u8; 2]; 4] = [[0, 2], [2, 0], [1, 3], [3, 1]];
+pub const NEXT_STATE: [[u8; 2]; 4] = [[0, 2], [2, 0], [1, 3], [3, 1]];
 
 /// The nearest whole number, halves to even, for magnitudes below 2²²: an addition that every machine does alike.
 const TO_WHOLE: f32 = 12_582_912.0;
@@ -52,7 +52,7 @@ fn nearest(x: f32) -> [f32; 4] {
 
 /// Memory that a caller keeps from one call to the next.
 #[derive(Default)]
-pub(crate) struct TrellisRoom {
+pub struct TrellisRoom {
     /// `[tokens, lanes]`: for each state, which of its two predecessors was cheaper; then the path's quantizer and parity.
     steps: Vec<u8>,
 }
@@ -60,7 +60,7 @@ pub(crate) struct TrellisRoom {
 /// Codes of `x`, `[tokens, lanes]` in half steps with `lanes` a multiple of [`LANES`]; every lane starts in state 0. `thresholds`,
 /// `[lanes]`, is what magnitudes are made smaller by before a point is chosen. Writes `codes` and `odd` (the code's quantizer, 0
 /// or 1), both `[tokens, lanes]`.
-pub(crate) fn trellis_codes(x: &[f32], thresholds: &[f32], codes: &mut [i32], odd: &mut [u8], room: &mut TrellisRoom) {
+pub fn trellis_codes(x: &[f32], thresholds: &[f32], codes: &mut [i32], odd: &mut [u8], room: &mut TrellisRoom) {
     room.steps.clear();
     room.steps.resize(x.len(), 0);
     for block in 0..thresholds.len() / LANES {
@@ -163,7 +163,7 @@ fn choose(x: &[f32], thresholds: &[f32], steps: &[u8], codes: &mut [i32], odd: &
 
 /// The point of a code in half steps. What damaged bytes say may be any number, so that nothing here may overflow.
 #[inline(always)]
-pub(crate) fn point(code: i32, odd: u8) -> i32 {
+pub fn point(code: i32, odd: u8) -> i32 {
     code.wrapping_mul(2).wrapping_sub(i32::from(odd) * code.signum())
 }
 

@@ -19,20 +19,18 @@ mod pack;
 mod sums;
 mod values;
 
-pub(crate) use keys::{KeyRoom, KeyScales, KeyTile, key_logits};
-pub(crate) use pack::{pack_channels, pack_tokens, unpack_channels, unpack_tokens};
-pub(crate) use sums::UnitRun;
-pub(crate) use values::{
-    Levels, TileOrder, ValueRoom, ValueTile, add_values, interleave_fours, levels_of_codes, tile_order,
-};
+pub use keys::{KeyRoom, KeyScales, KeyTile, key_logits};
+pub use pack::{pack_channels, pack_tokens, unpack_channels, unpack_tokens};
+pub use sums::UnitRun;
+pub use values::{Levels, TileOrder, ValueRoom, ValueTile, add_values, interleave_fours, levels_of_codes, tile_order};
 
 use super::vector::LARGEST_MULTIPLIER;
 
 /// Lanes of a unit, and tokens of a tile.
-pub(crate) const TILE: usize = 64;
+pub const TILE: usize = 64;
 
 /// Bytes of a unit of codes of so many bits.
-pub(crate) const fn unit_bytes(bits: usize) -> usize {
+pub const fn unit_bytes(bits: usize) -> usize {
     32 * bits
 }
 

@@ -9,8 +9,10 @@ const ROUNDING: f32 = 8_388_608.0;
 
 /// One channel's grid.
 #[derive(Clone, Copy)]
-pub(crate) struct Grade {
+pub struct Grade {
+    /// What a step of a code is worth.
     pub scale: f32,
+    /// What code 0 stands for.
     pub zero: f32,
     /// The largest code.
     pub levels: f32,
@@ -19,7 +21,7 @@ pub(crate) struct Grade {
 /// Codes of `columns` (`[channels, tokens]`), and in their place what the codes stand for. Before channel `i` gets its codes, it is moved by
 /// `−coupling[i][j]` times the error of each channel `j` before it, from the first on.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn quantize_with_feedback(
+pub fn quantize_with_feedback(
     columns: &mut [f32],
     tokens: usize,
     grades: &[Grade],

@@ -1,38 +1,47 @@
 //! Logits of a tile of keys: `q·(code · scale + zero)` with the scales of channels folded into the queries.
 
-use super::super::level::Level;
-use super::super::scales::scale_of_code;
-#[cfg(target_arch = "x86_64")]
-use super::super::vector::{Avx2, Avx512};
-use super::super::vector::{LARGEST_MULTIPLIER, Line, Portable, Vector};
 use super::sums::{MOST_ROWS, Row, UnitRun, Units, sums};
 use super::{TILE, TileMultipliers};
-use crate::simd::LANES;
+use crate::LANES;
+use crate::level::Level;
+use crate::scales::scale_of_code;
+#[cfg(target_arch = "x86_64")]
+use crate::vector::{Avx2, Avx512};
+use crate::vector::{LARGEST_MULTIPLIER, Line, Portable, Vector};
 
 /// Scales and zeros of a tile's channels, in the order of its units.
 #[derive(Clone, Copy)]
-pub(crate) enum KeyScales<'a> {
+pub enum KeyScales<'a> {
+    /// As floats.
     Plain {
+        /// One a channel.
         scales: &'a [f32],
+        /// One a channel.
         zeros: &'a [f32],
     },
     /// As they are kept; `steps` is what a step of each channel's zero is, in steps of its codes.
     Small {
+        /// What scales are multiples of.
         super_scale: f32,
+        /// One a channel.
         scales: &'a [u8],
+        /// One a channel.
         zeros: &'a [i8],
+        /// One a channel.
         steps: &'a [f32],
     },
 }
 
 /// The keys of up to 64 tokens.
 #[derive(Clone, Copy)]
-pub(crate) struct KeyTile<'a> {
+pub struct KeyTile<'a> {
     /// Each unit has four channels.
     pub runs: &'a [UnitRun],
+    /// As many bytes as the runs have.
     pub units: &'a [u8],
     /// Units that will be read next.
     pub ahead: &'a [u8],
+    /// Of the tile's channels.
     pub scales: KeyScales<'a>,
     /// Of each channel of *w* bits: 2^(*w* − 8).
     pub units_of_codes: &'a [f32],
@@ -42,7 +51,7 @@ pub(crate) struct KeyTile<'a> {
 
 /// Memory that is kept from one call to the next.
 #[derive(Default)]
-pub(crate) struct KeyRoom {
+pub struct KeyRoom {
     scales: Vec<f32>,
     zeros: Vec<f32>,
     folded: Vec<f32>,
@@ -51,7 +60,7 @@ pub(crate) struct KeyRoom {
 
 /// `logits[row · stride + first + token]` of queries `q` (`[rows, channels]`, channels in the order of the units, at most 256 and a multiple of
 /// 16).
-pub(crate) fn key_logits(
+pub fn key_logits(
     level: Level,
     tile: KeyTile,
     q: &[f32],

@@ -88,7 +88,7 @@ fn units_of_channels(runs: &[UnitRun]) -> impl Iterator<Item = (usize, u32, usiz
 
 /// A tile of keys of codes `[64, dim]`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn pack_channels(codes: &[u8], dim: usize, runs: &[UnitRun], tile: &mut [u8]) {
+pub fn pack_channels(codes: &[u8], dim: usize, runs: &[UnitRun], tile: &mut [u8]) {
     let mut words = [0; TILE];
     for (channel, bits, start) in units_of_channels(runs) {
         for (word, row) in words.iter_mut().zip(codes.chunks_exact(dim)) {
@@ -100,7 +100,7 @@ pub(crate) fn pack_channels(codes: &[u8], dim: usize, runs: &[UnitRun], tile: &m
 
 /// A tile of values of codes `[64, dim]`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn pack_tokens(codes: &[u8], dim: usize, order: &TileOrder, tile: &mut [u8]) {
+pub fn pack_tokens(codes: &[u8], dim: usize, order: &TileOrder, tile: &mut [u8]) {
     let mut start = 0;
     for block in 0..dim / TILE {
         for (unit, bits) in order.units() {
@@ -122,7 +122,7 @@ fn side_by_side([a, b, c, d]: [&[u8; TILE]; 4]) -> Words {
 
 /// The inverse of [`pack_channels`]. With `order`, the *i*-th channel of a tile is put to `order[i]`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn unpack_channels(tile: &[u8], dim: usize, runs: &[UnitRun], order: Option<&[u16]>, codes: &mut [u8]) {
+pub fn unpack_channels(tile: &[u8], dim: usize, runs: &[UnitRun], order: Option<&[u16]>, codes: &mut [u8]) {
     let mut words = [0; TILE];
     for (channel, bits, start) in units_of_channels(runs) {
         unpack_words(&tile[start..start + unit_bytes(bits as usize)], bits, &mut words);
@@ -141,7 +141,7 @@ pub(crate) fn unpack_channels(tile: &[u8], dim: usize, runs: &[UnitRun], order: 
 
 /// The inverse of [`pack_tokens`].
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn unpack_tokens(tile: &[u8], dim: usize, order: &TileOrder, codes: &mut [u8]) {
+pub fn unpack_tokens(tile: &[u8], dim: usize, order: &TileOrder, codes: &mut [u8]) {
     let (mut words, mut start) = ([0; TILE], 0);
     for block in 0..dim / TILE {
         for (unit, bits) in order.units() {

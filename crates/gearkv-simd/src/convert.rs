@@ -7,12 +7,12 @@ use multiversion::multiversion;
 use super::LANES;
 
 /// Widens finite float16 to float32 (exact).
-pub(crate) fn widen(from: &[f16], to: &mut [f32]) {
+pub fn widen(from: &[f16], to: &mut [f32]) {
     if cfg!(target_arch = "wasm32") { widen_by_scaling(from, to) } else { from.convert_to_f32_slice(to) }
 }
 
 /// Narrows float32 within ±65504 to float16, rounding half to even.
-pub(crate) fn narrow(from: &[f32], to: &mut [f16]) {
+pub fn narrow(from: &[f32], to: &mut [f16]) {
     if cfg!(target_arch = "wasm32") { narrow_by_scaling(from, to) } else { to.convert_from_f32_slice(from) }
 }
 
@@ -45,7 +45,7 @@ fn narrow_by_scaling(from: &[f32], to: &mut [f16]) {
 
 /// Rounds every value to the nearest float16, in place, half to even. Values must be within ±65504.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn round_to_f16(x: &mut [f32]) {
+pub fn round_to_f16(x: &mut [f32]) {
     for x in x {
         *x = near_f16(*x);
     }
@@ -53,7 +53,7 @@ pub(crate) fn round_to_f16(x: &mut [f32]) {
 
 /// As [`round_to_f16`], of values that stay as they are.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn rounded_to_f16(from: &[f32], to: &mut [f32]) {
+pub fn rounded_to_f16(from: &[f32], to: &mut [f32]) {
     for (from, to) in from.iter().zip(to) {
         *to = near_f16(*from);
     }
@@ -72,7 +72,7 @@ pub(super) fn near_f16(x: f32) -> f32 {
 
 /// The largest magnitude in `x`; NaN when there is a NaN, infinity when there is an infinity and no NaN.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn largest_magnitude(x: &[f32]) -> f32 {
+pub fn largest_magnitude(x: &[f32]) -> f32 {
     // As integers, magnitudes order like the floats they stand for, with infinity and NaN on top.
     let mut lanes = [0u32; LANES];
     let (chunks, rest) = x.as_chunks::<LANES>();
@@ -90,7 +90,7 @@ pub(crate) fn largest_magnitude(x: &[f32]) -> f32 {
 
 /// The sum of `x`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn sum(x: &[f32]) -> f32 {
+pub fn sum(x: &[f32]) -> f32 {
     let mut lanes = [0.0f32; LANES];
     let (chunks, rest) = x.as_chunks::<LANES>();
     for chunk in chunks {
@@ -108,7 +108,7 @@ pub(crate) fn sum(x: &[f32]) -> f32 {
 ///
 /// Relative error below 3·10⁻⁷ (tested), which softmax in float32 cannot tell from exact.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn exp_in_place(x: &mut [f32], shift: f32) -> f32 {
+pub fn exp_in_place(x: &mut [f32], shift: f32) -> f32 {
     let mut sums = [0.0f32; LANES];
     let (chunks, rest) = x.as_chunks_mut::<LANES>();
     for chunk in chunks {
@@ -131,7 +131,7 @@ pub(crate) fn exp_in_place(x: &mut [f32], shift: f32) -> f32 {
 /// One row of online softmax: replaces each `x` by `exp(x − m)`, where *m* is the largest of them and of `before`; returns *m* and the sum. All
 /// become 0 where *m* is −∞.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn softmax_row(x: &mut [f32], before: f32) -> (f32, f32) {
+pub fn softmax_row(x: &mut [f32], before: f32) -> (f32, f32) {
     let mut lanes = [before; LANES];
     let (chunks, rest) = x.as_chunks_mut::<LANES>();
     for chunk in &*chunks {

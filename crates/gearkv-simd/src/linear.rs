@@ -41,7 +41,7 @@ fn dot_rows_of<const N: usize>(rows: &[f32], dim: usize, vectors: &[f32], out: &
 
 /// `out[v][row] = Σ_d vectors[v][d] · rows[row][d]`. `out` is `[count, stride]`, of which the first `rows` of each line are written.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn dot_rows(rows: &[f32], dim: usize, vectors: &[f32], out: &mut [f32], stride: usize) {
+pub fn dot_rows(rows: &[f32], dim: usize, vectors: &[f32], out: &mut [f32], stride: usize) {
     /// Vectors whose sums fit the registers of AVX2.
     const MOST: usize = 4;
     for (vectors, out) in vectors.chunks(MOST * dim).zip(out.chunks_mut(MOST * stride)) {
@@ -58,7 +58,7 @@ pub(crate) fn dot_rows(rows: &[f32], dim: usize, vectors: &[f32], out: &mut [f32
 /// `out` becomes `[dim, rows]`. With it, [`weigh_rows`] computes what [`dot_rows`] does, adding in another order, and several
 /// times faster where there are many vectors: its sums need no reduction across lanes.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn transpose(rows: &[f32], dim: usize, out: &mut [f32]) {
+pub fn transpose(rows: &[f32], dim: usize, out: &mut [f32]) {
     /// Tiles of a cache line each way.
     const TILE: usize = 16;
     let count = rows.len() / dim;
@@ -76,7 +76,7 @@ pub(crate) fn transpose(rows: &[f32], dim: usize, out: &mut [f32]) {
 
 /// `out` becomes `[width, rows]`; for rows of one or two.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn columns(rows: &[f32], width: usize, out: &mut [f32]) {
+pub fn columns(rows: &[f32], width: usize, out: &mut [f32]) {
     match width {
         1 => out.copy_from_slice(rows),
         2 => {
@@ -91,7 +91,7 @@ pub(crate) fn columns(rows: &[f32], width: usize, out: &mut [f32]) {
 
 /// `out[v][d] += Σ_row weights[v][row] · rows[row][d]`. `weights` is `[count, stride]`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn weigh_rows(rows: &[f32], dim: usize, weights: &[f32], stride: usize, out: &mut [f32]) {
+pub fn weigh_rows(rows: &[f32], dim: usize, weights: &[f32], stride: usize, out: &mut [f32]) {
     for (v, out) in out.chunks_exact_mut(dim).enumerate() {
         let weights = &weights[v * stride..];
         // Four rows at a time: the sum is loaded and stored once for all of them.
@@ -118,7 +118,7 @@ pub(crate) fn weigh_rows(rows: &[f32], dim: usize, weights: &[f32], stride: usiz
 
 /// `rows[row][d] += Σ_v weights[v][row] · vectors[v][d]`: adds `A Bᵀ` to a block of rows.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn add_low_rank(rows: &mut [f32], dim: usize, weights: &[f32], stride: usize, vectors: &[f32]) {
+pub fn add_low_rank(rows: &mut [f32], dim: usize, weights: &[f32], stride: usize, vectors: &[f32]) {
     for (t, row) in rows.chunks_exact_mut(dim).enumerate() {
         for (v, vector) in vectors.chunks_exact(dim).enumerate() {
             let weight = weights[v * stride + t];
@@ -131,7 +131,7 @@ pub(crate) fn add_low_rank(rows: &mut [f32], dim: usize, weights: &[f32], stride
 
 /// `out[d] += Σ_v weights[v] · vectors[v][d]`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn accumulate_rows(weights: &[f32], vectors: &[f32], out: &mut [f32]) {
+pub fn accumulate_rows(weights: &[f32], vectors: &[f32], out: &mut [f32]) {
     let dim = out.len();
     for (vector, &weight) in vectors.chunks_exact(dim).zip(weights) {
         for d in 0..dim {

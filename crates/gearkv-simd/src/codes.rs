@@ -10,21 +10,14 @@ const ROUNDING: f32 = 8_388_608.0;
 const STEP: usize = 8;
 
 /// Bytes of one packed row of `dim` codes.
-pub(crate) fn row_bytes(dim: usize, bits: u32) -> usize {
+pub fn row_bytes(dim: usize, bits: u32) -> usize {
     (dim * bits as usize).div_ceil(8)
 }
 
 /// Codes of the rows of `x` (`[rows, scale.len()]`), one byte each: `clamp(round((x − zero) / scale), 0, levels)`, each channel with its own.
 /// With `residual`, `x` becomes `x − (code · scale + zero)`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn quantize_rows(
-    x: &mut [f32],
-    scale: &[f32],
-    zero: &[f32],
-    levels: &[f32],
-    codes: &mut [u8],
-    residual: bool,
-) {
+pub fn quantize_rows(x: &mut [f32], scale: &[f32], zero: &[f32], levels: &[f32], codes: &mut [u8], residual: bool) {
     let dim = scale.len();
     let (zero, levels) = (&zero[..dim], &levels[..dim]);
     for (x, codes) in x.chunks_exact_mut(dim).zip(codes.chunks_exact_mut(dim)) {
@@ -40,7 +33,7 @@ pub(crate) fn quantize_rows(
 
 /// As [`quantize_rows`], `shape` being the length of a row and of its groups of neighbours, which have a scale and a zero each.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn quantize_groups(
+pub fn quantize_groups(
     x: &mut [f32],
     shape: (usize, usize),
     scales: (&[f32], &[f32]),
@@ -74,7 +67,7 @@ fn quantize(x: f32, scale: f32, zero: f32, levels: f32) -> (u8, f32) {
 
 /// Packs rows of `dim` one-byte codes, which begin `stride` bytes after each other, into rows of `row_bytes(dim, bits)` bytes.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn pack_rows(codes: &[u8], stride: usize, dim: usize, bits: u32, packed: &mut [u8]) {
+pub fn pack_rows(codes: &[u8], stride: usize, dim: usize, bits: u32, packed: &mut [u8]) {
     match bits {
         1 => pack::<1>(codes, stride, dim, packed),
         2 => pack::<2>(codes, stride, dim, packed),
@@ -107,7 +100,7 @@ fn pack<const BITS: usize>(codes: &[u8], stride: usize, dim: usize, packed: &mut
 
 /// The inverse of [`pack_rows`]; rows of `codes` begin `stride` bytes after each other.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn unpack_rows(packed: &[u8], dim: usize, bits: u32, codes: &mut [u8], stride: usize) {
+pub fn unpack_rows(packed: &[u8], dim: usize, bits: u32, codes: &mut [u8], stride: usize) {
     match bits {
         1 => unpack::<1>(packed, dim, codes, stride),
         2 => unpack::<2>(packed, dim, codes, stride),
@@ -178,7 +171,7 @@ fn word_of<const BITS: usize>(codes: &[u8]) -> [u8; 8] {
 /// `out[row][i] = code[row][i] · scale[i] + zero[i]` for packed rows of `scale.len()` codes; rows of `out` begin `stride` values
 /// after each other.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn dequantize_rows(packed: &[u8], bits: u32, scale: &[f32], zero: &[f32], out: &mut [f32], stride: usize) {
+pub fn dequantize_rows(packed: &[u8], bits: u32, scale: &[f32], zero: &[f32], out: &mut [f32], stride: usize) {
     match bits {
         1 => dequantize::<1>(packed, scale, zero, out, stride),
         2 => dequantize::<2>(packed, scale, zero, out, stride),
@@ -235,7 +228,7 @@ fn eight_codes<const BITS: usize>(word: &[u8; BITS]) -> [i32; STEP] {
 
 /// What codes of one byte each (`[rows, dim]`) stand for, scales and zeros being those of groups as for [`quantize_groups`].
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn dequantize_groups(codes: &[u8], shape: (usize, usize), scale: &[f32], zero: &[f32], out: &mut [f32]) {
+pub fn dequantize_groups(codes: &[u8], shape: (usize, usize), scale: &[f32], zero: &[f32], out: &mut [f32]) {
     let (dim, channels) = shape;
     let rows = codes.chunks_exact(dim).zip(out.chunks_exact_mut(dim));
     let groups = rows.flat_map(|(codes, out)| codes.chunks(channels).zip(out.chunks_mut(channels)));

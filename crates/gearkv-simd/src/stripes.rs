@@ -6,12 +6,12 @@ use multiversion::multiversion;
 use super::LANES;
 
 /// One value of each of sixteen tokens or groups; NaN where a value is left out.
-pub(crate) type Stripe = [f32; LANES];
+pub type Stripe = [f32; LANES];
 
 /// One stripe a channel of `rows` (`[tokens, mean.len()]`) less `mean`, and 0 where a value is left out; turned as `rotate_rows` turns rows. Lane
 /// *i* is token `tokens[i]`; lanes beyond them are what they may.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn turned_stripes(rows: &[f32], mean: &[f32], tokens: &[u8], stripes: &mut [Stripe]) {
+pub fn turned_stripes(rows: &[f32], mean: &[f32], tokens: &[u8], stripes: &mut [Stripe]) {
     /// Rows and columns of a piece that registers of four values hold.
     const PIECE: usize = 4;
     let dim = mean.len();
@@ -100,8 +100,8 @@ fn butterflies<const RADIX: usize>(block: &mut [Stripe], step: usize, factor: f3
 
 #[cfg(test)]
 mod tests {
-    use super::super::rotate::rotate_rows;
     use super::*;
+    use crate::rotate::rotate_rows;
 
     #[test]
     fn stripes_hold_what_turned_rows_do() {

@@ -23,36 +23,34 @@ mod triangle;
 mod turning;
 mod vector;
 
-pub(crate) use codebook::{LEVELS_1, LEVELS_2, LEVELS_3, LEVELS_4, fit_levels, look_up_codes, nearest_codes};
-pub(crate) use codes::{
+pub use codebook::{LEVELS_1, LEVELS_2, LEVELS_3, LEVELS_4, fit_levels, look_up_codes, nearest_codes};
+pub use codes::{
     dequantize_groups, dequantize_rows, pack_rows, quantize_groups, quantize_rows, row_bytes, unpack_rows,
 };
-pub(crate) use convert::{
-    exp_in_place, largest_magnitude, narrow, round_to_f16, rounded_to_f16, softmax_row, sum, widen,
-};
-pub(crate) use feedback::{Grade, quantize_with_feedback};
-pub(crate) use fit::{Grid, cover, range_scale, stripe_scales};
-pub(crate) use level::{Level, level, prefetch};
-pub(crate) use linear::{accumulate_rows, add_low_rank, columns, dot_rows, transpose, weigh_rows};
-pub(crate) use order::{gather_rows, scatter};
-pub(crate) use range::{
+pub use convert::{exp_in_place, largest_magnitude, narrow, round_to_f16, rounded_to_f16, softmax_row, sum, widen};
+pub use feedback::{Grade, quantize_with_feedback};
+pub use fit::{Grid, cover, range_scale, stripe_scales};
+pub use level::{Level, level, prefetch};
+pub use linear::{accumulate_rows, add_low_rank, columns, dot_rows, transpose, weigh_rows};
+pub use order::{gather_rows, scatter};
+pub use range::{
     add_column_squares, add_columns, chunks_beyond, chunks_outside, column_range, group_ranges, row_variances,
 };
-pub(crate) use rotate::rotate_rows;
-pub(crate) use rows::{Rows as RawRows, Values as RawValues, dot_raw, weigh_raw};
-pub(crate) use scales::{SmallGrid, narrow_magnitudes, narrow_scales, widen_scales, widen_zeros};
+pub use rotate::rotate_rows;
+pub use rows::{Rows as RawRows, Values as RawValues, dot_raw, weigh_raw};
+pub use scales::{SmallGrid, narrow_magnitudes, narrow_scales, widen_scales, widen_zeros};
 
-pub(crate) use stripes::{Stripe, turned_stripes};
-pub(crate) use tile::{
+pub use stripes::{Stripe, turned_stripes};
+pub use tile::{
     KeyRoom, KeyScales, KeyTile, Levels, TILE, TileOrder, UnitRun, ValueRoom, ValueTile, add_values, interleave_fours,
     key_logits, levels_of_codes, pack_channels, pack_tokens, tile_order, unpack_channels, unpack_tokens,
 };
-pub(crate) use trellis::{NEXT_STATE, TrellisRoom, point, trellis_codes};
-pub(crate) use triangle::{factorize, invert_lower};
-pub(crate) use turning::{add_turning, subtract_turning, turning_sums};
+pub use trellis::{NEXT_STATE, TrellisRoom, point, trellis_codes};
+pub use triangle::{factorize, invert_lower};
+pub use turning::{add_turning, subtract_turning, turning_sums};
 
 /// Lanes of every reduction: one AVX-512 register, two AVX2 registers, four SIMD128 or NEON registers.
-pub(crate) const LANES: usize = 16;
+pub const LANES: usize = 16;
 
 /// The instruction set that attention on codes runs on: `avx512`, `avx2`, `simd128`, `neon` or `scalar`. The environment variable
 /// `GEARKV_SIMD` (`avx512`, `avx2` or `scalar`) chooses a lesser one than the machine has.

@@ -3,7 +3,7 @@
 
 /// An instruction set for which kernels were written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Level {
+pub enum Level {
     /// AVX-512 with VNNI, VBMI and VBMI2: Ice Lake, Zen 4 and later.
     #[cfg(target_arch = "x86_64")]
     Avx512,
@@ -15,7 +15,7 @@ pub(crate) enum Level {
 }
 
 /// Every one that this machine can run, the best first.
-pub(crate) fn levels() -> Vec<Level> {
+pub fn levels() -> Vec<Level> {
     let mut levels = beyond_the_baseline();
     levels.push(Level::Portable);
     levels
@@ -41,7 +41,7 @@ fn beyond_the_baseline() -> Vec<Level> {
 }
 
 /// The best one, or the one that the environment variable `GEARKV_SIMD` asks for (`avx512`, `avx2`, `scalar`), where this machine has it.
-pub(crate) fn level() -> Level {
+pub fn level() -> Level {
     static CHOSEN: std::sync::OnceLock<Level> = std::sync::OnceLock::new();
     *CHOSEN.get_or_init(|| {
         let levels = levels();
@@ -56,7 +56,7 @@ pub(crate) fn level() -> Level {
 }
 
 /// Asks for so many bytes from the start of `ahead` on, which will be read soon.
-pub(crate) fn prefetch<T>(ahead: &[T], bytes: usize) {
+pub fn prefetch<T>(ahead: &[T], bytes: usize) {
     #[cfg(target_arch = "x86_64")]
     for line in (0..bytes).step_by(64) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

@@ -7,7 +7,7 @@ use multiversion::multiversion;
 
 /// Turns every row of `rows` (`[rows, dim]`) in place.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(crate) fn rotate_rows(rows: &mut [f32], dim: usize) {
+pub fn rotate_rows(rows: &mut [f32], dim: usize) {
     for row in rows.chunks_exact_mut(dim) {
         let mut rest = row;
         while !rest.is_empty() {

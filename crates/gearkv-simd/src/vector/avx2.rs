@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 use super::{Line, ROUNDING, Vector};
 
 /// AVX2.
-pub(in crate::simd) struct Avx2;
+pub(crate) struct Avx2;
 
 impl Vector for Avx2 {
     const BYTES: usize = 32;

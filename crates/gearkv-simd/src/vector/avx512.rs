@@ -8,7 +8,7 @@ use super::avx2::total_of_eight;
 use super::{Line, ROUNDING, Vector};
 
 /// AVX-512 with VNNI, VBMI and VBMI2.
-pub(in crate::simd) struct Avx512;
+pub(crate) struct Avx512;
 
 impl Vector for Avx512 {
     const BYTES: usize = 64;

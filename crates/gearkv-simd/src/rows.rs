@@ -19,9 +19,12 @@ const MOST: usize = 4;
 
 /// The values of one head: a row a token, `stride` values after each other.
 #[derive(Clone, Copy)]
-pub(crate) struct Rows<'a> {
+pub struct Rows<'a> {
+    /// At least `(tokens − 1) · stride + dim`.
     pub values: Values<'a>,
+    /// Values from one row to the next.
     pub stride: usize,
+    /// Rows.
     pub tokens: usize,
     /// Values of a row: a multiple of 16.
     pub dim: usize,
@@ -31,8 +34,10 @@ pub(crate) struct Rows<'a> {
 
 /// As they are kept.
 #[derive(Clone, Copy)]
-pub(crate) enum Values<'a> {
+pub enum Values<'a> {
+    /// Float16.
     F16(&'a [f16]),
+    /// Float32.
     F32(&'a [f32]),
 }
 
@@ -65,14 +70,14 @@ enum Task<'a> {
 }
 
 /// Products of each token with each query, at `out[query · stride + token]`. `q` is `[queries, dim]`.
-pub(crate) fn dot_raw(level: Level, rows: Rows, q: &[f32], out: &mut [f32], stride: usize) {
+pub fn dot_raw(level: Level, rows: Rows, q: &[f32], out: &mut [f32], stride: usize) {
     let queries = q.len() / rows.dim;
     assert!(queries == 0 || out.len() >= (queries - 1) * stride + rows.tokens);
     run(level, rows, Task::Dot { q, out, stride });
 }
 
 /// `out[query][channel] += Σ weights[query · stride + token] · row[token][channel]`.
-pub(crate) fn weigh_raw(level: Level, rows: Rows, weights: &[f32], stride: usize, out: &mut [f32]) {
+pub fn weigh_raw(level: Level, rows: Rows, weights: &[f32], stride: usize, out: &mut [f32]) {
     let queries = out.len() / rows.dim;
     assert!(queries == 0 || weights.len() >= (queries - 1) * stride + rows.tokens);
     run(level, rows, Task::Weigh { weights, stride, out });
@@ -245,9 +250,9 @@ unsafe fn weigh_channels<V: Vector, E: Element, const Q: usize, const C: usize>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::level::levels;
-    use super::super::{dot_rows, weigh_rows, widen};
     use super::*;
+    use crate::level::levels;
+    use crate::{dot_rows, weigh_rows, widen};
 
     #[test]
     fn rows_where_they_lie_give_what_copies_of_them_do() {

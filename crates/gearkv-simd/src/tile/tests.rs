@@ -1,6 +1,6 @@
 use super::*;
-use crate::simd::level::{Level, levels};
-use crate::simd::{LEVELS_1, LEVELS_2, LEVELS_3, LEVELS_4, row_bytes};
+use crate::level::{Level, levels};
+use crate::{LEVELS_1, LEVELS_2, LEVELS_3, LEVELS_4, row_bytes};
 
 /// Codes of a unit.
 const UNIT_CODES: usize = 4 * TILE;
@@ -118,8 +118,8 @@ fn small_scales_are_what_they_stand_for() {
     let step = vec![15.0 / 32.0; dim];
     let q: Vec<f32> = (0..dim).map(|_| random.float()).collect();
     let (mut scales, mut zeros) = (vec![0.0; dim], vec![0.0; dim]);
-    crate::simd::widen_scales(&small, 0.5, &mut scales);
-    crate::simd::widen_zeros(&multiples, 15.0 / 32.0, &scales, &mut zeros);
+    crate::widen_scales(&small, 0.5, &mut scales);
+    crate::widen_zeros(&multiples, 15.0 / 32.0, &scales, &mut zeros);
     let (runs, tops) = ([UnitRun::even(4, dim / 4)], vec![1.0 / 16.0; dim]);
     let tile = |scales| KeyTile { runs: &runs, units: &units, ahead: &[], scales, units_of_codes: &tops, tokens: TILE };
     let small = KeyScales::Small { super_scale: 0.5, scales: &small, zeros: &multiples, steps: &step };
