@@ -6,7 +6,7 @@ import { KV_HEADS, type Point, type Series, SHARING } from './points.js';
 import type { PointRow } from './record.js';
 
 /** Rounds of attention, in which all caches take turns, and how long they go on at least and at most. */
-const ROUNDS = { least: 5, enough: 60, seconds: 12 };
+const ROUNDS = { least: 5, enough: 60, seconds: 8 };
 /** A prompt is taken in several times, fewer where that is long. */
 const PROMPTS = { least: 3, seconds: 2, most: 8 };
 

@@ -8,18 +8,19 @@ import { type Context, rowName, VARIANTS } from './context.js';
 
 export const COPY = 'memcpy';
 export const PLAIN = 'plain JavaScript, 4 bits';
-const SHAPE = { heads: 8, tokens: 2048, headDim: 128 };
-const WHAT = `${SHAPE.tokens} tokens of 8 heads of 128`;
+/** Large enough that input and output fit no cache, and memcpy is one of memory. */
+const sizes = (quick: boolean) => ({ heads: 8, tokens: quick ? 2048 : 8192, headDim: 128 });
 
 export function compress(role: 'key' | 'value') {
-  return async ({ backends }: Context): Promise<Suite> => {
-    const data = layer({ kvHeads: SHAPE.heads, ...SHAPE }, role === 'key' ? 1 : 3);
+  return async ({ backends, quick }: Context): Promise<Suite> => {
+    const shape = sizes(quick);
+    const data = layer({ kvHeads: shape.heads, ...shape }, role === 'key' ? 1 : 3);
     const raw = Buffer.from(data.buffer);
     const target = Buffer.alloc(raw.length);
     const bytes = raw.length;
     return {
       name: `compress-${role}s`,
-      title: `compress: ${role}s, ${WHAT}`,
+      title: `compress: ${role}s, ${shape.tokens} tokens of ${shape.heads} heads of ${shape.headDim}`,
       baselines: [COPY, PLAIN],
       cases: [
         { name: COPY, bytes, run: () => raw.copy(target) },
@@ -29,12 +30,12 @@ export function compress(role: 'key' | 'value') {
           bytes,
           run: () => brotliCompressSync(raw, { params: { [constants.BROTLI_PARAM_QUALITY]: 1 } }),
         },
-        { name: PLAIN, bytes, run: () => quantize(data, SHAPE) },
+        { name: PLAIN, bytes, run: () => quantize(data, shape) },
         ...VARIANTS.map(
           ({ backend, preset }): Case => ({
             name: rowName(preset, backend),
             bytes,
-            run: () => backends[backend].compressSync(data, { shape: SHAPE, role, preset, threads: 1 }).dispose(),
+            run: () => backends[backend].compressSync(data, { shape, role, preset, threads: 1 }).dispose(),
           }),
         ),
       ],
@@ -44,20 +45,21 @@ export function compress(role: 'key' | 'value') {
 }
 
 export function decompress(role: 'key' | 'value') {
-  return async ({ backends }: Context): Promise<Suite> => {
-    const data = layer({ kvHeads: SHAPE.heads, ...SHAPE }, role === 'key' ? 1 : 3);
+  return async ({ backends, quick }: Context): Promise<Suite> => {
+    const shape = sizes(quick);
+    const data = layer({ kvHeads: shape.heads, ...shape }, role === 'key' ? 1 : 3);
     const raw = Buffer.from(data.buffer);
     const bytes = raw.length;
     const deflated = deflateSync(raw, { level: 1 });
-    const quantized = quantize(data, SHAPE);
+    const quantized = quantize(data, shape);
     const out = new Float32Array(data.length);
     const target = Buffer.from(out.buffer);
     const packed = VARIANTS.map(({ backend, preset }) =>
-      backends[backend].compressSync(data, { shape: SHAPE, role, preset, threads: 1 }),
+      backends[backend].compressSync(data, { shape, role, preset, threads: 1 }),
     );
     return {
       name: `decompress-${role}s`,
-      title: `decompress: ${role}s, ${WHAT}`,
+      title: `decompress: ${role}s, ${shape.tokens} tokens of ${shape.heads} heads of ${shape.headDim}`,
       baselines: [COPY, PLAIN],
       cases: [
         { name: COPY, bytes, run: () => raw.copy(target) },
