@@ -3,7 +3,7 @@ import { backendFor, backendInfo } from '../backend/selection.js';
 import { GearError } from '../errors.js';
 import { readFileBytes } from '../file.js';
 import { type Preset, presets } from '../options.js';
-import { type DemoRow, type Exact, exactAttention, fixtureLayers, measure } from './demo-measure.js';
+import { type DemoRow, type Exact, exactAttention, fixtureLayers, measure, warmUp } from './demo-measure.js';
 import { demoReport } from './demo-report.js';
 import { printResult } from './files.js';
 import { Progress } from './progress.js';
@@ -28,6 +28,7 @@ export const demoCommand: Command = {
       const backend = backendFor(name);
       const layers = fixtureLayers(backend, file);
       const exact: Exact = exactAttention(backend, layers);
+      if (chosen[0] !== undefined) await warmUp(backend, chosen[0], layers);
       for (const preset of chosen) {
         progress.step(`${preset}, ${name}`);
         rows.push(await measure(backend, preset, layers, exact));
