@@ -17,7 +17,7 @@ pub fn narrow(from: &[f32], to: &mut [f16]) {
 }
 
 /// The exponents of float16 and float32 are 112 apart.
-const EXPONENT_GAP: f32 = f32::from_bits((127 + 112) << 23);
+pub(super) const EXPONENT_GAP: f32 = f32::from_bits((127 + 112) << 23);
 const EXPONENT_GAP_INVERSE: f32 = f32::from_bits((127 - 112) << 23);
 
 fn widen_by_scaling(from: &[f16], to: &mut [f32]) {

@@ -4,10 +4,8 @@
 
 use std::arch::wasm32::*;
 
-use super::plain::plain_floats;
 use super::{Line, ROUNDING, Vector};
-use crate::convert::widened_by_scaling;
-use crate::linear::sum_of_lanes;
+use crate::convert::EXPONENT_GAP;
 
 /// SIMD128.
 pub(crate) struct Simd128;
@@ -17,8 +15,8 @@ impl Vector for Simd128 {
     const ROWS: usize = 2;
     type Bytes = v128;
     type Sums = v128;
-    type Floats = [f32; 16];
-    type Whole = [i32; 16];
+    type Floats = [v128; 4];
+    type Whole = [v128; 4];
 
     #[inline(always)]
     unsafe fn load(at: *const u8) -> v128 {
@@ -81,5 +79,108 @@ impl Vector for Simd128 {
         }
     }
 
-    plain_floats!();
+    #[inline(always)]
+    unsafe fn floats(at: *const f32) -> [v128; 4] {
+        unsafe { [0, 4, 8, 12].map(|i| v128_load(at.add(i).cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn widened(at: *const u16) -> [v128; 4] {
+        unsafe {
+            let (low, high): (v128, v128) = (v128_load(at.cast()), v128_load(at.add(8).cast()));
+            [
+                u32x4_extend_low_u16x8(low),
+                u32x4_extend_high_u16x8(low),
+                u32x4_extend_low_u16x8(high),
+                u32x4_extend_high_u16x8(high),
+            ]
+            .map(|bits| {
+                // As `widened_by_scaling` does.
+                let magnitude = u32x4_shl(v128_and(bits, u32x4_splat(0x7FFF)), 13);
+                let sign = u32x4_shl(v128_and(bits, u32x4_splat(0x8000)), 16);
+                v128_or(f32x4_mul(magnitude, f32x4_splat(EXPONENT_GAP)), sign)
+            })
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn put(x: [v128; 4], at: *mut f32) {
+        unsafe { (0..4).for_each(|i| v128_store(at.add(4 * i).cast(), x[i])) }
+    }
+
+    #[inline(always)]
+    unsafe fn every(x: f32) -> [v128; 4] {
+        [f32x4_splat(x); 4]
+    }
+
+    #[inline(always)]
+    unsafe fn times(a: [v128; 4], b: [v128; 4]) -> [v128; 4] {
+        std::array::from_fn(|i| f32x4_mul(a[i], b[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn plus(a: [v128; 4], b: [v128; 4]) -> [v128; 4] {
+        std::array::from_fn(|i| f32x4_add(a[i], b[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn larger(x: [v128; 4], most: [v128; 4]) -> [v128; 4] {
+        // Its second where that is larger than its first.
+        std::array::from_fn(|i| f32x4_pmax(most[i], x[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn magnitude(x: [v128; 4]) -> [v128; 4] {
+        x.map(|x| f32x4_abs(x))
+    }
+
+    #[inline(always)]
+    unsafe fn total([a, b, c, d]: [v128; 4]) -> f32 {
+        let four = f32x4_add(f32x4_add(a, c), f32x4_add(b, d));
+        let two = f32x4_add(four, i32x4_shuffle::<2, 3, 0, 1>(four, four));
+        f32x4_extract_lane::<0>(two) + f32x4_extract_lane::<1>(two)
+    }
+
+    #[inline(always)]
+    unsafe fn most([a, b, c, d]: [v128; 4]) -> f32 {
+        let four = f32x4_pmax(f32x4_pmax(a, b), f32x4_pmax(c, d));
+        let two = f32x4_pmax(four, i32x4_shuffle::<2, 3, 0, 1>(four, four));
+        f32x4_extract_lane::<0>(f32x4_pmax(two, i32x4_shuffle::<1, 0, 3, 2>(two, two)))
+    }
+
+    #[inline(always)]
+    unsafe fn whole(x: [v128; 4]) -> [v128; 4] {
+        let rounding = f32x4_splat(ROUNDING);
+        x.map(|x| i32x4_sub(f32x4_add(x, rounding), rounding))
+    }
+
+    #[inline(always)]
+    unsafe fn whole_total(numbers: [[v128; 4]; 4]) -> i32 {
+        let four = numbers.into_iter().flatten().fold(i32x4_splat(0), |sum, x| i32x4_add(sum, x));
+        let two = i32x4_add(four, i32x4_shuffle::<2, 3, 0, 1>(four, four));
+        i32x4_extract_lane::<0>(two).wrapping_add(i32x4_extract_lane::<1>(two))
+    }
+
+    #[inline(always)]
+    unsafe fn put_whole(x: [v128; 4], at: *mut i32) {
+        unsafe { (0..4).for_each(|i| v128_store(at.add(4 * i).cast(), x[i])) }
+    }
+
+    #[inline(always)]
+    unsafe fn whole_at(at: *const i32) -> [v128; 4] {
+        unsafe { [0, 4, 8, 12].map(|i| v128_load(at.add(i).cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn multipliers([a, b, c, d]: [v128; 4], first: *mut i32, second: *mut i32) {
+        unsafe {
+            let (low, high) = (i16x8_narrow_i32x4(a, b), i16x8_narrow_i32x4(c, d));
+            // Numbers 0 and 2 of each four beside each other, then 1 and 3.
+            v128_store(first.cast(), i16x8_shuffle::<0, 2, 4, 6, 8, 10, 12, 14>(low, high));
+            v128_store(second.cast(), i16x8_shuffle::<1, 3, 5, 7, 9, 11, 13, 15>(low, high));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch(_at: *const u8) {}
 }
