@@ -85,7 +85,8 @@ pub fn safetensors_file(json: &str) -> Result<SafetensorsFile> {
 /// # Errors
 /// `INVALID_OPTION` saying what does not fit.
 pub fn read<T: DeserializeOwned>(what: &str, json: &str) -> Result<T> {
-    serde_json::from_str(json).map_err(|e| GearError::new(ErrorCode::InvalidOption, format!("{what}: {e}")).into())
+    gearkv::from_json(json.as_bytes())
+        .map_err(|e| GearError::new(ErrorCode::InvalidOption, format!("{what}: {e}")).into())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Reading a container.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use gearkv::{ErrorCode, GearError, GearTensor, KvShape, Result, SegmentImage, TensorImage};
 
@@ -16,7 +16,7 @@ pub struct Container<B> {
     bytes: B,
     payload_start: usize,
     header: Header,
-    positions: HashMap<String, usize>,
+    positions: BTreeMap<String, usize>,
 }
 
 impl<B: AsRef<[u8]>> Container<B> {
@@ -31,7 +31,7 @@ impl<B: AsRef<[u8]>> Container<B> {
         if header.cache.is_some() != header.kind.has_extents() {
             return Err(corrupt("the header's kind and its cache extents contradict each other"));
         }
-        let mut positions = HashMap::with_capacity(header.entries.len());
+        let mut positions = BTreeMap::new();
         for (position, entry) in header.entries.iter().enumerate() {
             if positions.insert(entry.name().to_owned(), position).is_some() {
                 return Err(corrupt(format!("two entries are named {:?}", entry.name())));

@@ -92,7 +92,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(Header, usize)> {
     if xxh3_64(json) != u64::from_le_bytes(checksum) {
         return Err(corrupt("the header's checksum does not match: the container is damaged"));
     }
-    let header: Header = serde_json::from_slice(json).map_err(|e| corrupt(format!("the header is malformed: {e}")))?;
+    let header: Header = gearkv::from_json(json).map_err(|e| corrupt(format!("the header is malformed: {e}")))?;
     // From version 3 on a file has the least version that it needs, so that a version that changes by a bit is noticed.
     if header.version() > version || (version >= FIRST_FROZEN && header.version() != version) {
         return Err(corrupt(format!("the header describes what format version {version} cannot hold")));

@@ -5,12 +5,13 @@ use std::fmt;
 use gearkv::{GearConfig, KvShape, Role};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 
 use crate::config::{self, ConfigFields};
 use crate::frame::FIRST_FROZEN;
 
 /// A JSON object that belongs to whoever wrote the container.
-pub type Metadata = serde_json::Map<String, serde_json::Value>;
+pub type Metadata = serde_json::Map<String, Value>;
 
 /// What a container as a whole is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,7 +64,7 @@ pub struct CacheExtent {
 }
 
 /// One named thing in a container.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Entry {
     /// A compressed K or V tensor.
@@ -72,6 +73,24 @@ pub enum Entry {
     Raw(RawEntry),
     /// A frozen K or V tensor, only in containers of kind [`Kind::Frozen`].
     Frozen(FrozenEntry),
+}
+
+/// Not derived: what serde makes of a tag is several times as large as all else that reads a header.
+impl<'de> Deserialize<'de> for Entry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut fields = Metadata::deserialize(deserializer)?;
+        let kind = fields.remove("kind").unwrap_or_default();
+        let fields = Value::Object(fields);
+        let entry = match kind.as_str() {
+            Some("tensor") => TensorEntry::deserialize(fields).map(Self::Tensor),
+            Some("raw") => RawEntry::deserialize(fields).map(Self::Raw),
+            Some("frozen") => FrozenEntry::deserialize(fields).map(Self::Frozen),
+            _ => Err(serde_json::Error::custom(format_args!(
+                "an entry's kind is {kind}; expected \"tensor\", \"raw\" or \"frozen\""
+            ))),
+        };
+        entry.map_err(D::Error::custom)
+    }
 }
 
 /// A compressed K or V tensor: its configuration, and where its parts are.

@@ -1,6 +1,6 @@
 //! Writing a container.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use gearkv::{ErrorCode, FrozenTensor, GearError, GearTensor, Result, TensorImage};
 
@@ -15,7 +15,7 @@ use crate::safetensors::byte_length;
 #[derive(Default)]
 pub struct ContainerWriter {
     entries: Vec<Pending>,
-    names: HashSet<String>,
+    names: BTreeSet<String>,
 }
 
 /// An entry whose place in the payload is not known yet. Tensors share their segments with the caller's.

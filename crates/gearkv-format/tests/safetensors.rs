@@ -49,6 +49,62 @@ fn tensors_come_back_with_their_names_types_shapes_and_bytes() {
 }
 
 #[test]
+fn files_are_those_of_the_safetensors_crate() {
+    let (entries, payload) = sample();
+    let texts = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+    let bytes = serialize(&entries, &payload, Some(&texts)).unwrap();
+    let read = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let views = || entries.iter().map(|entry| (&entry.name, read.tensor(&entry.name).unwrap()));
+    for (entry, (_, view)) in entries.iter().zip(views()) {
+        assert_eq!(view.data(), &payload[entry.begin as usize..entry.end as usize]);
+    }
+    assert_eq!(safetensors::serialize(views(), Some(texts.into_iter().collect())).unwrap(), bytes);
+}
+
+#[test]
+fn data_types_are_those_of_the_safetensors_crate() {
+    let names = [
+        "BOOL",
+        "F4",
+        "F6_E2M3",
+        "F6_E3M2",
+        "U8",
+        "I8",
+        "F8_E5M2",
+        "F8_E4M3",
+        "F8_E8M0",
+        "F8_E4M3FNUZ",
+        "F8_E5M2FNUZ",
+        "I16",
+        "U16",
+        "F16",
+        "BF16",
+        "I32",
+        "U32",
+        "F32",
+        "C64",
+        "F64",
+        "I64",
+        "U64",
+    ];
+    let payload = vec![7; 64];
+    // Names that are no order, so that order is that of the types.
+    let entries: Vec<_> = names
+        .iter()
+        .map(|dtype| {
+            let known: safetensors::Dtype = serde_json::from_value((*dtype).into()).unwrap();
+            span(&format!("{:x}", dtype.len() * 31 % 7), dtype, &[8], 0, known.bitsize() as u64)
+        })
+        .enumerate()
+        .map(|(i, entry)| TensorSpan { name: format!("{}{i}", entry.name), ..entry })
+        .collect();
+    let bytes = serialize(&entries, &payload, None).unwrap();
+    let read = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(safetensors::serialize(read.tensors(), None).unwrap(), bytes);
+    assert_eq!(index(&bytes).unwrap().len(), names.len());
+}
+
+#[test]
 fn a_file_may_be_empty() {
     let bytes = serialize(&[], &[], None).unwrap();
     assert_eq!((index(&bytes), metadata(&bytes)), (Ok(vec![]), Ok(BTreeMap::new())));

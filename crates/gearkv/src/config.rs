@@ -221,7 +221,7 @@ impl GearConfig {
         let with =
             |bits: f64, most: f64| if bits == 0.0 { 0.0 } else { (bits + self.layer_bits[layer]).clamp(1.0, most) };
         // A bit halves the error.
-        let error = self.max_error * (-self.layer_bits[layer]).exp2();
+        let error = self.max_error * libm::exp2(-self.layer_bits[layer]);
         Ok(Self {
             max_error: error.min(1.0),
             mean_bits: with(self.mean_bits, 8.0),

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Backbone, GearConfig, NonFinite, Range, Storage};
 use crate::error::{GearError, Result};
+use crate::json::from_json;
 use crate::preset::Preset;
 use crate::shape::Role;
 
@@ -66,7 +67,7 @@ impl GearOptions {
         if !json.trim_start().starts_with('{') {
             return Err(GearError::option("options: expected a JSON object"));
         }
-        serde_json::from_str(json).map_err(|e| GearError::option(format!("options: {e}")))
+        from_json(json.as_bytes()).map_err(|e| GearError::option(format!("options: {e}")))
     }
 
     /// The preset with these fields on top of it, checked. A preset may mean one thing for keys and another for values.

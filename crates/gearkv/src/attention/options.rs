@@ -39,7 +39,8 @@ impl AttendOptions {
     /// # Errors
     /// `INVALID_OPTION` for a field that does not exist or has the wrong type.
     pub fn from_json(json: &str) -> Result<Self> {
-        serde_json::from_str(json).map_err(|e| GearError::new(ErrorCode::InvalidOption, format!("attend options: {e}")))
+        crate::from_json(json.as_bytes())
+            .map_err(|e| GearError::new(ErrorCode::InvalidOption, format!("attend options: {e}")))
     }
 
     /// Checks them for queries to so many KV heads.

@@ -182,7 +182,7 @@ fn narrow_error(
             break;
         }
         // A bit quarters the squared error, more or less.
-        let missing = if limit > 0.0 && outcome.error > 0.0 { (outcome.error / limit).log2() / 2.0 } else { 0.0 };
+        let missing = if limit > 0.0 && outcome.error > 0.0 { libm::log2(outcome.error / limit) / 2.0 } else { 0.0 };
         let guess = up(mean_bits + missing);
         let inside = guess > broken && guess < most && missing != 0.0;
         mean_bits = if inside { guess } else { up(f64::midpoint(broken, most)) };

@@ -43,7 +43,8 @@ impl FreezeOptions {
     /// # Errors
     /// `INVALID_OPTION` for anything else than an object of these fields.
     pub fn from_json(json: &str) -> Result<Self> {
-        serde_json::from_str(json).map_err(|e| GearError::new(ErrorCode::InvalidOption, format!("freeze options: {e}")))
+        crate::from_json(json.as_bytes())
+            .map_err(|e| GearError::new(ErrorCode::InvalidOption, format!("freeze options: {e}")))
     }
 
     pub(crate) fn target(&self) -> Result<Target> {
