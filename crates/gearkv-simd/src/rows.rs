@@ -14,9 +14,6 @@ use super::level::Level;
 use super::vector::{Avx2, Avx512};
 use super::vector::{Portable, Vector};
 
-/// The most queries at a time.
-const MOST: usize = 4;
-
 /// The values of one head: a row a token, `stride` values after each other.
 #[derive(Clone, Copy)]
 pub struct Rows<'a> {
@@ -130,15 +127,17 @@ unsafe fn generic<V: Vector>(rows: Rows, task: Task) {
 #[inline(always)]
 unsafe fn of_elements<V: Vector, E: Element>(x: *const E, rows: Rows, task: Task) {
     let dim = rows.dim;
+    // Fewer kernels where there are two rows at a time: browsers download them.
+    let most = V::ROWS;
     // SAFETY: queries, weights and output have what `dot_raw` and `weigh_raw` checked.
     unsafe {
         match task {
             Task::Dot { q, out, stride } => {
-                for (i, q) in q.chunks(MOST * dim).enumerate() {
-                    let out = out.as_mut_ptr().add(i * MOST * stride);
+                for (i, q) in q.chunks(most * dim).enumerate() {
+                    let out = out.as_mut_ptr().add(i * most * stride);
                     match q.len() / dim {
-                        4 => dot::<V, E, 4>(x, rows, q.as_ptr(), out, stride),
-                        3 => dot::<V, E, 3>(x, rows, q.as_ptr(), out, stride),
+                        4 if V::ROWS == 4 => dot::<V, E, 4>(x, rows, q.as_ptr(), out, stride),
+                        3 if V::ROWS == 4 => dot::<V, E, 3>(x, rows, q.as_ptr(), out, stride),
                         2 => dot::<V, E, 2>(x, rows, q.as_ptr(), out, stride),
                         1 => dot::<V, E, 1>(x, rows, q.as_ptr(), out, stride),
                         _ => {}
@@ -146,11 +145,11 @@ unsafe fn of_elements<V: Vector, E: Element>(x: *const E, rows: Rows, task: Task
                 }
             }
             Task::Weigh { weights, stride, out } => {
-                for (i, out) in out.chunks_mut(MOST * dim).enumerate() {
-                    let weights = weights.as_ptr().add(i * MOST * stride);
+                for (i, out) in out.chunks_mut(most * dim).enumerate() {
+                    let weights = weights.as_ptr().add(i * most * stride);
                     match out.len() / dim {
-                        4 => weigh::<V, E, 4, 4>(x, rows, weights, stride, out.as_mut_ptr()),
-                        3 => weigh::<V, E, 3, 4>(x, rows, weights, stride, out.as_mut_ptr()),
+                        4 if V::ROWS == 4 => weigh::<V, E, 4, 4>(x, rows, weights, stride, out.as_mut_ptr()),
+                        3 if V::ROWS == 4 => weigh::<V, E, 3, 4>(x, rows, weights, stride, out.as_mut_ptr()),
                         2 => weigh::<V, E, 2, 4>(x, rows, weights, stride, out.as_mut_ptr()),
                         1 => weigh::<V, E, 1, 8>(x, rows, weights, stride, out.as_mut_ptr()),
                         _ => {}
