@@ -8,7 +8,14 @@ import { lockedVersion } from './packages.mjs';
 import { DIST, PACKAGE, ROOT } from './places.mjs';
 import { run, step } from './progress.mjs';
 
-export const CORE_SOURCES = ['Cargo.toml', 'Cargo.lock', 'crates/gearkv', 'crates/gearkv-simd', 'crates/gearkv-format', 'bindings/marshal'];
+export const CORE_SOURCES = [
+  'Cargo.toml',
+  'Cargo.lock',
+  'crates/gearkv',
+  'crates/gearkv-simd',
+  'crates/gearkv-format',
+  'bindings/marshal',
+];
 
 const CODEC = { name: 'native', title: 'the native module', crate: 'bindings/node', sources: [] };
 const ENGINE = {
