@@ -38,7 +38,7 @@ pub use range::{
 };
 pub use rotate::rotate_rows;
 pub use rows::{Rows as RawRows, Values as RawValues, dot_raw, weigh_raw};
-pub use scales::{SmallGrid, narrow_magnitudes, narrow_scales, widen_scales, widen_zeros};
+pub use scales::{SmallGrid, narrow_magnitudes, narrow_scales, widen_multiples, widen_scales, widen_zeros};
 
 pub use stripes::{Stripe, turned_stripes};
 pub use tile::{

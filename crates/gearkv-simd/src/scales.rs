@@ -90,6 +90,14 @@ pub fn widen_zeros(steps: &[i8], zero_unit: f32, scale: &[f32], out: &mut [f32])
     }
 }
 
+/// `multiple · step` of each.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub fn widen_multiples(multiples: &[i8], step: f32, out: &mut [f32]) {
+    for (out, &multiple) in out.iter_mut().zip(multiples) {
+        *out = f32::from(multiple) * step;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

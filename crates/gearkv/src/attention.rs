@@ -17,7 +17,7 @@ mod values;
 pub use options::AttendOptions;
 
 use keys::Queries;
-use room::{BlockRoom, HeadRoom, Room};
+use room::{HeadRoom, Room};
 use values::Outputs;
 
 use crate::config::{Backbone, Storage};
@@ -25,7 +25,7 @@ use crate::error::{Cancel, ErrorCode, GearError, Result, check};
 use crate::parallel;
 use crate::shape::{KvShape, KvSlice};
 use crate::simd;
-use crate::tensor::{GearTensor, Piece};
+use crate::tensor::{GearTensor, Piece, SegmentView};
 
 /// Tokens of a block: a multiple of every common group, and small enough that a block's rows stay in the first-level cache.
 const BLOCK: usize = 64;
@@ -265,6 +265,32 @@ impl<'a> Pieces<'a> {
     }
 }
 
+/// Segments that will be read soon. One of few tokens has little in each of many places, none of which would be there in time if it were asked
+/// for only when its turn comes.
+struct Coming<'a> {
+    segments: &'a [SegmentView],
+    /// So many have been asked for: their headers, and what these say where it is.
+    headers: usize,
+    arrays: usize,
+}
+
+impl<'a> Coming<'a> {
+    fn new(tensor: &'a GearTensor) -> Self {
+        Self { segments: tensor.segments(), headers: 0, arrays: 0 }
+    }
+
+    /// Asks for what a stretch behind the first `done` segments needs, and for the headers of those of another.
+    fn fetch(&mut self, done: usize) {
+        const AT_ONCE: usize = STRETCH / BLOCK;
+        let until = |from: usize, end: usize| from..end.clamp(from, self.segments.len().max(from));
+        let headers = until(self.headers, done + 2 * AT_ONCE);
+        let arrays = until(self.arrays, (done + AT_ONCE).min(self.headers));
+        self.segments[headers.clone()].iter().for_each(|view| view.segment.prefetch_header());
+        self.segments[arrays.clone()].iter().for_each(|view| view.segment.prefetch_arrays());
+        (self.headers, self.arrays) = (headers.end, arrays.end);
+    }
+}
+
 impl<'a> Job<'a> {
     /// Heads from `first_plane` on, each of which has `run` values of the queries and of `out`.
     fn planes(&self, first_plane: usize, run: usize, out: &mut [f32], room: &mut Room, cancel: Cancel) {
@@ -286,8 +312,9 @@ impl<'a> Job<'a> {
             head.softmax.begin(rows_of);
         }
         let stretch = if rows_of <= FEW_QUERIES { STRETCH } else { BLOCK };
-        logits.resize(rows_of * stretch, 0.0);
+        logits.resize(count * rows_of * stretch, 0.0);
         let mut walk = Walk::new(self.key, self.value);
+        let mut coming = [self.key, self.value].map(Coming::new);
         let in_sight = self.sight(0).first;
         loop {
             steps.clear();
@@ -305,24 +332,35 @@ impl<'a> Job<'a> {
                 break;
             }
             let after = walk.rest();
-            for (i, (head, out)) in heads.iter_mut().zip(out.chunks_exact_mut(run)).enumerate() {
-                // Where the next head starts, or the first one in what comes after.
-                let (key, value) = if i + 1 < count {
-                    (Some(self.key_place(&steps[0])), Some(self.value_place(&steps[0])))
-                } else {
-                    after
-                };
-                let plane = first_plane + (i + 1) % count;
-                let all = self.key.shape().planes();
-                let rows = match count {
-                    1 => ROWS_AHEAD * all,
-                    _ if i + 1 < count => 1,
-                    _ => tokens * all - (count - 1),
-                };
-                let codes = |place: Option<Place<'a>>| place.map_or(&[][..], |place| place.codes(plane));
-                let ahead = [key, value].map(|place| Ahead { codes: codes(place), rows });
-                let out = self.outputs(first_plane + i, out);
-                self.stretch(head, queries(i), out, steps, ahead, &mut logits[..rows_of * tokens], block);
+            for (coming, pieces) in coming.iter_mut().zip([&walk.key, &walk.value]) {
+                coming.fetch(pieces.index + 1);
+            }
+            let (size, first) = (rows_of * tokens, steps[0].token);
+            let columns = |step: &Step| Columns { first: step.token - first, stride: tokens };
+            // All heads of a block before the next block: what they read of a short segment, or of a token, lies side by side.
+            for (s, step) in steps.iter().enumerate() {
+                let place = self.key_place(step);
+                let next = steps.get(s + 1).map_or(after.0, |next| Some(self.key_place(next)));
+                for (i, (head, logits)) in heads.iter_mut().zip(logits.chunks_exact_mut(size)).enumerate() {
+                    let ahead = self.ahead(place, next, first_plane, (i, count));
+                    head.keys.logits(queries(i), place, ahead, logits, columns(step), block);
+                }
+            }
+            let each = heads.iter_mut().zip(logits.chunks_exact_mut(size)).zip(out.chunks_exact_mut(run));
+            for (i, ((HeadRoom { values, softmax, .. }, logits), out)) in each.enumerate() {
+                self.mask(logits, tokens, first);
+                let mut out = self.outputs(first_plane + i, out);
+                softmax.take_block(logits, tokens, |row, factor| values.shrink(&mut out, row, factor));
+            }
+            for (s, step) in steps.iter().enumerate() {
+                let place = self.value_place(step);
+                let next = steps.get(s + 1).map_or(after.1, |next| Some(self.value_place(next)));
+                let each = heads.iter_mut().zip(logits.chunks_exact(size)).zip(out.chunks_exact_mut(run));
+                for (i, ((head, weights), out)) in each.enumerate() {
+                    let ahead = self.ahead(place, next, first_plane, (i, count));
+                    let mut out = self.outputs(first_plane + i, out);
+                    head.values.add(&mut out, place, ahead, weights, columns(step), block);
+                }
             }
         }
         for (i, (head, out)) in heads.iter_mut().zip(out.chunks_exact_mut(run)).enumerate() {
@@ -352,35 +390,22 @@ impl<'a> Job<'a> {
         place(self.value, step.value, step.tokens)
     }
 
-    /// One head's share of a stretch of tokens. `ahead` is what will be read after its keys and its values.
-    #[expect(clippy::too_many_arguments, reason = "a head, what it reads, and where that goes")]
-    fn stretch(
+    /// What is read after the `i`-th of `count` heads has read its share of a block: that of the next head, or the first head's share of the
+    /// next block.
+    fn ahead(
         &self,
-        head: &mut HeadRoom,
-        queries: Queries,
-        mut out: Outputs,
-        steps: &[Step],
-        ahead: [Ahead<'a>; 2],
-        logits: &mut [f32],
-        room: &mut BlockRoom,
-    ) {
-        let HeadRoom { keys, values, softmax } = head;
-        let tokens = logits.len() / (queries.rows.len() / queries.dim);
-        let first = steps[0].token;
-        let columns = |step: &Step| Columns { first: step.token - first, stride: tokens };
-        let within = |i: usize, place: &dyn Fn(&Step) -> Place<'a>, last: Ahead<'a>| {
-            steps.get(i + 1).map_or(last, |next| Ahead { codes: place(next).codes(queries.plane), ..last })
+        now: Place<'a>,
+        next: Option<Place<'a>>,
+        first_plane: usize,
+        (i, count): (usize, usize),
+    ) -> Ahead<'a> {
+        let all = self.key.shape().planes();
+        let (place, plane, rows) = match i + 1 < count {
+            true => (Some(now), first_plane + i + 1, 1),
+            false if count == 1 => (next, first_plane, ROWS_AHEAD * all),
+            false => (next, first_plane, now.tokens * all - (count - 1)),
         };
-        for (i, step) in steps.iter().enumerate() {
-            let ahead = within(i, &|step| self.key_place(step), ahead[0]);
-            keys.logits(queries, self.key_place(step), ahead, logits, columns(step), room);
-        }
-        self.mask(logits, tokens, first);
-        softmax.take_block(logits, tokens, |row, factor| values.shrink(&mut out, row, factor));
-        for (i, step) in steps.iter().enumerate() {
-            let ahead = within(i, &|step| self.value_place(step), ahead[1]);
-            values.add(&mut out, self.value_place(step), ahead, logits, columns(step), room);
-        }
+        Ahead { codes: place.map_or(&[], |place| place.codes(plane)), rows }
     }
 
     /// What query `i` sees: the later it is, the more of what follows and the less of what comes first.

@@ -18,7 +18,7 @@ const MOST_KEPT_BYTES: usize = 4 << 20;
 pub(super) struct Room {
     /// Queries of the heads, times the scale: `[heads, rows, head_dim]`.
     pub q: Vec<f32>,
-    /// Of one head and stretch: `[rows, tokens]`.
+    /// Of a stretch: `[heads, rows, tokens]`.
     pub logits: Vec<f32>,
     /// The blocks of a stretch.
     pub steps: Vec<Step>,

@@ -93,16 +93,24 @@ impl Means {
             .then(|| Self::Small { steps, multiples: bytemuck::cast_slice(multiples).into() })
     }
 
+    /// Asks for all of them.
+    pub fn prefetch(&self) {
+        match self {
+            Self::Wide(means) => simd::prefetch(means, size_of_val(&**means)),
+            Self::Small { steps, multiples } => {
+                simd::prefetch(steps, size_of_val(&**steps));
+                simd::prefetch(multiples, multiples.len());
+            }
+        }
+    }
+
     /// Those of one plane.
     pub fn load(&self, plane: usize, out: &mut [f32]) {
         let range = plane * out.len()..(plane + 1) * out.len();
         match self {
             Self::Wide(means) => simd::widen(&means[range], out),
             Self::Small { steps, multiples } => {
-                let step = steps[plane].to_f32();
-                for (out, &multiple) in out.iter_mut().zip(&multiples[range]) {
-                    *out = f32::from(multiple) * step;
-                }
+                simd::widen_multiples(&multiples[range], steps[plane].to_f32(), out);
             }
         }
     }

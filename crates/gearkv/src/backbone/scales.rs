@@ -104,6 +104,21 @@ impl Scales {
         }
     }
 
+    /// Asks for all of them.
+    pub fn prefetch(&self) {
+        match self {
+            Self::Wide { scales, zeros } => {
+                simd::prefetch(scales, size_of_val(&**scales));
+                simd::prefetch(zeros, size_of_val(&**zeros));
+            }
+            Self::Small { supers, scales, zeros } => {
+                simd::prefetch(supers, size_of_val(&**supers));
+                simd::prefetch(scales, scales.len());
+                simd::prefetch(zeros, zeros.len());
+            }
+        }
+    }
+
     /// Super-scales where there are any, scales, zeros: little-endian.
     pub fn bytes(&self) -> Vec<u8> {
         match self {

@@ -1,5 +1,6 @@
 //! A segment's tiles as attention takes them: with their scales, and queries in the order of their channels.
 
+use std::slice;
 use std::sync::Arc;
 
 use crate::backbone::{Grouping, ScaleView, zero_unit};
@@ -10,6 +11,9 @@ use super::tail::Tail;
 use super::tiles::HeadCodes;
 use super::tiles::MOST_CHANNELS;
 use super::{Segment, Tiling};
+
+/// A segment of so many has its scales in few places.
+const FEW_TOKENS: usize = 2 * TILE;
 
 /// What queries and scales look like to the tiles of one head's keys: made anew only where channels have other widths than before.
 #[derive(Default)]
@@ -232,6 +236,20 @@ impl Segment {
         if made_for != plan.made_for {
             plan.order = simd::tile_order(level, made_for.0, &made_for.1);
             plan.made_for = made_for;
+        }
+    }
+
+    /// Asks for its header.
+    pub fn prefetch_header(&self) {
+        simd::prefetch(slice::from_ref(self), size_of::<Self>());
+    }
+
+    /// Asks for all that it has beside codes, where that is little. Reads its header.
+    pub fn prefetch_arrays(&self) {
+        if self.layout.tokens <= FEW_TOKENS {
+            self.widths.prefetch();
+            self.scales.prefetch();
+            self.means.prefetch();
         }
     }
 

@@ -41,6 +41,13 @@ impl Widths {
         }
     }
 
+    /// Asks for what says where the codes of values lie: of keys' widths there are few, and they stay in the caches.
+    pub fn prefetch(&self) {
+        if let Self::Tokens(widths) = self {
+            widths.prefetch();
+        }
+    }
+
     /// Whether both are the same memory.
     pub fn shares(&self, other: &Self) -> bool {
         match (self, other) {

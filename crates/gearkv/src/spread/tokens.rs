@@ -176,6 +176,13 @@ impl TokenWidths {
         self.in_fours
     }
 
+    /// Asks for all of them.
+    pub fn prefetch(&self) {
+        simd::prefetch(&self.packed, self.packed.len());
+        simd::prefetch(&self.planes, size_of_val(&*self.planes));
+        simd::prefetch(&self.blocks, size_of_val(&*self.blocks));
+    }
+
     /// Of one plane.
     pub fn rows(&self, plane: usize) -> RowWidths<'_> {
         let bytes = self.tokens.div_ceil(4);
