@@ -13,19 +13,21 @@ mod options;
 mod room;
 mod softmax;
 mod values;
+mod walk;
 
 pub use options::AttendOptions;
 
 use keys::Queries;
 use room::{HeadRoom, Room};
 use values::Outputs;
+use walk::{Coming, Place, Step, Walk, place};
 
 use crate::config::{Backbone, Storage};
 use crate::error::{Cancel, ErrorCode, GearError, Result, check};
 use crate::parallel;
 use crate::shape::{KvShape, KvSlice};
 use crate::simd;
-use crate::tensor::{GearTensor, Piece, SegmentView};
+use crate::tensor::GearTensor;
 
 /// Tokens of a block: a multiple of every common group, and small enough that a block's rows stay in the first-level cache.
 const BLOCK: usize = 64;
@@ -145,26 +147,6 @@ fn check_finite(q: KvSlice, shape: KvShape) -> Result<()> {
     ))
 }
 
-/// A block of one tensor: tokens of one piece, from `first` of it on.
-#[derive(Clone, Copy)]
-struct Place<'a> {
-    piece: Piece<'a>,
-    /// Which piece that is.
-    index: usize,
-    first: usize,
-    tokens: usize,
-}
-
-impl<'a> Place<'a> {
-    /// The codes of one head from there on, where these are tiles.
-    fn codes(self, plane: usize) -> &'a [u8] {
-        match self.piece {
-            Piece::Raw(_) => &[],
-            Piece::Segment(view) => view.segment.codes_from(plane, self.first),
-        }
-    }
-}
-
 /// What will be read next.
 #[derive(Clone, Copy)]
 struct Ahead<'a> {
@@ -187,107 +169,6 @@ impl Columns {
     fn of(self, row: usize, tokens: usize) -> std::ops::Range<usize> {
         let start = row * self.stride + self.first;
         start..start + tokens
-    }
-}
-
-/// A block of keys and the same tokens' values: which piece each is of, and its first token there.
-#[derive(Clone, Copy)]
-struct Step {
-    key: (usize, usize),
-    value: (usize, usize),
-    /// Its first token, and how many.
-    token: usize,
-    tokens: usize,
-}
-
-/// Walks the pieces of both tensors, in blocks that are cut where either changes its piece.
-struct Walk<'a> {
-    key: Pieces<'a>,
-    value: Pieces<'a>,
-    token: usize,
-}
-
-impl<'a> Walk<'a> {
-    fn new(key: &'a GearTensor, value: &'a GearTensor) -> Self {
-        Self { key: Pieces::new(key), value: Pieces::new(value), token: 0 }
-    }
-
-    /// What is left of the present pieces; `None` at the end.
-    fn rest(&self) -> (Option<Place<'a>>, Option<Place<'a>>) {
-        (self.key.rest(), self.value.rest())
-    }
-
-    /// The next block, of at most so many tokens, none of which is cut in two where it would fit the next time.
-    fn next(&mut self, most: usize) -> Option<Step> {
-        let (Some(key), Some(value)) = self.rest() else { return None };
-        let tokens = key.tokens.min(value.tokens).min(BLOCK);
-        if tokens > most {
-            return None;
-        }
-        let step = Step { key: (key.index, key.first), value: (value.index, value.first), token: self.token, tokens };
-        self.key.take(tokens);
-        self.value.take(tokens);
-        self.token += tokens;
-        Some(step)
-    }
-}
-
-/// The pieces of one tensor, and how far they have been gone through.
-struct Pieces<'a> {
-    tensor: &'a GearTensor,
-    /// The present one: empty only at the end.
-    index: usize,
-    offset: usize,
-}
-
-impl<'a> Pieces<'a> {
-    fn new(tensor: &'a GearTensor) -> Self {
-        let mut pieces = Self { tensor, index: 0, offset: 0 };
-        pieces.take(0);
-        pieces
-    }
-
-    fn rest(&self) -> Option<Place<'a>> {
-        let Self { tensor, index, offset: first } = *self;
-        (index < tensor.piece_count()).then(|| {
-            let piece = tensor.piece(index);
-            Place { piece, index, first, tokens: piece.tokens() - first }
-        })
-    }
-
-    /// Moves on.
-    fn take(&mut self, tokens: usize) {
-        self.offset += tokens;
-        while self.rest().is_some_and(|rest| rest.tokens == 0) {
-            self.index += 1;
-            self.offset = 0;
-        }
-    }
-}
-
-/// Segments that will be read soon. One of few tokens has little in each of many places, none of which would be there in time if it were asked
-/// for only when its turn comes.
-struct Coming<'a> {
-    segments: &'a [SegmentView],
-    /// So many have been asked for: their headers, and what these say where it is.
-    headers: usize,
-    arrays: usize,
-}
-
-impl<'a> Coming<'a> {
-    fn new(tensor: &'a GearTensor) -> Self {
-        Self { segments: tensor.segments(), headers: 0, arrays: 0 }
-    }
-
-    /// Asks for what a stretch behind the first `done` segments needs, and for the headers of those of another.
-    fn fetch(&mut self, done: usize) {
-        const AT_ONCE: usize = STRETCH / BLOCK;
-        let until = |from: usize, end: usize| from..end.clamp(from, self.segments.len().max(from));
-        let headers = until(self.headers, done + 2 * AT_ONCE);
-        let arrays = until(self.arrays, (done + AT_ONCE).min(self.headers));
-        self.segments[headers.clone()].iter().for_each(|view| view.segment.prefetch_header());
-        self.segments[arrays.clone()].iter().for_each(|view| view.segment.prefetch_arrays());
-        (self.headers, self.arrays) = (headers.end, arrays.end);
     }
 }
 
@@ -430,9 +311,4 @@ impl<'a> Job<'a> {
             logits[seen.end.max(seen.start)..].fill(f32::NEG_INFINITY);
         }
     }
-}
-
-/// The block of so many tokens from `first` of a piece on.
-fn place(tensor: &GearTensor, (index, first): (usize, usize), tokens: usize) -> Place<'_> {
-    Place { piece: tensor.piece(index), index, first, tokens }
 }

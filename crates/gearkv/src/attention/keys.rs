@@ -6,7 +6,8 @@ use crate::simd;
 use crate::tensor::Piece;
 
 use super::room::BlockRoom;
-use super::{Ahead, BLOCK, Columns, MANY_QUERIES, Place};
+use super::walk::Place;
+use super::{Ahead, BLOCK, Columns, MANY_QUERIES};
 
 /// The queries of one KV head: `[rows, head_dim]`, times the scale.
 #[derive(Clone, Copy)]

@@ -6,10 +6,10 @@ use std::cell::Cell;
 use crate::segment::{BlockScratch, ValuePlan};
 use crate::simd::{KeyRoom, ValueRoom};
 
-use super::Step;
 use super::keys::Keys;
 use super::softmax::Softmax;
 use super::values::Values;
+use super::walk::Step;
 
 /// Decoding takes less than this with any model; what a prompt's chunk takes beyond it goes back.
 const MOST_KEPT_BYTES: usize = 4 << 20;

@@ -5,7 +5,8 @@ use crate::simd;
 use crate::tensor::{GearTensor, Piece};
 
 use super::room::BlockRoom;
-use super::{Ahead, BLOCK, Columns, MANY_QUERIES, Place};
+use super::walk::Place;
+use super::{Ahead, BLOCK, Columns, MANY_QUERIES};
 
 /// Where one KV head's outputs are gathered.
 pub(super) struct Outputs<'a> {
