@@ -12,10 +12,13 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use gearkv::{AttendOptions, CacheShape, GearCache, GearConfig, GearOptions, KvShape, KvSlice, NEVER, Role};
+use gearkv::{AttendOptions, CacheShape, GearCache, KvShape, KvSlice, NEVER, Role};
+use gearkv_benches::numbers::Numbers;
+use gearkv_benches::times::{median, worst};
+use gearkv_benches::{arguments, config};
 
-const PRESETS: &str = "gear-4,gear-2,kivi-4";
-const TOKENS: &str = "4096,8192,32768";
+const PRESETS: [&str; 3] = ["gear-4", "gear-2", "kivi-4"];
+const TOKENS: [&str; 3] = ["4096", "8192", "32768"];
 const SHAPES: [Shape; 2] =
     [Shape { kv_heads: 8, query_heads: [32, 8], dim: 128 }, Shape { kv_heads: 3, query_heads: [9, 3], dim: 64 }];
 /// Tokens of the buffer.
@@ -28,27 +31,6 @@ struct Shape {
     kv_heads: usize,
     query_heads: [usize; 2],
     dim: usize,
-}
-
-fn config(preset: &str, role: Role) -> GearConfig {
-    let options = GearOptions { preset: Some(preset.into()), threads: Some(1), ..Default::default() };
-    options.resolve(role).expect("a preset of this crate")
-}
-
-struct Numbers(u32);
-
-impl Numbers {
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (self.0 >> 8) as f32 / (1 << 23) as f32 - 1.0
-    }
-
-    /// Roughly normal, with channels of different strength, as keys have: `[heads, tokens, dim]`.
-    fn tokens(&mut self, shape: KvShape) -> Vec<f32> {
-        let dim = shape.head_dim;
-        let strength = |d: usize| if d % 31 == 5 { 6.0 } else { 0.3 + d as f32 / dim as f32 };
-        (0..shape.elements()).map(|i| (self.next() + self.next() + self.next()) * strength(i % dim)).collect()
-    }
 }
 
 /// A cache of so many tokens whose buffer is empty.
@@ -102,31 +84,14 @@ fn decode(cache: &mut GearCache, shape: Shape, query_heads: usize, cycles: usize
     times
 }
 
-fn median(times: impl IntoIterator<Item = f64>) -> f64 {
-    let mut times: Vec<f64> = times.into_iter().collect();
-    times.sort_by(f64::total_cmp);
-    times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-fn worst(times: &[f64]) -> f64 {
-    times.iter().copied().fold(0.0, f64::max)
-}
-
-/// What follows `name` on the command line.
-fn text(name: &str) -> Option<String> {
-    std::env::args().skip_while(|argument| argument != name).nth(1)
-}
-
-fn list(name: &str, default: &str) -> Vec<String> {
-    text(name).unwrap_or_else(|| default.into()).split(',').map(str::to_owned).collect()
-}
-
 fn main() {
-    let has = |name: &str| std::env::args().any(|argument| argument == name);
-    let (json, streamed) = (has("--json"), has("--streamed"));
-    let presets = list("--presets", PRESETS);
-    let lengths: Vec<usize> = list("--tokens", TOKENS).iter().filter_map(|tokens| tokens.parse().ok()).collect();
-    let cycles = text("--cycles").and_then(|cycles| cycles.parse().ok()).unwrap_or(CYCLES);
+    let list = |name: &str, default: &[&str]| {
+        arguments::list(name).unwrap_or_else(|| default.iter().map(|&one| one.to_owned()).collect())
+    };
+    let (json, streamed) = (arguments::has("--json"), arguments::has("--streamed"));
+    let presets = list("--presets", &PRESETS);
+    let lengths: Vec<usize> = list("--tokens", &TOKENS).iter().filter_map(|tokens| tokens.parse().ok()).collect();
+    let cycles = arguments::number("--cycles").unwrap_or(CYCLES);
     let mut results = Vec::new();
     for shape in SHAPES {
         for query_heads in shape.query_heads {
@@ -161,10 +126,11 @@ fn main() {
                     let Times { append, attend, makes_segment } =
                         decode(&mut cache, shape, query_heads, cycles, &mut numbers);
                     let step: Vec<f64> = append.iter().zip(&attend).map(|(append, attend)| append + attend).collect();
-                    let segment = median(append.iter().zip(&makes_segment).filter(|(_, made)| **made).map(|(x, _)| *x));
+                    let segments = append.iter().zip(&makes_segment).filter(|(_, made)| **made).map(|(x, _)| *x);
+                    let segment = median(&segments.collect::<Vec<f64>>());
                     let share = append.iter().sum::<f64>() / attend.iter().sum::<f64>();
                     let [append_median, attend_median, step_median] =
-                        [&append, &attend, &step].map(|times| median(times.iter().copied()));
+                        [&append, &attend, &step].map(|times| median(times));
                     let [append_worst, attend_worst, step_worst] = [&append, &attend, &step].map(|times| worst(times));
                     let over_median = step_worst / step_median;
                     if json {

@@ -10,9 +10,10 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use gearkv::{
-    AttendOptions, CacheShape, GearCache, GearConfig, GearOptions, GearTensor, KvShape, KvSlice, NEVER, Role, f16,
-};
+use gearkv::{AttendOptions, CacheShape, GearCache, GearTensor, KvShape, KvSlice, NEVER, Role, f16};
+use gearkv_benches::numbers::Numbers;
+use gearkv_benches::times::{fastest, median};
+use gearkv_benches::{arguments, config};
 
 const PRESETS: [&str; 5] = ["gear-4", "gear-l-4", "gear-3", "gear-2", "kivi-4"];
 const SHAPES: [Shape; 2] =
@@ -28,30 +29,6 @@ struct Shape {
     kv_heads: usize,
     query_heads: [usize; 2],
     dim: usize,
-}
-
-fn config(preset: &str, role: Role) -> GearConfig {
-    let options = GearOptions { preset: Some(preset.into()), threads: Some(1), ..Default::default() };
-    options.resolve(role).expect("a preset of this crate")
-}
-
-struct Numbers(u32);
-
-impl Numbers {
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (self.0 >> 8) as f32 / (1 << 23) as f32 - 1.0
-    }
-
-    /// Roughly normal, with channels of different strength, as keys have: `[heads, tokens, dim]`.
-    fn tokens(&mut self, heads: usize, tokens: usize, dim: usize) -> Vec<f16> {
-        (0..heads * tokens * dim)
-            .map(|i| {
-                let strength = if i % dim % 31 == 5 { 6.0 } else { 0.3 + (i % dim) as f32 / dim as f32 };
-                f16::from_f32((self.next() + self.next() + self.next()) * strength)
-            })
-            .collect()
-    }
 }
 
 /// Tokens `range` of `x`, `[heads, tokens, dim]`.
@@ -97,16 +74,6 @@ impl Row {
             }
         }
         self.times.push(start.elapsed().as_secs_f64());
-    }
-
-    fn fastest(&self) -> f64 {
-        self.times.iter().copied().fold(f64::INFINITY, f64::min)
-    }
-
-    fn median(&self) -> f64 {
-        let mut times = self.times.clone();
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
     }
 }
 
@@ -159,25 +126,17 @@ fn uncompressed(preset: &str, shape: Shape, tokens: usize, k: &[f16], v: &[f16])
     GearCache::from_tensors(cache, layers).expect("of this shape")
 }
 
-/// What follows `name` on the command line.
-fn text(name: &str) -> Option<String> {
-    std::env::args().skip_while(|argument| argument != name).nth(1)
-}
-
-fn argument(name: &str) -> Option<usize> {
-    text(name)?.parse().ok()
-}
-
 fn main() {
-    let json = std::env::args().any(|argument| argument == "--json");
-    let tokens = argument("--tokens").unwrap_or(32_768);
-    let queries = argument("--queries").unwrap_or(1);
-    let only: Option<Vec<String>> = text("--rows").map(|rows| rows.split(',').map(str::to_owned).collect());
+    let json = arguments::has("--json");
+    let tokens = arguments::number("--tokens").unwrap_or(32_768);
+    let queries = arguments::number("--queries").unwrap_or(1);
+    let only = arguments::list("--rows");
     let wanted = |name: &str| only.as_ref().is_none_or(|only| only.iter().any(|row| row == name));
     let mut results = Vec::new();
     for shape in SHAPES {
         let mut numbers = Numbers(1);
-        let [k, v] = [(); 2].map(|()| numbers.tokens(shape.kv_heads, tokens, shape.dim));
+        let all = KvShape::new(1, shape.kv_heads, tokens, shape.dim).expect("a shape");
+        let [k, v] = [(); 2].map(|()| numbers.tokens(all).into_iter().map(f16::from_f32).collect::<Vec<f16>>());
         let words = 2 * k.len() / 2;
         let mut rows = Vec::new();
         for name in
@@ -220,15 +179,16 @@ fn main() {
                     "", "MB", "ms", "GB/s", "× float32", "× float16", "median"
                 );
             }
-            let fastest = |name: &str| rows.iter().find(|row| row.name == name).map_or(f64::NAN, Row::fastest);
-            let [float32, float16] = ["float32", "float16"].map(fastest);
+            let time_of =
+                |name: &str| rows.iter().find(|row| row.name == name).map_or(f64::NAN, |row| fastest(&row.times));
+            let [float32, float16] = ["float32", "float16"].map(time_of);
             for row in &rows {
-                let time = row.fastest();
+                let time = fastest(&row.times);
                 let rate = row.bytes as f64 / time * 1e-9;
                 if json {
                     results.push(serde_json::json!({
                         "tokens": tokens, "kvHeads": shape.kv_heads, "queryHeads": query_heads, "headDim": shape.dim, "queries": queries,
-                        "row": row.name, "bytes": row.bytes, "milliseconds": time * 1e3, "medianMilliseconds": row.median() * 1e3, "gigabytesPerSecond": rate,
+                        "row": row.name, "bytes": row.bytes, "milliseconds": time * 1e3, "medianMilliseconds": median(&row.times) * 1e3, "gigabytesPerSecond": rate,
                         "timesFloat32": float32 / time, "timesFloat16": float16 / time, "instructions": gearkv::simd_level(),
                     }));
                 } else {
@@ -240,7 +200,7 @@ fn main() {
                         rate,
                         float32 / time,
                         float16 / time,
-                        row.median() * 1e3
+                        median(&row.times) * 1e3
                     );
                 }
             }

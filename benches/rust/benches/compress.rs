@@ -11,9 +11,10 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use gearkv::{
-    AttendOptions, CacheShape, GearCache, GearConfig, GearOptions, GearTensor, KvShape, KvSlice, NEVER, Role,
-};
+use gearkv::{AttendOptions, CacheShape, GearCache, GearConfig, GearTensor, KvShape, KvSlice, NEVER, Role};
+use gearkv_benches::numbers::Numbers;
+use gearkv_benches::times::{fastest, median};
+use gearkv_benches::{arguments, config};
 
 const PRESETS: [&str; 4] = ["kivi-4", "gear-4", "gear-2", "paper-gear-4"];
 const KINDS: [&str; 4] = ["prompt", "decompress", "segment", "queries"];
@@ -35,27 +36,6 @@ struct Shape {
 impl Shape {
     fn of(self, tokens: usize) -> KvShape {
         KvShape::new(1, self.heads, tokens, self.dim).expect("a shape")
-    }
-}
-
-fn config(preset: &str, role: Role) -> GearConfig {
-    let options = GearOptions { preset: Some(preset.into()), threads: Some(1), ..Default::default() };
-    options.resolve(role).expect("a preset of this crate")
-}
-
-struct Numbers(u32);
-
-impl Numbers {
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (self.0 >> 8) as f32 / (1 << 23) as f32 - 1.0
-    }
-
-    /// Roughly normal, with channels of different strength, as keys have: `[heads, tokens, dim]`.
-    fn tokens(&mut self, shape: KvShape) -> Vec<f32> {
-        let dim = shape.head_dim;
-        let strength = |d: usize| if d % 31 == 5 { 6.0 } else { 0.3 + d as f32 / dim as f32 };
-        (0..shape.elements()).map(|i| (self.next() + self.next() + self.next()) * strength(i % dim)).collect()
     }
 }
 
@@ -106,16 +86,6 @@ impl Row<'_> {
             }
         });
     }
-
-    fn fastest(&self) -> f64 {
-        self.times.iter().copied().fold(f64::INFINITY, f64::min)
-    }
-
-    fn median(&self) -> f64 {
-        let mut times = self.times.clone();
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
-    }
 }
 
 /// Seconds that `work` takes; what it gives is dropped afterwards.
@@ -145,18 +115,9 @@ fn held(k: &[f32], v: &[f32], shape: Shape, tokens: usize, preset: &str) -> Gear
     cache
 }
 
-/// What follows `name` on the command line.
-fn text(name: &str) -> Option<String> {
-    std::env::args().skip_while(|argument| argument != name).nth(1)
-}
-
-fn argument(name: &str) -> Option<usize> {
-    text(name)?.parse().ok()
-}
-
 /// Whether `name` is among those that the command line asks for; all are where it asks for none.
 fn wanted(list: &str, name: &str) -> bool {
-    text(list).is_none_or(|names| names.split(',').any(|one| one == name))
+    arguments::list(list).is_none_or(|names| names.iter().any(|one| one == name))
 }
 
 fn rows<'a>(k: &'a [f32], v: &'a [f32], shape: Shape, tokens: usize) -> Vec<Row<'a>> {
@@ -195,9 +156,9 @@ fn rows<'a>(k: &'a [f32], v: &'a [f32], shape: Shape, tokens: usize) -> Vec<Row<
 }
 
 fn main() {
-    let json = std::env::args().any(|argument| argument == "--json");
-    let tokens = argument("--tokens").unwrap_or(4096);
-    let seconds = argument("--seconds").unwrap_or(SECONDS) as f64;
+    let json = arguments::has("--json");
+    let tokens = arguments::number("--tokens").unwrap_or(4096);
+    let seconds = arguments::number("--seconds").unwrap_or(SECONDS) as f64;
     let mut results = Vec::new();
     for shape in SHAPES {
         let mut numbers = Numbers(1);
@@ -212,14 +173,14 @@ fn main() {
             println!("\n{tokens} tokens, {} heads of {} ({})", shape.heads, shape.dim, gearkv::simd_level());
             println!("  {:26} {:>9} {:>9} {:>9} {:>9}", "", "ms", "GB/s", "× memcpy", "median");
         }
-        let rate = |row: &Row| row.bytes as f64 / row.fastest() * 1e-9;
+        let rate = |row: &Row| row.bytes as f64 / fastest(&row.times) * 1e-9;
         let copied = rate(&rows[0]);
         for row in &rows {
-            let (time, rate) = (row.fastest(), rate(row));
+            let (time, rate) = (fastest(&row.times), rate(row));
             if json {
                 results.push(serde_json::json!({
                     "tokens": tokens, "heads": shape.heads, "headDim": shape.dim, "row": row.name, "bytes": row.bytes,
-                    "milliseconds": time * 1e3, "medianMilliseconds": row.median() * 1e3, "gigabytesPerSecond": rate,
+                    "milliseconds": time * 1e3, "medianMilliseconds": median(&row.times) * 1e3, "gigabytesPerSecond": rate,
                     "timesMemcpy": rate / copied, "instructions": gearkv::simd_level(),
                 }));
             } else {
@@ -229,7 +190,7 @@ fn main() {
                     time * 1e3,
                     rate,
                     rate / copied,
-                    row.median() * 1e3
+                    median(&row.times) * 1e3
                 );
             }
         }

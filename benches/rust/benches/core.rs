@@ -8,20 +8,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
-use gearkv::{
-    AttendOptions, CacheShape, GearCache, GearConfig, GearOptions, GearTensor, KvShape, KvSlice, NEVER, Role, f16,
-};
+use gearkv::{AttendOptions, CacheShape, GearCache, GearTensor, KvShape, KvSlice, NEVER, Role, f16};
+use gearkv_benches::config;
 
 const PRESETS: [&str; 7] = ["float16", "uniform-4", "kcvt-4", "kivi-4", "kivi-2", "gear-4", "gear-2"];
 const BASELINE: &str = "float16";
 const SHAPE: CacheShape = CacheShape { layers: 1, batch: 1, kv_heads: 8, head_dim: 128 };
 const QUERY_HEADS: usize = 32;
 const TOKENS: usize = 2048;
-
-fn config(preset: &str, role: Role) -> GearConfig {
-    let options = GearOptions { preset: Some(preset.into()), threads: Some(1), ..Default::default() };
-    options.resolve(role).expect("a preset of this crate")
-}
 
 fn shape(tokens: usize) -> KvShape {
     KvShape::new(1, SHAPE.kv_heads, tokens, SHAPE.head_dim).expect("a small shape")

@@ -8,17 +8,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
-use gearkv::{CacheShape, FreezeOptions, FrozenCache, GearCache, GearConfig, GearOptions, KvSlice, NEVER, Role, f16};
+use gearkv::{CacheShape, FreezeOptions, FrozenCache, GearCache, KvSlice, NEVER, Role, f16};
+use gearkv_benches::config;
 use safetensors::SafeTensors;
 
 /// Layers 0, 10, 20 and 29 of SmolLM2-135M.
 const SHAPE: CacheShape = CacheShape { layers: 4, batch: 1, kv_heads: 3, head_dim: 64 };
 const TOKENS: usize = 512;
-
-fn config(preset: &str, role: Role) -> GearConfig {
-    let options = GearOptions { preset: Some(preset.into()), threads: Some(1), ..Default::default() };
-    options.resolve(role).expect("a preset of this crate")
-}
 
 fn empty(preset: &str) -> GearCache {
     GearCache::new(SHAPE, config(preset, Role::Key), config(preset, Role::Value)).expect("a small shape")

@@ -1,6 +1,21 @@
-//! Reads what criterion has measured and prints how many times faster one thing is than another.
+//! What the benchmarks have in common; and of criterion's, how many times faster one thing is than another.
+
+pub mod arguments;
+pub mod numbers;
+pub mod times;
 
 use std::path::Path;
+
+use gearkv::{GearConfig, GearOptions, Role};
+
+/// A preset on one thread.
+///
+/// # Panics
+/// Where there is none of this name.
+pub fn config(preset: &str, role: Role) -> GearConfig {
+    let options = GearOptions { preset: Some(preset.into()), threads: Some(1), ..Default::default() };
+    options.resolve(role).expect("a preset of this crate")
+}
 
 /// Prints `baseline / time` for each benchmark of `group`, read from criterion's own estimates under `criterion_dir`.
 ///

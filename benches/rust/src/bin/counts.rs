@@ -9,9 +9,9 @@ use std::hint::black_box;
 use std::path::Path;
 
 use gearkv::{
-    AttendOptions, CacheShape, FreezeOptions, FrozenCache, GearCache, GearConfig, GearOptions, GearTensor, KvShape,
-    KvSlice, NEVER, Role, f16,
+    AttendOptions, CacheShape, FreezeOptions, FrozenCache, GearCache, GearTensor, KvShape, KvSlice, NEVER, Role, f16,
 };
+use gearkv_benches::config;
 use safetensors::SafeTensors;
 
 const PRESETS: [&str; 4] = ["gear-4", "gear-2", "kivi-4", "paper-gear-4"];
@@ -37,11 +37,6 @@ fn row(name: &str, numbers: usize, mut work: impl FnMut()) {
     work();
     counted(&mut work);
     println!("{name}\t{numbers}");
-}
-
-fn config(preset: &str, role: Role) -> GearConfig {
-    let options = GearOptions { preset: Some(preset.into()), threads: Some(1), ..Default::default() };
-    options.resolve(role).expect("a preset of this crate")
 }
 
 /// One tensor of the fixture, `[kv_heads, tokens, head_dim]`.
