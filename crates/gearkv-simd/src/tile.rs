@@ -22,7 +22,7 @@ mod values;
 pub use keys::{KeyRoom, KeyScales, KeyTile, key_logits};
 pub use pack::{pack_channels, pack_tokens, unpack_channels, unpack_tokens};
 pub use sums::UnitRun;
-pub use values::{Levels, TileOrder, ValueRoom, ValueTile, add_values, interleave_fours, levels_of_codes, tile_order};
+pub use values::{Levels, TileOrder, ValueRoom, ValueTile, add_values, levels_of_codes, tile_order};
 
 use super::vector::LARGEST_MULTIPLIER;
 

@@ -254,7 +254,7 @@ fn rows_become_units_of_their_levels() {
             assert_eq!(f64::from(level) - 128.0 + if bits == 8 { 0.5 } else { 0.0 }, wanted, "{bits} bits");
         }
         let mut units = vec![0; levels.len()];
-        interleave_fours(&levels, dim, &mut units);
+        pack_tokens(&levels, dim, &TileOrder::unsorted(fours, 0), &mut units);
         for (i, &level) in levels.iter().enumerate() {
             let (t, d) = (i / dim, i % dim);
             assert_eq!(units[((d / TILE * fours + t / 4) * TILE + d % TILE) * 4 + t % 4], level);

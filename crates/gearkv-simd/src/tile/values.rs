@@ -11,7 +11,6 @@ use crate::level::{Level, level};
 use crate::vector::{Avx2, Avx512};
 use crate::vector::{Line, Portable, Vector};
 use crate::{LEVELS_1, LEVELS_2, LEVELS_3, LEVELS_4};
-use multiversion::multiversion;
 
 /// What codes stand for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -222,30 +221,6 @@ unsafe fn look_up<V: Vector>(codes: &mut [u8], table: &[u8; 16]) {
         }
     }
     registers.into_remainder().iter_mut().for_each(|code| *code = table[usize::from(*code & 15)]);
-}
-
-/// The bytes of each four rows of `dim` side by side: for every 64 channels all fours, `[dim / 64, fours, 64, 4]`.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub fn interleave_fours(rows: &[u8], dim: usize, units: &mut [u8]) {
-    let fours = rows.len() / (4 * dim);
-    for (q, rows) in rows.chunks_exact(4 * dim).enumerate() {
-        let (a, rest) = rows.split_at(dim);
-        let (b, rest) = rest.split_at(dim);
-        let (c, d) = rest.split_at(dim);
-        let (a, b, c, d) = (blocks_of(a), blocks_of(b), blocks_of(c), blocks_of(d));
-        for (block, (((a, b), c), d)) in a.iter().zip(b).zip(c).zip(d).enumerate() {
-            let start = (block * fours + q) * 4 * TILE;
-            let unit = units[start..start + 4 * TILE].as_chunks_mut::<4>().0;
-            for i in 0..TILE {
-                unit[i] = [a[i], b[i], c[i], d[i]];
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn blocks_of(row: &[u8]) -> &[[u8; TILE]] {
-    row.as_chunks().0
 }
 
 fn tables_of(levels: Levels) -> &'static LevelTables {

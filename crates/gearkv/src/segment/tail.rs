@@ -1,7 +1,7 @@
 //! Tokens behind a head's last whole tile. They are kept as rows, which take no more bytes than they have codes, and become a tile of
 //! 8 bits where attention reads them: that takes about as long as one more tile, and far less than float32 rows would.
 
-use crate::simd::{self, TILE, TileOrder};
+use crate::simd::{self, TILE, TileOrder, UnitRun};
 use crate::spread::RowWidths;
 
 use super::Segment;
@@ -10,12 +10,12 @@ use super::tiles::{HeadCodes, Tiling};
 /// Below so many tokens, float32 rows are made sooner than a tile.
 const LEAST_TOKENS: usize = 6;
 
-/// Room for such a tile. Words, not bytes, because four codes move together.
+/// Room for such a tile.
 #[derive(Default)]
 pub(super) struct Tail {
-    /// One byte a code: `[tokens, head_dim]`.
-    codes: Vec<u32>,
-    units: Vec<u32>,
+    /// One byte a code: `[64, head_dim]`.
+    codes: Vec<u8>,
+    units: Vec<u8>,
 }
 
 impl Segment {
@@ -31,13 +31,9 @@ impl Tail {
     pub fn keys(&mut self, segment: &Segment, plane: usize, first: usize, tokens: usize) -> &[u8] {
         let dim = segment.layout.dim;
         self.load(segment, plane, first, tokens);
-        self.units.resize(TILE * dim / 4, 0);
-        simd::transpose(
-            bytemuck::cast_slice(&self.codes),
-            dim / 4,
-            bytemuck::cast_slice_mut::<u32, f32>(&mut self.units),
-        );
-        bytemuck::cast_slice(&self.units)
+        self.units.resize(TILE * dim, 0);
+        simd::pack_channels(&self.codes, dim, &[UnitRun::even(8, dim / 4)], &mut self.units);
+        &self.units
     }
 
     /// Units of 8 bits of the values from `first` on, and their order.
@@ -51,24 +47,22 @@ impl Tail {
         };
         let mut wide = 0;
         if layout.rotated {
-            let codes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.codes);
-            for (t, row) in codes.chunks_exact_mut(dim).take(tokens).enumerate() {
+            for (t, row) in self.codes.chunks_exact_mut(dim).take(tokens).enumerate() {
                 let bits = widths.of(first + t);
                 wide |= u64::from(bits == 8) << t;
                 simd::levels_of_codes(row, bits);
             }
         }
         let fours = tokens.div_ceil(4);
-        self.units.resize(fours * dim, 0);
-        let codes: &[u8] = bytemuck::cast_slice(&self.codes);
-        simd::interleave_fours(&codes[..4 * fours * dim], dim, bytemuck::cast_slice_mut(&mut self.units));
-        (bytemuck::cast_slice(&self.units), TileOrder::unsorted(fours, wide))
+        let order = TileOrder::unsorted(fours, wide);
+        self.units.resize(4 * fours * dim, 0);
+        simd::pack_tokens(&self.codes, dim, &order, &mut self.units);
+        (&self.units, order)
     }
 
     fn load(&mut self, segment: &Segment, plane: usize, first: usize, tokens: usize) {
         let dim = segment.layout.dim;
-        self.codes.resize(TILE * dim / 4, 0);
-        let codes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.codes);
-        segment.block_codes(plane, first, None, &mut codes[..tokens * dim]);
+        self.codes.resize(TILE * dim, 0);
+        segment.block_codes(plane, first, None, &mut self.codes[..tokens * dim]);
     }
 }
