@@ -6,7 +6,6 @@
 //! `cargo run --release -p gearkv-benches --bin counts` runs it without counting anything; `attend` as an argument: the rows that begin with it.
 
 use std::hint::black_box;
-use std::path::Path;
 
 use gearkv::{
     AttendOptions, CacheShape, FreezeOptions, FrozenCache, GearCache, GearTensor, KvShape, KvSlice, NEVER, Role, f16,
@@ -15,6 +14,8 @@ use gearkv_benches::config;
 use safetensors::SafeTensors;
 
 const PRESETS: [&str; 4] = ["gear-4", "gear-2", "kivi-4", "paper-gear-4"];
+/// In the program: with its path, which differs from checkout to checkout, other memory would lie elsewhere, and grow in its place or move.
+const FIXTURE: &[u8] = include_bytes!("../../../../fixtures/kv_smollm2_135m.safetensors");
 /// A layer of the fixture.
 const SHAPE: CacheShape = CacheShape { layers: 1, batch: 1, kv_heads: 3, head_dim: 64 };
 const LAYER: usize = 10;
@@ -62,9 +63,7 @@ fn cache(k: &[f16], v: &[f16], preset: &str) -> GearCache {
 }
 
 fn main() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/kv_smollm2_135m.safetensors");
-    let bytes = std::fs::read(path).expect("the fixture");
-    let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
+    let file = SafeTensors::deserialize(FIXTURE).expect("a safetensors file");
     let [k, v] = ["key", "value"].map(|name| tensor(&file, name));
     let queries: Vec<f32> = tensor(&file, "query").into_iter().map(f32::from).cycle().take(4 * TOKEN).collect();
 
