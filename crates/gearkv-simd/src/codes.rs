@@ -193,36 +193,19 @@ fn dequantize<const BITS: usize>(packed: &[u8], scale: &[f32], zero: &[f32], out
         let (eights, rest) = out[..dim].as_chunks_mut::<STEP>();
         let words = words.as_chunks::<BITS>().0;
         for (((word, eight), scale), zero) in words.iter().zip(eights).zip(scales).zip(zeros) {
-            let codes = eight_codes::<BITS>(word);
+            let codes = eight_bytes::<BITS>(word);
             for i in 0..STEP {
-                eight[i] = codes[i] as f32 * scale[i] + zero[i];
+                eight[i] = f32::from(codes[i]) * scale[i] + zero[i];
             }
         }
         if !rest.is_empty() {
             let mut word = [0u8; BITS];
             word[..tail.len()].copy_from_slice(tail);
-            let codes = eight_codes::<BITS>(&word);
+            let codes = eight_bytes::<BITS>(&word);
             for (i, x) in rest.iter_mut().enumerate() {
-                *x = codes[i] as f32 * scale_rest[i] + zero_rest[i];
+                *x = f32::from(codes[i]) * scale_rest[i] + zero_rest[i];
             }
         }
-    }
-}
-
-/// Codes of a word; those of more than four bits fit 32 bits only four at a time.
-#[inline(always)]
-fn eight_codes<const BITS: usize>(word: &[u8; BITS]) -> [i32; STEP] {
-    let mask = (1u32 << BITS) - 1;
-    let mut le = [0u8; 8];
-    le[..BITS].copy_from_slice(word);
-    if BITS <= 4 {
-        let bits = u32::from_le_bytes([le[0], le[1], le[2], le[3]]);
-        std::array::from_fn(|i| ((bits >> (i * BITS)) & mask) as i32)
-    } else {
-        let half = BITS / 2;
-        let low = u32::from_le_bytes([le[0], le[1], le[2], le[3]]);
-        let high = u32::from_le_bytes([le[half], le[half + 1], le[half + 2], le[half + 3]]);
-        std::array::from_fn(|i| (((if i < 4 { low } else { high }) >> (i % 4 * BITS)) & mask) as i32)
     }
 }
 

@@ -93,7 +93,7 @@ mod pool {
         if threads == 0 && present().is_some() {
             return f();
         }
-        let threads = if threads == 0 { super::default_threads() as u32 } else { threads };
+        let threads = super::threads(threads) as u32;
         let pool = {
             let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
             match pools.get(&threads) {

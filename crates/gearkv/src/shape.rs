@@ -85,6 +85,11 @@ impl KvShape {
     }
 }
 
+/// Blocks of `most` of so many tokens: the first token of each, and how many it has; the last one may have fewer.
+pub(crate) fn blocks(tokens: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..tokens).step_by(most).map(move |first| (first, most.min(tokens - first)))
+}
+
 /// Values of a tensor, borrowed, in either precision.
 #[derive(Debug, Clone, Copy)]
 pub enum KvSlice<'a> {

@@ -3,6 +3,7 @@
 use super::scales::{self, ScaleRecipe, ScaleView, Scales, zero_unit};
 use super::{Coder, Grouping, fit};
 use crate::config::Range;
+use crate::shape::blocks;
 use crate::simd::{self, Grid};
 
 /// Tokens of a block.
@@ -114,8 +115,7 @@ pub(crate) fn item_scales(
 ) -> Scales {
     let (mut low, mut high) = (vec![f32::INFINITY; tokens], vec![f32::NEG_INFINITY; tokens]);
     let mut block = vec![0.0; heads * TOKENS.min(tokens) * dim];
-    let blocks = || (0..tokens).step_by(TOKENS).map(|first| (first, TOKENS.min(tokens - first)));
-    for (first, count) in blocks() {
+    for (first, count) in blocks(tokens, TOKENS) {
         let block = &mut block[..heads * count * dim];
         rows(first, count, block);
         let (mut lows, mut highs) = (vec![0.0; heads * count], vec![0.0; heads * count]);
@@ -136,7 +136,7 @@ pub(crate) fn item_scales(
     if recipe.range != Range::Mse {
         simd::cover(&low, &high, levels, unit, grid, &mut scale, &mut zero);
     } else {
-        for (first, count) in blocks() {
+        for (first, count) in blocks(tokens, TOKENS) {
             let block = &mut block[..heads * count * dim];
             rows(first, count, block);
             let own = first..first + count;

@@ -14,7 +14,7 @@ use crate::need::Need;
 use crate::outliers::{self, Outliers};
 use crate::parallel;
 use crate::ranks::Ranks;
-use crate::shape::Role;
+use crate::shape::{Role, blocks};
 use crate::simd::TILE;
 use crate::spread::{ChannelWidths, Widths};
 
@@ -155,8 +155,7 @@ fn survey(
             Role::Value => {
                 let mut found = Outliers::with_room(2 * per_side, tokens);
                 let mut block = Vec::new();
-                for first in (0..tokens).step_by(TILE) {
-                    let count = TILE.min(tokens - first);
+                for (first, count) in blocks(tokens, TILE) {
                     block.resize(heads * count * dim, 0.0);
                     load_all_heads(rows, item * heads, first, count * dim, &mut block);
                     outliers::of_tokens(&block, count, dim, &mut found);

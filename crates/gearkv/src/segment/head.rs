@@ -138,10 +138,9 @@ impl HeadPlan<'_> {
             _ => RowWidths::Even(recipe.bits),
         };
         let mut coder = RotatedCoder::new(layout.grouping, recipe, (tokens, dim), widths);
-        let blocks = || (0..tokens).step_by(TILE).map(|first| (first, TILE.min(tokens - first)));
-        blocks().for_each(|(first, count)| coder.look(source.block(first, count)));
+        source.blocks(TILE).for_each(|(first, count)| coder.look(source.block(first, count)));
         coder.decide_means();
-        blocks().for_each(|(first, count)| coder.scale(first, source.block(first, count)));
+        source.blocks(TILE).for_each(|(first, count)| coder.scale(first, source.block(first, count)));
         coder.decide_scales();
         let mut codes = vec![0; TILE * dim];
         // Outliers count as their channel's mean here, and what that leaves is theirs to carry.
@@ -149,7 +148,7 @@ impl HeadPlan<'_> {
             self.positions.iter().map(|&p| p as usize).zip(kept.iter().copied()).collect();
         outliers.sort_unstable_by_key(|&(position, _)| position);
         let mut outliers = &outliers[..];
-        for (first, count) in blocks() {
+        for (first, count) in source.blocks(TILE) {
             let (codes, rows) = (&mut codes[..count * dim], source.block(first, count));
             coder.code(first, rows, codes);
             packer.put(codes);

@@ -8,8 +8,7 @@ use crate::simd::{self, KeyScales, KeyTile, Level, Levels, TILE, TileOrder, Unit
 use crate::spread::{ChannelWidths, RowWidths, Widths};
 
 use super::tail::Tail;
-use super::tiles::HeadCodes;
-use super::tiles::MOST_CHANNELS;
+use super::tiles::{HeadCodes, MOST_CHANNELS};
 use super::{Segment, Tiling};
 
 /// A segment of so many has its scales in few places.
@@ -157,22 +156,13 @@ impl Segment {
             }
         };
         let q = if plan.ordered.is_empty() { q } else { &plan.ordered };
-        if tail {
+        let (runs, units, units_of_codes) = if tail {
             let units = plan.tail.keys(self, plane, first, tokens);
-            return Some((
-                KeyTile {
-                    runs: plan.run_of_bytes.as_slice(),
-                    units,
-                    ahead,
-                    scales,
-                    units_of_codes: &ONES[..dim],
-                    tokens,
-                },
-                q,
-            ));
-        }
-        let (runs, units_of_codes) = (&plan.runs, &plan.units_of_codes);
-        Some((KeyTile { runs, units: self.tile(plane, first), ahead, scales, units_of_codes, tokens }, q))
+            (plan.run_of_bytes.as_slice(), units, &ONES[..dim])
+        } else {
+            (&*plan.runs, self.tile(plane, first), &*plan.units_of_codes)
+        };
+        Some((KeyTile { runs, units, ahead, scales, units_of_codes, tokens }, q))
     }
 
     /// The tile of values that starts at `first`, of which `tokens` tokens count; `None` where there is none, and none is made.

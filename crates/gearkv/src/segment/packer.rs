@@ -22,7 +22,7 @@ pub(crate) struct Packer<'a> {
 impl<'a> Packer<'a> {
     /// `out` holds exactly the codes of the head's `tokens` tokens.
     pub fn new(head: HeadCodes<'a>, dim: usize, tokens: usize, tiling: Tiling, out: &'a mut [u8]) -> Self {
-        let whole = if tiling == Tiling::Rows { 0 } else { tokens - tokens % TILE };
+        let whole = tiling.whole(tokens);
         let runs = if whole > 0 { head.runs().collect() } else { Vec::new() };
         Self { head, runs, dim, tokens, whole, next: 0, at: 0, out }
     }

@@ -1,5 +1,7 @@
 //! The rows of one head on their way into a segment: block after block, or all of them at once where what codes leave of them is needed.
 
+use crate::shape::blocks;
+
 use super::encode::Rows;
 
 /// Where a head's values come from.
@@ -43,10 +45,9 @@ impl<'a> Source<'a> {
         block
     }
 
-    /// First tokens of blocks of `count` tokens, and how many each has.
-    pub fn blocks(&self, count: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let tokens = self.tokens;
-        (0..tokens).step_by(count).map(move |first| (first, count.min(tokens - first)))
+    /// Blocks of `most` of its tokens.
+    pub fn blocks(&self, most: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+        blocks(self.tokens, most)
     }
 
     /// All rows, where they stay in memory.

@@ -21,8 +21,8 @@ pub(super) struct Tail {
 impl Segment {
     /// Whether the `tokens` tokens from `first` on lie behind the last whole tile, and are worth a tile.
     pub(super) fn is_tail(&self, first: usize, tokens: usize) -> bool {
-        let whole = self.layout.tokens - self.layout.tokens % TILE;
-        self.tiling() != Tiling::Rows && first == whole && tokens >= LEAST_TOKENS
+        let tiling = self.tiling();
+        tiling != Tiling::Rows && first == tiling.whole(self.layout.tokens) && tokens >= LEAST_TOKENS
     }
 }
 

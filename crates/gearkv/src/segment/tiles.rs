@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use crate::backbone::Grouping;
-use crate::shape::Role;
+use crate::shape::{Role, blocks};
 use crate::simd::{self, Level, TILE, TileOrder, UnitRun};
 use crate::spread::{ChannelWidths, RowWidths, Widths};
 
@@ -59,9 +59,15 @@ impl Tiling {
             _ => Self::Rows,
         }
     }
+
+    /// How many of a head's tokens lie in whole tiles: the first ones.
+    pub fn whole(self, tokens: usize) -> usize {
+        if self == Self::Rows { 0 } else { tokens - tokens % TILE }
+    }
 }
 
 /// The codes of one head.
+#[derive(Clone, Copy)]
 pub(super) enum HeadCodes<'a> {
     /// Bands of neighboring channels.
     Bands(Bands<'a>),
@@ -193,10 +199,10 @@ pub(crate) fn held(layout: &SegmentLayout, widths: &Widths, rows: &[u8]) -> Box<
         let head = HeadCodes::of(layout, widths, plane);
         let end = start + head.bytes(dim, tokens);
         let own = &rows[start..end];
-        let mut packer = Packer::new(HeadCodes::of(layout, widths, plane), dim, tokens, tiling, &mut held[start..end]);
+        let mut packer = Packer::new(head, dim, tokens, tiling, &mut held[start..end]);
         let mut at = 0;
-        for first in (0..tokens).step_by(TILE) {
-            let codes = &mut codes[..TILE.min(tokens - first) * dim];
+        for (first, count) in blocks(tokens, TILE) {
+            let codes = &mut codes[..count * dim];
             at += head.unpack_rows(&own[at..], dim, (tokens, first), first, codes);
             packer.put(codes);
         }
@@ -224,8 +230,8 @@ impl Segment {
             let head = HeadCodes::of(&self.layout, &self.widths, plane);
             let (own, rest) = left.split_at_mut(head.bytes(dim, tokens));
             let mut packer = Packer::new(head, dim, tokens, Tiling::Rows, own);
-            for first in (0..tokens).step_by(TILE) {
-                let codes = &mut codes[..TILE.min(tokens - first) * dim];
+            for (first, count) in blocks(tokens, TILE) {
+                let codes = &mut codes[..count * dim];
                 self.block_codes(plane, first, None, codes);
                 packer.put(codes);
             }
@@ -239,7 +245,7 @@ impl Segment {
     pub(super) fn block_codes(&self, plane: usize, first: usize, order: Option<&[u16]>, out: &mut [u8]) {
         let &SegmentLayout { tokens, dim, .. } = &self.layout;
         let head = HeadCodes::of(&self.layout, &self.widths, plane);
-        let whole = if self.tiling() == Tiling::Rows { 0 } else { tokens - tokens % TILE };
+        let whole = self.tiling().whole(tokens);
         if first < whole {
             if out.len() == TILE * dim {
                 head.unpack_tile(self.tile(plane, first), dim, first, order, out);
