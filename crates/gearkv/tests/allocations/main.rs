@@ -7,7 +7,8 @@ mod common;
 
 use counting::counted;
 use gearkv::{
-    AttendOptions, CacheShape, GearCache, GearConfig, GearOptions, KvShape, KvSlice, NEVER, Parts, Role, f16,
+    AttendOptions, CacheShape, GearCache, GearConfig, GearOptions, GearTensor, KvShape, KvSlice, NEVER, Parts, Role,
+    f16,
 };
 
 const HEADS: usize = 2;
@@ -125,6 +126,34 @@ fn decoding_allocates_nothing_until_a_segment_is_made() {
             // All that is kept of these is one array for keys and one for values, which grow by an eighth.
             "float16" | "float32" => assert!(segments == 0 && growths <= STEPS / (301 / 8) + 1, "{growths} growths"),
             _ => assert!(segments >= STEPS / 64 && growths == 0, "{preset}: {segments} segments, {growths} growths"),
+        }
+    }
+}
+
+/// A prompt of many tokens goes through block by block: what is compressed meanwhile is never there a second time.
+#[test]
+fn compressing_takes_what_it_keeps_and_a_tenth_of_input_and_output() {
+    let shape = KvShape::new(1, 8, 4096, 64).unwrap();
+    let wide = common::values(shape, 5);
+    let half: Vec<f16> = wide.iter().map(|&x| f16::from_f32(x)).collect();
+    for preset in PRESETS {
+        for role in [Role::Key, Role::Value] {
+            for input in [KvSlice::F32(&wide), KvSlice::F16(&half)] {
+                let (tensor, counts) =
+                    counted(|| GearTensor::compress(input, shape, role, config(preset, role), NEVER).unwrap());
+                let taken = match input {
+                    KvSlice::F32(x) => size_of_val(x),
+                    KvSlice::F16(x) => size_of_val(x),
+                };
+                let kept = tensor.byte_length();
+                let most = kept + (taken + kept) / 10;
+                assert!(
+                    counts.peak <= most as isize,
+                    "{preset} {role:?} of {taken} bytes, {kept} kept: {} at a time, at most {most} are expected",
+                    counts.peak
+                );
+                assert!(counts.live <= (kept + kept / 50) as isize, "{preset} {role:?}: {} of {kept}", counts.live);
+            }
         }
     }
 }
