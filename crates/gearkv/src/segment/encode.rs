@@ -182,9 +182,10 @@ fn survey(
             let mut source = Source::new(rows, item * heads + h, tokens, dim, !positions[h].is_empty());
             source.leave_out(&positions[h]);
             ItemWidths::weights(&mut source, item * heads + h, layout, guidance.need)
-        });
+        })
+        .concat();
         check(cancel)?;
-        widths = ItemWidths::deal(&weights.concat(), layout, guidance.need.is_none());
+        widths = ItemWidths::deal(&weights, layout, guidance.need.is_none());
     }
     Ok(Item { widths, shared_scales, outliers, positions })
 }

@@ -58,19 +58,19 @@ impl ChannelWidths {
             order.sort_by(|&a, &b| head[usize::from(b)].total_cmp(&head[usize::from(a)]).then(a.cmp(&b)));
             for unit in order.chunks(UNIT) {
                 let weight = unit.iter().map(|&channel| head[usize::from(channel)]).sum();
-                units.push(Unit { weight, codes: unit.len() });
+                units.push(Unit { weight, codes: unit.len() as u8 });
             }
             orders.push(order);
         }
         // A step is the range by the number of steps; what one bit leaves is not far from what no step at all would.
         let errors = ASCENDING.map(|bits| f64::from((1u32 << bits) - 1).powi(-2));
-        let chosen = deal(&units, &ASCENDING, &errors, (mean_bits * weights.len() as f64) as usize);
+        let chosen = deal(units.into_iter(), &ASCENDING, &errors, (mean_bits * weights.len() as f64) as usize);
         let mut bits = vec![0; weights.len()];
         let per_head = dim.div_ceil(UNIT);
         for (head, order) in orders.iter().enumerate() {
             for (unit, channels) in order.chunks(UNIT).enumerate() {
                 for &channel in channels {
-                    bits[head * dim + usize::from(channel)] = ASCENDING[chosen[head * per_head + unit]];
+                    bits[head * dim + usize::from(channel)] = ASCENDING[usize::from(chosen[head * per_head + unit])];
                 }
             }
         }

@@ -72,7 +72,7 @@ fn flat_widths(set: [u8; 4], mean_bits: f64) -> std::ops::Range<usize> {
 
 /// The rows of each plane (`[planes, tokens]`) four by four, and how many each time: in a whole block the heaviest together, and so on; behind the
 /// last one, each alone.
-fn fours(weights: &[f64], tokens: usize) -> (Vec<u32>, Vec<usize>) {
+fn fours(weights: &[f64], tokens: usize) -> (Vec<u32>, Vec<u8>) {
     let (mut rows, mut counts) = (Vec::with_capacity(weights.len()), Vec::with_capacity(weights.len() / 4));
     for first_of_plane in (0..weights.len()).step_by(tokens.max(1)) {
         let whole = first_of_plane + tokens - tokens % BLOCK;
@@ -98,9 +98,9 @@ impl TokenWidths {
         let usable = if flat { flat_widths(set, mean_bits) } else { 0..set.len() };
         let (widths, errors) = (&set[usable.clone()], set.map(error));
         let mut packed = vec![0; weights.len() / tokens.max(1) * tokens.div_ceil(4)];
-        let mut give = |row: usize, at: usize| {
+        let mut give = |row: usize, at: u8| {
             let (plane, t) = (row / tokens, row % tokens);
-            packed[plane * tokens.div_ceil(4) + t / 4] |= ((at + usable.start) as u8) << (2 * (t % 4));
+            packed[plane * tokens.div_ceil(4) + t / 4] |= (at + usable.start as u8) << (2 * (t % 4));
         };
         let bits = (mean_bits * weights.len() as f64) as usize;
         if usable.len() == 1 || bits <= weights.len() * usize::from(widths[0]) {
@@ -108,15 +108,15 @@ impl TokenWidths {
         } else {
             let (rows, counts) = fours(weights, tokens);
             let mut left = &rows[..];
-            let unit = |&codes: &usize| {
+            let units = counts.iter().map(|&codes| {
                 let own;
-                (own, left) = left.split_at(codes);
+                (own, left) = left.split_at(usize::from(codes));
                 Unit { weight: own.iter().map(|&row| weights[row as usize]).sum(), codes }
-            };
-            let units: Vec<Unit> = counts.iter().map(unit).collect();
+            });
+            let chosen = deal(units, widths, &errors[usable.clone()], bits);
             let mut rows = rows.iter();
-            for (at, &count) in deal(&units, widths, &errors[usable.clone()], bits).into_iter().zip(&counts) {
-                rows.by_ref().take(count).for_each(|&row| give(row as usize, at));
+            for (at, &count) in chosen.into_iter().zip(&counts) {
+                rows.by_ref().take(usize::from(count)).for_each(|&row| give(row as usize, at));
             }
         }
         Self::of_packed(packed.into(), tokens, dim, set)
