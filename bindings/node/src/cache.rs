@@ -176,7 +176,13 @@ impl Cache {
         self.held.read(info::cache)
     }
 
-    /// An independent copy that shares the compressed segments.
+    /// Of the bytes that are kept, those that forks keep, too.
+    #[napi]
+    pub fn shared_byte_length(&self) -> napi::Result<f64> {
+        self.held.read(|cache| Ok(cache.shared_byte_length() as f64))
+    }
+
+    /// An independent copy that shares all that neither of the two has changed.
     #[napi]
     pub fn fork(&self, env: &Env) -> napi::Result<Cache> {
         Ok(Self { held: self.held.fork(env)? })

@@ -173,7 +173,13 @@ impl Cache {
         self.slot.get().and_then(info::cache).map_err(thrown)
     }
 
-    /// An independent copy that shares the compressed segments.
+    /// Of the bytes that are kept, those that forks keep, too.
+    #[wasm_bindgen(js_name = sharedByteLength)]
+    pub fn shared_byte_length(&self) -> JsResult<f64> {
+        self.slot.get().map(|cache| cache.shared_byte_length() as f64).map_err(thrown)
+    }
+
+    /// An independent copy that shares all that neither of the two has changed.
     pub fn fork(&self) -> JsResult<Cache> {
         self.slot.get().map(|cache| Self::new(cache.clone())).map_err(thrown)
     }

@@ -1,5 +1,7 @@
 //! A whole model's cache: one K and one V tensor a layer.
 
+use std::sync::Arc;
+
 use crate::attention::{self, AttendOptions};
 use crate::auto;
 use crate::config::{GearConfig, Storage};
@@ -24,11 +26,12 @@ pub struct CacheShape {
 /// More layers than any model has: a bound on what a wrong number can allocate.
 const MAX_LAYERS: usize = 4096;
 
-/// A model's compressed cache. Cloning (forking) shares what is compressed.
+/// A model's compressed cache. Cloning (forking) shares every layer until one of the two changes it, and what is compressed for good.
 #[derive(Clone)]
 pub struct GearCache {
     shape: CacheShape,
-    layers: Vec<Layer>,
+    /// Shared between forks: sinks, buffers and lists of segments together are more than what is compressed, once there are many forks.
+    layers: Vec<Arc<Layer>>,
 }
 
 #[derive(Clone)]
@@ -42,6 +45,10 @@ struct Layer {
 impl Layer {
     fn new(key: GearTensor, value: GearTensor) -> Self {
         Self { key, value, observed: Observed::default() }
+    }
+
+    fn byte_length(&self) -> usize {
+        self.key.byte_length() + self.value.byte_length() + self.observed.byte_length()
     }
 
     /// Whether queries make a difference to what is compressed.
@@ -103,7 +110,7 @@ impl GearCache {
             let tensor = |role, config: &GearConfig| {
                 GearTensor::new(batch, kv_heads, head_dim, role, config.of_layer(layer, shape.layers)?)
             };
-            Ok(Layer::new(tensor(Role::Key, &key)?, tensor(Role::Value, &value)?))
+            Ok(Arc::new(Layer::new(tensor(Role::Key, &key)?, tensor(Role::Value, &value)?)))
         });
         Ok(Self { shape, layers: layers.collect::<Result<_>>()? })
     }
@@ -128,17 +135,23 @@ impl GearCache {
                 return Err(GearError::shape(format!("the tensors of layer {layer} do not fit the cache")));
             }
         }
-        let layers = tensors.into_iter().map(|(key, value)| Layer::new(key, value)).collect();
+        let layers = tensors.into_iter().map(|(key, value)| Arc::new(Layer::new(key, value))).collect();
         Ok(Self { shape, layers })
     }
 
     fn layer(&self, layer: usize) -> Result<&Layer> {
-        self.layers.get(layer).ok_or_else(|| no_layer(layer, self.layers.len()))
+        self.layers.get(layer).map(|layer| &**layer).ok_or_else(|| no_layer(layer, self.layers.len()))
     }
 
+    /// A layer that is about to change: its own from here on.
     fn layer_mut(&mut self, layer: usize) -> Result<&mut Layer> {
         let count = self.layers.len();
-        self.layers.get_mut(layer).ok_or_else(|| no_layer(layer, count))
+        self.layers.get_mut(layer).map(Arc::make_mut).ok_or_else(|| no_layer(layer, count))
+    }
+
+    /// Puts in a layer's place what was made of a copy of it.
+    fn replace(&mut self, layer: usize, next: Layer) {
+        self.layers[layer] = Arc::new(next);
     }
 
     /// Appends `tokens` tokens to one layer; `k` and `v` are `[batch, kv_heads, tokens, head_dim]`. On an error nothing is changed.
@@ -146,21 +159,22 @@ impl GearCache {
     /// # Errors
     /// `SHAPE_MISMATCH`, `NOT_FINITE`, `OUT_OF_RANGE`, `ABORTED`.
     pub fn append(&mut self, layer: usize, k: KvSlice, v: KvSlice, tokens: usize, cancel: Cancel) -> Result<()> {
-        let layer = self.layer_mut(layer)?;
-        if layer.key.is_undecided() || layer.value.is_undecided() {
-            let mut next = layer.clone();
+        let present = self.layer(layer)?;
+        if present.key.is_undecided() || present.value.is_undecided() {
+            let mut next = present.clone();
             next.hold(k, v, tokens)?;
             if tokens > 0 {
                 // They are not those of the newest tokens any more.
                 next.observed.clear();
             }
             next.settle(cancel)?;
-            *layer = next;
+            self.replace(layer, next);
             return Ok(());
         }
         // Both sides are prepared before either is changed.
-        let key = layer.key.prepare_append(k, tokens, cancel)?;
-        let value = layer.value.prepare_append(v, tokens, cancel)?;
+        let key = present.key.prepare_append(k, tokens, cancel)?;
+        let value = present.value.prepare_append(v, tokens, cancel)?;
+        let layer = self.layer_mut(layer)?;
         layer.key.commit(key);
         layer.value.commit(value);
         if tokens > 0 {
@@ -194,7 +208,7 @@ impl GearCache {
         if !present.key.fills(tokens) && !present.value.fills(tokens) {
             // Nothing is compressed, so nothing can fail once they are held.
             self.hold(layer, k, v, tokens)?;
-            self.layers[layer].note(q, tokens, options);
+            self.layer_mut(layer)?.note(q, tokens, options);
             return Ok(());
         }
         // A copy shares what is compressed, and takes the place of the layer only when all went well.
@@ -202,7 +216,7 @@ impl GearCache {
         next.hold(k, v, tokens)?;
         next.note(q, tokens, options);
         next.settle(cancel)?;
-        self.layers[layer] = next;
+        self.replace(layer, next);
         Ok(())
     }
 
@@ -215,7 +229,7 @@ impl GearCache {
         let present = self.layer(layer)?;
         attention::check_queries(&present.key, q, queries, options)?;
         if present.heeds_queries() && queries > 0 {
-            self.layers[layer].note(q, queries, options);
+            self.layer_mut(layer)?.note(q, queries, options);
         }
         Ok(())
     }
@@ -244,6 +258,11 @@ impl GearCache {
     /// # Errors
     /// `SHAPE_MISMATCH` when there is no such layer, `ABORTED`.
     pub fn settle(&mut self, layer: usize, cancel: Cancel) -> Result<()> {
+        let present = self.layer(layer)?;
+        if !present.key.is_full() && !present.value.is_full() {
+            // As it is, it can stay shared.
+            return Ok(());
+        }
         self.layer_mut(layer)?.settle(cancel)
     }
 
@@ -294,12 +313,18 @@ impl GearCache {
         Ok(self.layer(layer)?.key.tokens())
     }
 
-    /// Bytes that are kept, of everything. What forks share counts in each of them.
+    /// Bytes that are kept, of everything. What forks share counts in each of them: [`Self::shared_byte_length`].
     pub fn byte_length(&self) -> usize {
-        self.layers
-            .iter()
-            .map(|layer| layer.key.byte_length() + layer.value.byte_length() + layer.observed.byte_length())
-            .sum()
+        self.layers.iter().map(|layer| layer.byte_length()).sum()
+    }
+
+    /// Of [`Self::byte_length`], what is there only once for this cache and others (forks): dropping this cache does not give it back.
+    pub fn shared_byte_length(&self) -> usize {
+        let shared = self.layers.iter().map(|layer| match Arc::strong_count(layer) {
+            1 => layer.key.shared_byte_length() + layer.value.shared_byte_length(),
+            _ => layer.byte_length(),
+        });
+        shared.sum()
     }
 
     /// Bytes that the same tokens take in float16.
@@ -318,7 +343,10 @@ impl GearCache {
                 self.tokens()
             )));
         }
-        for layer in &mut self.layers {
+        // One that is as long as that already stays shared, unless it has queries to forget.
+        let stays = |layer: &Layer| layer.key.tokens() == tokens && layer.observed.is_empty();
+        for layer in self.layers.iter_mut().filter(|layer| !stays(layer)) {
+            let layer = Arc::make_mut(layer);
             layer.key.truncate(tokens)?;
             layer.value.truncate(tokens)?;
             // They were of tokens that may be gone.
@@ -329,7 +357,7 @@ impl GearCache {
 
     /// Removes all tokens.
     pub fn clear(&mut self) {
-        for layer in &mut self.layers {
+        for layer in self.layers.iter_mut().map(Arc::make_mut) {
             layer.key.clear();
             layer.value.clear();
             layer.observed.clear();

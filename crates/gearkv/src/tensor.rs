@@ -293,14 +293,19 @@ impl GearTensor {
 
     /// Bytes of each part.
     pub fn parts(&self) -> Parts {
-        let mut parts = Parts {
-            sinks: self.sinks.byte_length(),
-            buffer: self.buffer.byte_length(),
-            headers: TENSOR_HEADER_BYTES + self.segments.len() * SEGMENT_HEADER_BYTES,
-            ..Parts::default()
-        };
-        for (i, SegmentView { segment, .. }) in self.segments.iter().enumerate() {
+        let mut parts = self.segment_parts(|_| true);
+        parts.sinks = self.sinks.byte_length();
+        parts.buffer = self.buffer.byte_length();
+        parts.headers += TENSOR_HEADER_BYTES;
+        parts
+    }
+
+    /// What those segments take that `counts`.
+    fn segment_parts(&self, counts: impl Fn(&Arc<Segment>) -> bool) -> Parts {
+        let mut parts = Parts::default();
+        for (i, SegmentView { segment, .. }) in self.segments.iter().enumerate().filter(|(_, v)| counts(&v.segment)) {
             let shared = i > 0 && segment.widths.shares(&self.segments[i - 1].segment.widths);
+            parts.headers += SEGMENT_HEADER_BYTES;
             parts.codes += segment.codes.len() + if shared { 0 } else { segment.widths.byte_length() };
             parts.scales += segment.scales.byte_length() + segment.means.byte_length();
             parts.low_rank += segment.low_rank_bytes();
@@ -312,6 +317,11 @@ impl GearTensor {
     /// Bytes that are kept, of everything.
     pub fn byte_length(&self) -> usize {
         self.parts().total()
+    }
+
+    /// Of [`Self::byte_length`], bytes of segments that other tensors (clones of it) have, too.
+    pub fn shared_byte_length(&self) -> usize {
+        self.segment_parts(|segment| Arc::strong_count(segment) > 1).total()
     }
 
     /// Bytes that the same tokens take in float16.

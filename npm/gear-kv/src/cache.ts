@@ -131,9 +131,19 @@ export class GearCache {
     return guarded(() => handle.layerTokens(index));
   }
 
-  /** Bytes of everything that is kept. */
+  /** Bytes of everything that is kept. What forks share counts in each of them: see {@link sharedByteLength}. */
   get byteLength(): number {
     return this.#information().byteLength;
+  }
+
+  /**
+   * Bytes of {@link byteLength} that are in memory only once for this cache and its forks: disposing of this one does not give
+   * them back. `byteLength - sharedByteLength` is what this cache takes beside them.
+   */
+  get sharedByteLength(): number {
+    const handle = this.#live();
+    // Asked for every time: it changes when a fork does.
+    return guarded(() => handle.sharedByteLength());
   }
 
   /** Bytes that the same tokens take as float16. */
@@ -229,7 +239,10 @@ export class GearCache {
     };
   }
 
-  /** A second cache with the same content, which goes its own way from here. Segments are shared. */
+  /**
+   * A second cache with the same content, which goes its own way from here. Until one of the two changes a layer they share it, and
+   * segments for as long as both have them: a fork costs a few bytes a layer, and later what it appends.
+   */
   fork(): GearCache {
     const handle = this.#live();
     return restored(

@@ -1,6 +1,7 @@
-//! What `append`, `attend` and `compress` allocate.
+//! What `append`, `attend`, `compress` and forks allocate.
 
 mod counting;
+mod forks;
 
 #[path = "../common/mod.rs"]
 mod common;

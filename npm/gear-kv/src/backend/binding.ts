@@ -40,6 +40,7 @@ export interface CacheHandle {
   tokens(): number;
   layerTokens(layer: number): number;
   info(): string;
+  sharedByteLength(): number;
   fork(): CacheHandle;
   truncate(tokens: number): void;
   clear(): void;

@@ -174,6 +174,21 @@ test('layers grow apart in the middle of a step, and tokens is what all of them 
   t.deepEqual([cache.layerTokens(0), cache.layerTokens(1), cache.tokens], [153, 150, 150]);
 });
 
+test('forks share what none of them has changed', (t) => {
+  const cache = filled();
+  t.is(cache.sharedByteLength, 0);
+  const fork = cache.fork();
+  t.deepEqual([cache.sharedByteLength, fork.sharedByteLength], [cache.byteLength, cache.byteLength]);
+  const before = fork.key(0);
+  cache.append(0, tokenRange(keys, sizes, 0, 1), tokenRange(values, sizes, 0, 1));
+  t.true(fork.sharedByteLength > 0 && fork.sharedByteLength < fork.byteLength);
+  t.true(sameBits(fork.key(0), before));
+  cache.dispose();
+  t.is(fork.sharedByteLength, 0);
+  t.true(sameBits(fork.key(0), before));
+  refuses(t, 'DISPOSED', () => cache.sharedByteLength);
+});
+
 test('truncate, fork and clear', (t) => {
   const cache = filled();
   const before = [cache.key(0), cache.value(1)] as const;

@@ -257,6 +257,7 @@ test('DISPOSED: nothing works afterwards, and disposing again does nothing', asy
     () => cache.attend(0, numbers, { queryHeads: 2 }),
     () => cache.tokens,
     () => cache.byteLength,
+    () => cache.sharedByteLength,
     () => cache.stats(),
     () => cache.key(0),
     () => cache.fork(),
