@@ -18,5 +18,5 @@ mod slot;
 
 pub use append::NewTokens;
 pub use error::{BindingError, Result};
-pub use number::{extents, whole};
+pub use number::{extents, indices, whole};
 pub use slot::Slot;

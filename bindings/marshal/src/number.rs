@@ -20,6 +20,11 @@ pub fn whole(name: &str, value: f64) -> Result<usize> {
     Err(GearError::new(ErrorCode::ShapeMismatch, message).into())
 }
 
+/// Indices as the core takes them.
+pub fn indices(given: &[u32]) -> Vec<usize> {
+    given.iter().map(|&index| index as usize).collect()
+}
+
 /// `[batch, heads, tokens, headDim]` as a checked shape.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use gearkv::{CacheShape, GearCache, KvSlice, NEVER, Role, f16_slice};
 use gearkv_format::{cache_from_bytes, cache_to_bytes};
-use gearkv_marshal::{NewTokens, info, options, whole};
+use gearkv_marshal::{NewTokens, indices, info, options, whole};
 use napi::Env;
 use napi::bindgen_prelude::{Float32ArraySlice, ObjectFinalize, Uint8ArraySlice};
 use napi_derive::napi;
@@ -192,6 +192,14 @@ impl Cache {
     #[napi]
     pub fn truncate(&self, env: &Env, tokens: f64) -> napi::Result<()> {
         self.held.change(|cache| Ok(cache.truncate(whole("tokens", tokens)?)?))?;
+        self.held.weigh(env);
+        Ok(())
+    }
+
+    /// Makes batch item `i` a copy of what item `order[i]` was.
+    #[napi]
+    pub fn reorder(&self, env: &Env, order: &[u32]) -> napi::Result<()> {
+        self.held.change(|cache| Ok(cache.reorder(&indices(order))?))?;
         self.held.weigh(env);
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use gearkv::{CacheShape, GearCache, KvSlice, NEVER, Role, f16_slice};
 use gearkv_format::{cache_from_bytes, cache_to_bytes};
-use gearkv_marshal::{NewTokens, Result, Slot, info, options, whole};
+use gearkv_marshal::{NewTokens, Result, Slot, indices, info, options, whole};
 use js_sys::{Float32Array, Uint8Array, Uint16Array};
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -187,6 +187,11 @@ impl Cache {
     /// Keeps the first `tokens` tokens of every layer.
     pub fn truncate(&mut self, tokens: f64) -> JsResult<()> {
         self.slot.change(|cache| Ok(cache.truncate(whole("tokens", tokens)?)?)).map_err(thrown)
+    }
+
+    /// Makes batch item `i` a copy of what item `order[i]` was.
+    pub fn reorder(&mut self, order: &[u32]) -> JsResult<()> {
+        self.slot.change(|cache| Ok(cache.reorder(&indices(order))?)).map_err(thrown)
     }
 
     /// Removes all tokens.

@@ -8,7 +8,7 @@ use crate::config::{GearConfig, Storage};
 use crate::error::{Cancel, GearError, Result};
 use crate::need::Observed;
 use crate::shape::{KvShape, KvSlice, Role};
-use crate::tensor::GearTensor;
+use crate::tensor::{GearTensor, check_order};
 
 /// What all layers of a cache have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -352,6 +352,28 @@ impl GearCache {
             // They were of tokens that may be gone.
             layer.observed.clear();
         }
+        Ok(())
+    }
+
+    /// Makes batch item `i` of every layer a copy of what item `order[i]` was: beam search. Items may be repeated and left out, so that
+    /// the batch becomes as large as `order` is long. See [`GearTensor::reorder`].
+    ///
+    /// # Errors
+    /// `SHAPE_MISMATCH` for no items at all, for items that are not there, and when a tensor could not be addressed. Nothing is
+    /// changed then.
+    pub fn reorder(&mut self, order: &[usize]) -> Result<()> {
+        let batch = self.shape.batch;
+        check_order(order, batch)?;
+        if order.len() == batch && order.iter().enumerate().all(|(i, item)| i == *item) {
+            return Ok(());
+        }
+        let mut next = self.layers.clone();
+        for layer in next.iter_mut().map(Arc::make_mut) {
+            layer.key.reorder(order)?;
+            layer.value.reorder(order)?;
+            layer.observed.reorder(order, batch);
+        }
+        (self.layers, self.shape.batch) = (next, order.len());
         Ok(())
     }
 

@@ -30,11 +30,11 @@ impl FactorLayout {
         if self.bits == 4 { GROUP } else { self.tokens.max(1) }
     }
 
-    fn groups(&self) -> usize {
+    pub fn groups(&self) -> usize {
         self.tokens.div_ceil(self.group())
     }
 
-    fn row_bytes(&self) -> usize {
+    pub fn row_bytes(&self) -> usize {
         (self.tokens * self.bits as usize).div_ceil(8)
     }
 

@@ -58,15 +58,12 @@ pub struct SegmentImage<'a> {
 impl GearTensor {
     /// Its image, borrowing what it can.
     pub fn image(&self) -> TensorImage<'_> {
-        let segments = self.segments().iter().map(|SegmentView { segment, visible }| SegmentImage {
-            tokens: segment.tokens(),
-            visible: *visible,
-            rank: segment.layout.rank,
-            codes: segment.row_codes(),
-            scales: Cow::Owned([segment.scales.bytes(), segment.means.bytes(), segment.widths.bytes()].concat()),
-            factors: Cow::Owned([segment.ranks.bytes(), &segment.factors.bytes()].concat()),
-            outlier_indices: Cow::Borrowed(&segment.outlier_indices),
-            outlier_values: f16_bytes(&segment.outlier_values),
+        let segments = self.segments().iter().map(|view| {
+            let image = segment_image(&view.segment, view.visible());
+            match view.items() {
+                None => image,
+                Some(items) => picked(image, &view.segment, items),
+            }
         });
         TensorImage {
             role: self.role(),
@@ -110,6 +107,47 @@ impl GearTensor {
     }
 }
 
+fn segment_image(segment: &Segment, visible: usize) -> SegmentImage<'_> {
+    SegmentImage {
+        tokens: segment.tokens(),
+        visible,
+        rank: segment.layout.rank,
+        codes: segment.row_codes(),
+        scales: Cow::Owned([segment.scales.bytes(), segment.means.bytes(), segment.widths.bytes()].concat()),
+        factors: Cow::Owned([segment.ranks.bytes(), &segment.factors.bytes()].concat()),
+        outlier_indices: Cow::Borrowed(&segment.outlier_indices),
+        outlier_values: f16_bytes(&segment.outlier_values),
+    }
+}
+
+/// The same of some batch items, which `items` names, as if they had been compressed alone.
+fn picked<'a>(image: SegmentImage<'a>, segment: &Segment, items: &[u32]) -> SegmentImage<'a> {
+    let layout = &segment.layout;
+    let codes = items.iter().flat_map(|&item| &image.codes[segment.item_codes(item as usize)]).copied().collect();
+    let pick = |bytes: &[u8], arrays: &[usize]| Cow::Owned(pick(bytes, arrays, layout.batch, items));
+    SegmentImage {
+        codes: Cow::Owned(codes),
+        scales: pick(&image.scales, &scale_arrays(layout)),
+        factors: pick(&image.factors, &factor_arrays(layout)),
+        outlier_indices: pick(&image.outlier_indices, &[image.outlier_indices.len()]),
+        outlier_values: pick(&image.outlier_values, &[image.outlier_values.len()]),
+        ..image
+    }
+}
+
+/// Some of the `batch` items of arrays, one after the other, of so many bytes each, in all of which every item has as many as another.
+fn pick(bytes: &[u8], arrays: &[usize], batch: usize, items: &[u32]) -> Vec<u8> {
+    let mut picked = Vec::with_capacity(bytes.len() / batch * items.len());
+    let mut rest = bytes;
+    for &length in arrays {
+        let (array, after) = rest.split_at(length);
+        let own = length / batch;
+        items.iter().for_each(|&item| picked.extend_from_slice(&array[item as usize * own..][..own]));
+        rest = after;
+    }
+    picked
+}
+
 fn load_raw(raw: &mut RawTokens, bytes: &[u8], tokens: usize, what: &str) -> Result<()> {
     if raw.load(bytes, tokens) {
         Ok(())
@@ -118,15 +156,43 @@ fn load_raw(raw: &mut RawTokens, bytes: &[u8], tokens: usize, what: &str) -> Res
     }
 }
 
+/// Bytes of widths, where codes have widths of their own.
+fn width_bytes(layout: &SegmentLayout) -> usize {
+    match (layout.mean_bits != 0.0, layout.rotated) {
+        (false, _) => 0,
+        (true, false) => layout.planes() * layout.dim,
+        (true, true) => layout.planes() * layout.tokens.div_ceil(4),
+    }
+}
+
+/// Bytes of super-scales, scales, zeros, steps of means, means and widths.
+fn scale_arrays(layout: &SegmentLayout) -> [usize; 6] {
+    let (small, planes) = (layout.scales.small, layout.planes());
+    let number = if small { 1 } else { 2 };
+    let mean = if layout.rotated { number * planes * layout.dim } else { 0 };
+    [
+        if small { 2 * layout.scale_sets() } else { 0 },
+        number * layout.scale_count(),
+        number * layout.zero_count(),
+        if small && layout.rotated { 2 * planes } else { 0 },
+        mean,
+        width_bytes(layout),
+    ]
+}
+
+/// Bytes of ranks by need, A, B, and the scales of A and of B.
+fn factor_arrays(layout: &SegmentLayout) -> [usize; 5] {
+    let factors = layout.factors();
+    let number = if factors.bits == 16 { 2 } else { 1 };
+    let scales = if factors.bits == 16 { 0 } else { 2 * factors.rows };
+    let ranks = if layout.rank_by_need { layout.planes() } else { 0 };
+    [ranks, factors.rows * factors.row_bytes(), number * factors.rows * factors.dim, scales * factors.groups(), scales]
+}
+
 /// Scales and zeros, then means and widths where there are any.
 fn load_scales(layout: &SegmentLayout, bytes: &[u8]) -> Option<(Scales, Means, Widths)> {
     let &SegmentLayout { tokens, mean_bits, .. } = layout;
-    let width_bytes = match (mean_bits != 0.0, layout.rotated) {
-        (false, _) => 0,
-        (true, false) => layout.planes() * layout.dim,
-        (true, true) => layout.planes() * tokens.div_ceil(4),
-    };
-    let (bytes, widths) = bytes.split_at_checked(bytes.len().checked_sub(width_bytes)?)?;
+    let (bytes, widths) = bytes.split_at_checked(bytes.len().checked_sub(width_bytes(layout))?)?;
     let widths = match (mean_bits != 0.0, layout.rotated) {
         (false, _) => Widths::Even,
         (true, false) => Widths::Channels(Arc::new(ChannelWidths::from_bytes(layout.planes(), layout.dim, widths)?)),
@@ -135,12 +201,8 @@ fn load_scales(layout: &SegmentLayout, bytes: &[u8]) -> Option<(Scales, Means, W
         }
     };
     let (small, planes, dim) = (layout.scales.small, layout.planes(), layout.dim);
-    let mean_bytes = match (layout.rotated, small) {
-        (false, _) => 0,
-        (true, false) => 2 * planes * dim,
-        (true, true) => planes * (2 + dim),
-    };
-    let (scales, means) = bytes.split_at_checked(bytes.len().checked_sub(mean_bytes)?)?;
+    let [_, _, _, mean_steps, means, _] = scale_arrays(layout);
+    let (scales, means) = bytes.split_at_checked(bytes.len().checked_sub(mean_steps + means)?)?;
     let means = if layout.rotated { Means::from_bytes(small, planes, dim, means)? } else { Means::none() };
     let (sets, count, zero_count) = (layout.scale_sets(), layout.scale_count(), layout.zero_count());
     Some((Scales::from_bytes(small, sets, count, zero_count, scales)?, means, widths))
@@ -148,8 +210,8 @@ fn load_scales(layout: &SegmentLayout, bytes: &[u8]) -> Option<(Scales, Means, W
 
 /// Ranks by need, where heads have them, and factors.
 fn load_factors(layout: &SegmentLayout, bytes: &[u8]) -> Option<(Ranks, Factors)> {
-    let count = if layout.rank_by_need { layout.planes() } else { 0 };
-    let (ranks, factors) = bytes.split_at_checked(count)?;
+    let [ranks, ..] = factor_arrays(layout);
+    let (ranks, factors) = bytes.split_at_checked(ranks)?;
     let ranks = if layout.rank_by_need {
         Ranks::from_bytes(ranks, layout.heads, layout.rank, layout.most_rank())?
     } else {
@@ -186,7 +248,7 @@ fn load_segment(tensor: &GearTensor, image: &SegmentImage<'_>) -> Result<Segment
     }
     for line in 0..layout.batch * layout.lines_per_item() {
         let mut least = 0;
-        for i in line * layout.per_line..(line + 1) * layout.per_line {
+        for i in line * layout.per_line()..(line + 1) * layout.per_line() {
             let index = width.get(&image.outlier_indices, i);
             if index < least || index >= layout.line_length() {
                 return Err(wrong("outlier indices"));
@@ -205,5 +267,5 @@ fn load_segment(tensor: &GearTensor, image: &SegmentImage<'_>) -> Result<Segment
         outlier_indices: image.outlier_indices.as_ref().into(),
         outlier_values: values.into(),
     });
-    Ok(SegmentView { segment: Arc::new(segment), visible })
+    Ok(SegmentView::new(segment, visible))
 }

@@ -65,6 +65,17 @@ impl Observed {
         self.options = options.clone();
     }
 
+    /// Makes what batch item `i` asked what item `order[i]` of `batch` did.
+    pub fn reorder(&mut self, order: &[usize], batch: usize) {
+        if self.positions == 0 {
+            return;
+        }
+        let row = self.rows.len() / self.positions;
+        let own = row / batch;
+        let rows = self.rows.chunks_exact(row);
+        self.rows = rows.flat_map(|row| order.iter().flat_map(|i| &row[i * own..(i + 1) * own])).copied().collect();
+    }
+
     /// Forgets all, but keeps the room for as many again.
     pub fn forget(&mut self) {
         self.rows.clear();

@@ -70,6 +70,15 @@ impl RawTokens {
         }
     }
 
+    /// Makes the `i`-th run of `item` values of every token what the `order[i]`-th was.
+    pub fn reorder(&mut self, order: &[usize], item: usize) {
+        match &mut self.values {
+            Values::F16(x) => *x = reordered(x, self.row, order, item),
+            Values::F32(x) => *x = reordered(x, self.row, order, item),
+        }
+        self.row = order.len() * item;
+    }
+
     /// Appends tokens `range` of `input`, which has `shape`.
     pub fn push(&mut self, input: KvSlice, shape: KvShape, range: std::ops::Range<usize>) {
         let dim = self.dim;
@@ -168,6 +177,14 @@ fn make_room<T>(values: &mut Vec<T>, added: usize) {
     if values.capacity() - values.len() < added {
         values.reserve_exact(added.max(values.len() / 8));
     }
+}
+
+fn reordered<T: Copy>(values: &[T], row: usize, order: &[usize], item: usize) -> Vec<T> {
+    let mut next = Vec::with_capacity(values.len() / row * order.len() * item);
+    for token in values.chunks_exact(row) {
+        order.iter().for_each(|i| next.extend_from_slice(&token[i * item..(i + 1) * item]));
+    }
+    next
 }
 
 fn remove_first<T: Copy>(values: &mut Vec<T>, start: usize, room: usize) {

@@ -3,11 +3,15 @@
 mod choice;
 mod hold;
 mod parts;
+mod reorder;
 mod runs;
+mod view;
 
 pub use parts::Parts;
+pub(crate) use reorder::check_order;
 use runs::Run;
 pub(crate) use runs::{Piece, PreparedAppend};
+pub(crate) use view::SegmentView;
 
 use std::sync::Arc;
 
@@ -22,13 +26,6 @@ use crate::spread::{MAX_CHANNELS, Widths};
 
 /// What a tensor keeps beside its arrays, on every target. Asserted below.
 pub(crate) const TENSOR_HEADER_BYTES: usize = 320;
-
-/// A segment, of which the first `visible` tokens count: truncating hides tokens, it does not compress again.
-#[derive(Clone)]
-pub(crate) struct SegmentView {
-    pub segment: Arc<Segment>,
-    pub visible: usize,
-}
 
 /// A compressed K or V tensor. Cloning shares the segments.
 #[derive(Clone)]
@@ -205,9 +202,10 @@ impl GearTensor {
         let layout = SegmentLayout::new(config, self.role, self.batch, self.heads, tokens, self.dim, rank as usize);
         // Widths of its own would take more than they save where there are as few tokens as that.
         let before = if run.from_buffer { run.before.or(self.segments.last()) } else { None };
-        let guidance = Guidance { need: run.need, widths: before.map(|view| &view.segment.widths) };
+        let widths = before.map(SegmentView::widths);
+        let guidance = Guidance { need: run.need, widths: widths.as_deref() };
         let segment = segment::encode(rows, layout, config, guidance, cancel)?;
-        Ok(SegmentView { segment: Arc::new(segment), visible: tokens })
+        Ok(SegmentView::new(segment, tokens))
     }
 
     /// The last segment's widths, where these are equal: what was shared before it was saved is shared again.
@@ -243,7 +241,7 @@ impl GearTensor {
                 let (rows, after) = rest.split_at_mut(part.tokens() * dim);
                 match part {
                     Piece::Raw(raw) => raw.rows(plane, 0, rows),
-                    Piece::Segment(view) => view.segment.decompress_plane(plane, rows),
+                    Piece::Segment(view) => view.decompress_plane(plane, rows),
                 }
                 rest = after;
             }
@@ -287,7 +285,7 @@ impl GearTensor {
 
     /// Number of tokens.
     pub fn tokens(&self) -> usize {
-        let compressed: usize = self.segments.iter().map(|view| view.visible).sum();
+        let compressed: usize = self.segments.iter().map(SegmentView::visible).sum();
         self.sinks.tokens() + compressed + self.buffer.tokens()
     }
 
@@ -303,9 +301,11 @@ impl GearTensor {
     /// What those segments take that `counts`.
     fn segment_parts(&self, counts: impl Fn(&Arc<Segment>) -> bool) -> Parts {
         let mut parts = Parts::default();
-        for (i, SegmentView { segment, .. }) in self.segments.iter().enumerate().filter(|(_, v)| counts(&v.segment)) {
-            let shared = i > 0 && segment.widths.shares(&self.segments[i - 1].segment.widths);
-            parts.headers += SEGMENT_HEADER_BYTES;
+        for (i, view) in self.segments.iter().enumerate().filter(|(_, view)| counts(&view.segment)) {
+            let before = i.checked_sub(1).map(|i| &self.segments[i]);
+            let segment = &view.segment;
+            let shared = before.is_some_and(|before| segment.widths.shares(&before.segment.widths));
+            parts.headers += SEGMENT_HEADER_BYTES + view.item_bytes(before);
             parts.codes += segment.codes.len() + if shared { 0 } else { segment.widths.byte_length() };
             parts.scales += segment.scales.byte_length() + segment.means.byte_length();
             parts.low_rank += segment.low_rank_bytes();
@@ -344,9 +344,9 @@ impl GearTensor {
         self.sinks.truncate(left);
         left -= self.sinks.tokens();
         self.segments.retain_mut(|view| {
-            view.visible = view.visible.min(left);
-            left -= view.visible;
-            view.visible > 0
+            view.truncate(left);
+            left -= view.visible();
+            view.visible() > 0
         });
         self.buffer.truncate(left);
         Ok(())

@@ -21,7 +21,7 @@ import { type FrozenCache, freezeCache } from './frozen.js';
 import type { FreezeOptions } from './frozen-options.js';
 import { type KvData, kvArray, newFloat32Array, outputArray, writeInto } from './kv-array.js';
 import { checkedOptions, type ResolvedGearOptions, type Role, refuseUnknown } from './options.js';
-import { checkedCount, tokensOf } from './shape.js';
+import { checkedCount, checkedIndices, tokensOf } from './shape.js';
 import type { FromBytesOptions } from './tensor.js';
 
 interface CacheInfo extends CacheShape {
@@ -40,7 +40,7 @@ interface CacheInfo extends CacheShape {
  */
 export class GearCache {
   readonly #backend: Backend;
-  readonly #shape: CacheShape;
+  #shape: CacheShape;
   #handle: CacheHandle | undefined;
   #info: CacheInfo | undefined;
 
@@ -98,7 +98,7 @@ export class GearCache {
     return this.#shape.layers;
   }
 
-  /** Sequences computed side by side. */
+  /** Sequences computed side by side; {@link reorder} may change how many. */
   get batch(): number {
     return this.#shape.batch;
   }
@@ -261,6 +261,22 @@ export class GearCache {
     checkedCount('tokens', tokens, 0);
     this.#info = undefined;
     guarded(() => handle.truncate(tokens));
+  }
+
+  /**
+   * Makes sequence `i` of the batch a copy of what sequence `order[i]` was, in every layer: a step of beam search. Sequences may be
+   * repeated and left out, and `batch` becomes as large as `order` is long: a prompt of one sequence becomes four beams by `reorder([0, 0, 0, 0])`.
+   * What is compressed is neither moved nor copied.
+   *
+   * @param order - From 0; numbers, or the bigints of an int64 tensor.
+   * @throws GearError `SHAPE_MISMATCH` for no index at all or one that is not in the batch, `DISPOSED`.
+   */
+  reorder(order: ArrayLike<number | bigint>): void {
+    const handle = this.#live();
+    const indices = checkedIndices('order', order, this.#shape.batch);
+    this.#info = undefined;
+    guarded(() => handle.reorder(indices));
+    this.#shape = { ...this.#shape, batch: indices.length };
   }
 
   /** Forgets every token; sizes and options stay. */

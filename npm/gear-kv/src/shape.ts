@@ -29,6 +29,19 @@ export function checkedCount(name: string, value: unknown, least: number): numbe
   return value;
 }
 
+/** Checks indices into `count` things; bigints are what int64 tensors have. */
+export function checkedIndices(name: string, indices: unknown, count: number): Uint32Array {
+  const isArray = Array.isArray(indices) || (ArrayBuffer.isView(indices) && !(indices instanceof DataView));
+  if (!isArray || (indices as ArrayLike<unknown>).length === 0) {
+    throw new GearError('SHAPE_MISMATCH', `${name} is ${describe(indices)}; expected an array of at least one index`);
+  }
+  return Uint32Array.from(indices as ArrayLike<number | bigint>, (given, i) => {
+    const index = checkedCount(`${name}[${i}]`, typeof given === 'bigint' ? Number(given) : given, 0);
+    if (index < count) return index;
+    throw new GearError('SHAPE_MISMATCH', `${name}[${i}] is ${index}; there are 0 to ${count - 1}`);
+  });
+}
+
 /** Checks a whole shape and fills in `batch`. */
 export function checkedShape(shape: unknown): ResolvedKvShape {
   if (typeof shape !== 'object' || shape === null) {

@@ -57,7 +57,7 @@ impl Keys {
         if first == 0 {
             self.cursor.reset(dim);
         }
-        let segment = match piece {
+        let (segment, plane) = match piece {
             Piece::Raw(raw) => {
                 let few = q.len() / dim < MANY_QUERIES;
                 if let Some(rows) = raw.rows_in_place(plane, first, tokens, ahead.rows).filter(|_| few) {
@@ -70,8 +70,9 @@ impl Keys {
                 dot_queries(block, dim, q, logits, columns, &mut room.scratch);
                 return;
             }
-            Piece::Segment(view) => &*view.segment,
+            Piece::Segment(view) => (&*view.segment, view.plane(plane)),
         };
+        let queries = Queries { plane, ..queries };
         self.backbone(queries, segment, place, ahead, logits, columns, room);
         let rank = segment.load_factors(plane, first, tokens, &mut room.scratch);
         if rank > 0 {

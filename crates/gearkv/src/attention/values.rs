@@ -64,7 +64,7 @@ impl Values {
     ) {
         let Place { piece, first, tokens, .. } = place;
         let (plane, dim) = (out.plane, out.dim);
-        let segment = match piece {
+        let (segment, plane) = match piece {
             Piece::Raw(raw) => {
                 let few = out.rows.len() / dim < MANY_QUERIES;
                 if let Some(rows) = raw.rows_in_place(plane, first, tokens, ahead.rows).filter(|_| few) {
@@ -77,9 +77,9 @@ impl Values {
                 simd::weigh_rows(block, dim, &weights[columns.first..], columns.stride, out.rows);
                 return;
             }
-            Piece::Segment(view) => &*view.segment,
+            Piece::Segment(view) => (&*view.segment, view.plane(plane)),
         };
-        self.backbone(out, segment, place, ahead, weights, columns, room);
+        self.backbone(out, (segment, plane), place, ahead, weights, columns, room);
         let rank = segment.load_factors(plane, first, tokens, &mut room.scratch);
         if rank > 0 {
             room.along.resize(rank, 0.0);
@@ -101,14 +101,14 @@ impl Values {
     fn backbone(
         &mut self,
         out: &mut Outputs,
-        segment: &Segment,
+        (segment, plane): (&Segment, usize),
         Place { index, first, tokens, .. }: Place,
         ahead: Ahead,
         weights: &[f32],
         columns: Columns,
         room: &mut BlockRoom,
     ) {
-        let (plane, dim) = (out.plane, out.dim);
+        let dim = out.dim;
         if segment.layout.rotated {
             if self.mean_of != Some(index) {
                 self.add_mean(out, room);
@@ -134,7 +134,7 @@ impl Values {
     /// Adds the mean that is still to be added.
     fn add_mean(&mut self, out: &mut Outputs, room: &mut BlockRoom) {
         let Some(Piece::Segment(view)) = self.mean_of.take().map(|index| out.tensor.piece(index)) else { return };
-        view.segment.load_mean(out.plane, &mut room.scratch);
+        view.segment.load_mean(view.plane(out.plane), &mut room.scratch);
         for (weight, out) in self.mean_weights.iter_mut().zip(out.rows.chunks_exact_mut(out.dim)) {
             simd::accumulate_rows(&[*weight], &room.scratch.mean, out);
             *weight = 0.0;

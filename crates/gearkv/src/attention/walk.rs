@@ -19,7 +19,7 @@ impl<'a> Place<'a> {
     pub fn codes(self, plane: usize) -> &'a [u8] {
         match self.piece {
             Piece::Raw(_) => &[],
-            Piece::Segment(view) => view.segment.codes_from(plane, self.first),
+            Piece::Segment(view) => view.segment.codes_from(view.plane(plane), self.first),
         }
     }
 }

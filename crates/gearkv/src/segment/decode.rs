@@ -181,7 +181,7 @@ impl Segment {
         mut f: impl FnMut(usize, usize, f32),
     ) {
         let layout = &self.layout;
-        let (per_line, width) = (layout.per_line, layout.index_width());
+        let (per_line, width) = (layout.per_line(), layout.index_width());
         if per_line == 0 {
             return;
         }
@@ -211,7 +211,7 @@ impl Segment {
         mut f: impl FnMut(usize, usize, f32),
     ) {
         let layout = &self.layout;
-        let (per_line, width) = (layout.per_line, layout.index_width());
+        let (per_line, width) = (layout.per_line(), layout.index_width());
         let (item, head) = self.item_head(plane);
         let own = head * layout.dim..(head + 1) * layout.dim;
         if per_line == 0 {

@@ -126,7 +126,7 @@ pub(crate) fn encode(
         scales: Scales::concat(scale_sets, layout.scales.small),
         means: if layout.rotated { Means::concat(means, layout.scales.small) } else { Means::none() },
         ranks: if layout.rank_by_need { Ranks::ByNeed(ranks.into()) } else { Ranks::Even(layout.rank) },
-        factors: Factors::concat(finished.iter().map(|(factors, _)| factors), layout.factor_bits),
+        factors: Factors::concat(finished.iter().map(|(factors, _)| factors), layout.factor_bits.into()),
         outlier_indices: outlier_indices.into(),
         outlier_values: outlier_values.into(),
         widths,
@@ -144,7 +144,7 @@ fn survey(
     cancel: Cancel,
 ) -> Result<Item> {
     let &SegmentLayout { heads, tokens, dim, .. } = layout;
-    let per_side = layout.per_line / 2;
+    let per_side = layout.per_line() / 2;
     let mut outliers = Vec::new();
     if per_side > 0 {
         outliers = match layout.role {

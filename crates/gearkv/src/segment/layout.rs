@@ -28,9 +28,9 @@ pub(crate) struct SegmentLayout {
     pub rank: usize,
     /// Whether heads have their ranks by need.
     pub rank_by_need: bool,
-    pub factor_bits: u32,
+    pub factor_bits: u8,
     /// Outliers of a line: twice the number on each side.
-    pub per_line: usize,
+    pub per_line: u32,
 }
 
 impl SegmentLayout {
@@ -60,8 +60,8 @@ impl SegmentLayout {
             mean_bits: config.mean_bits,
             rank: share,
             rank_by_need: config.rank_by_need && ranks::can_differ(share),
-            factor_bits: config.factor_bits,
-            per_line: 2 * config.outliers_per_side(line),
+            factor_bits: config.factor_bits as u8,
+            per_line: 2 * config.outliers_per_side(line) as u32,
         }
     }
 
@@ -107,6 +107,11 @@ impl SegmentLayout {
         }
     }
 
+    /// Outliers of a line.
+    pub fn per_line(&self) -> usize {
+        self.per_line as usize
+    }
+
     /// All scales of the segment.
     pub fn scale_count(&self) -> usize {
         self.batch * self.scales_per_item()
@@ -126,8 +131,8 @@ impl SegmentLayout {
     }
 
     pub fn factors(&self) -> FactorLayout {
-        let &Self { rank, tokens, dim, factor_bits: bits, .. } = self;
-        FactorLayout { rows: self.planes() * rank, tokens, dim, bits }
+        let &Self { rank, tokens, dim, factor_bits, .. } = self;
+        FactorLayout { rows: self.planes() * rank, tokens, dim, bits: u32::from(factor_bits) }
     }
 
     /// The largest rank a head can have.
@@ -156,7 +161,7 @@ impl SegmentLayout {
     }
 
     pub fn outliers(&self) -> usize {
-        self.batch * self.lines_per_item() * self.per_line
+        self.batch * self.lines_per_item() * self.per_line()
     }
 
     pub fn index_width(&self) -> IndexWidth {

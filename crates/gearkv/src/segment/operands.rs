@@ -40,8 +40,8 @@ enum MadeFor {
     #[default]
     Nothing,
     Even(u32),
-    /// Where they lie: only compared.
-    Channels(*const ChannelWidths),
+    /// Where they lie, which is only compared, and of which plane.
+    Channels(*const ChannelWidths, usize),
 }
 
 impl KeyPlan {
@@ -58,7 +58,7 @@ impl KeyPlan {
     /// For the tiles of this segment. `q` is `[rows, head_dim]`.
     pub fn prepare(&mut self, segment: &Segment, plane: usize, q: &[f32]) {
         let wanted = match &segment.widths {
-            Widths::Channels(widths) => MadeFor::Channels(Arc::as_ptr(widths)),
+            Widths::Channels(widths) => MadeFor::Channels(Arc::as_ptr(widths), plane),
             _ => MadeFor::Even(segment.layout.scales.bits),
         };
         if wanted == self.made_for {

@@ -284,6 +284,16 @@ impl Segment {
         }
     }
 
+    /// Where the codes of a batch item lie.
+    pub fn item_codes(&self, item: usize) -> std::ops::Range<usize> {
+        let end = if item + 1 == self.layout.batch {
+            self.codes.len()
+        } else {
+            self.tile_start((item + 1) * self.layout.heads, 0)
+        };
+        self.tile_start(item * self.layout.heads, 0)..end
+    }
+
     /// The bytes of a whole tile.
     pub(super) fn tile(&self, plane: usize, first: usize) -> &[u8] {
         &self.codes[self.tile_start(plane, first)..self.tile_start(plane, first + TILE)]

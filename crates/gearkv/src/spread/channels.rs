@@ -101,6 +101,13 @@ impl ChannelWidths {
         Self::of_bits(&items.iter().flat_map(Self::bytes).collect::<Vec<_>>(), dim)
     }
 
+    /// Those of some batch items, of `heads` heads each.
+    pub fn picked(&self, items: &[u32], heads: usize) -> Self {
+        let (bits, own) = (self.bytes(), heads * self.dim);
+        let picked: Vec<u8> = items.iter().flat_map(|&item| &bits[item as usize * own..][..own]).copied().collect();
+        Self::of_bits(&picked, self.dim)
+    }
+
     /// What [`Self::bytes`] gave; `None` where the length does not fit or a width is none.
     pub fn from_bytes(planes: usize, dim: usize, bytes: &[u8]) -> Option<Self> {
         let fits = bytes.len() == planes * dim && bytes.iter().all(|bits| WIDTHS.contains(bits));

@@ -48,6 +48,15 @@ impl Widths {
         }
     }
 
+    /// Those of some batch items, of `heads` heads each.
+    pub fn picked(&self, items: &[u32], heads: usize) -> Self {
+        match self {
+            Self::Channels(widths) => Self::Channels(Arc::new(widths.picked(items, heads))),
+            // No segment has those of another.
+            Self::Even | Self::Tokens(_) => Self::Even,
+        }
+    }
+
     /// Whether both are the same memory.
     pub fn shares(&self, other: &Self) -> bool {
         match (self, other) {

@@ -57,7 +57,7 @@ impl Piece<'_> {
     pub fn tokens(&self) -> usize {
         match self {
             Self::Raw(raw) => raw.tokens(),
-            Self::Segment(view) => view.visible,
+            Self::Segment(view) => view.visible(),
         }
     }
 }

@@ -43,6 +43,7 @@ export interface CacheHandle {
   sharedByteLength(): number;
   fork(): CacheHandle;
   truncate(tokens: number): void;
+  reorder(order: Uint32Array): void;
   clear(): void;
   toBytes(): Uint8Array;
   release(): void;

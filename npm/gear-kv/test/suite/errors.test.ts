@@ -262,6 +262,7 @@ test('DISPOSED: nothing works afterwards, and disposing again does nothing', asy
     () => cache.key(0),
     () => cache.fork(),
     () => cache.truncate(0),
+    () => cache.reorder([0]),
     () => cache.clear(),
     () => cache.toBytes(),
     () => cache.toStream(),
