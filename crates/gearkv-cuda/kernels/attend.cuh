@@ -1,4 +1,4 @@
-// Decode attention: one query position a sequence, over codes, low-rank, outliers and the buffer, in one pass.
+// Attention of one or more query positions a sequence, over codes, low-rank, outliers and the buffer, in one pass.
 //
 // A thread block has a KV head of one batch item, up to four of its query heads, and a share of the context (a split). Each of its
 // warps walks blocks of its own with an online softmax, while the record that it needs next is on its way to shared memory. Warps are
@@ -62,7 +62,7 @@ INLINE void attend(const Attention& a) {
     u32 key_head = 0, value_head = 0;
     auto leave_head = [&] {
         const Head* from = value_head ? head_at(layer, value_head) : 0;
-        if (PLAIN) leave_plain_head(a, from, lane, own, state, sums);
+        if (PLAIN) leave_plain_head(a, from, lane, own, q, state, sums);
         else leave_value_head(from, lane, own, state, dim);
     };
     // Outputs of turned rows are held apart: they are turned back once, at the very end.
@@ -131,7 +131,7 @@ INLINE void attend(const Attention& a) {
         if (seen && has_codes) {
             ValueRecord record = value_record(own.value_head, own.values);
             if (!PLAIN) add_rest_of_values(own.value_head, record, lane, own, dim);
-            add_codes<UNITS, PLAIN>(own.value_head, own.values, record, lane, own.weights, layer.value_norm, own.words, sums);
+            add_codes<UNITS, PLAIN>(own.value_head, own.values, record, lane, own.weights, q.norms[0], own.words, sums);
             coded = true;
         } else if (seen) {
             add_raw<UNITS>((const u16*)values_at(layer, plane, present, present_values), dim, tokens, lane, own.weights, sums);
@@ -144,7 +144,7 @@ INLINE void attend(const Attention& a) {
             apart = layer.rotated && coded;
             if (!has_plain) clear_outputs(own.plain, dim, lane);
             has_plain = true;
-            store_gathered<UNITS, PLAIN>(a, sums, lane, true, !apart, apart ? turned : own.plain);
+            store_gathered<UNITS, PLAIN>(a, sums, lane, q, true, !apart, apart ? turned : own.plain);
             clear(sums);
             coded = false;
         }
@@ -153,10 +153,10 @@ INLINE void attend(const Attention& a) {
     if (!has_plain) clear_outputs(own.plain, dim, lane);
     leave_head();
     if (coded && layer.rotated) {
-        store_gathered<UNITS, PLAIN>(a, sums, lane, true, false, turned);
+        store_gathered<UNITS, PLAIN>(a, sums, lane, q, true, false, turned);
         apart = true;
     } else {
-        store_gathered<UNITS, PLAIN>(a, sums, lane, coded, true, own.plain);
+        store_gathered<UNITS, PLAIN>(a, sums, lane, q, coded, true, own.plain);
     }
 #pragma unroll
     for (int j = 0; j < QUERIES; j++) {

@@ -7,19 +7,22 @@
 
 struct Attention {
     Layer layer;
-    const void* queries;  // [batch, query heads, dim]
+    const void* queries;  // [batch, query heads, positions, dim]
     void* out;            // as queries
     float* partial;       // [planes, sets, splits, QUERIES, domains, dim]
     float* softmax;       // [planes, sets, splits, QUERIES, 2]: largest logit, sum
+    const u32* visible;   // [batch, 2]: of each sequence the first position in sight and the one behind the last; 0: all are
     u32 query_heads, per_head; // in all, and of a KV head
-    u32 half;             // queries and outputs are in float16
+    u32 positions;        // of queries, the newest of the layer; a set's queries are heads of one position, then of the next
+    u32 limited;          // queries differ in what they see
+    u32 causal, window;   // window 0: none
+    u32 kind;             // of queries and outputs
     u32 splits;
     u32 first_seen;       // tokens before this position are out of sight
     float scale, softcap; // softcap 0: none
     u32 key_stage, value_stage; // bytes of the longest records of codes
     u32 rank;             // the largest
     u32 key_slots;        // the most channels with padding
-    float value_back;     // what makes outputs of C
     u32 keys_turned;      // whether any codes of keys stand for turned rows
     u32 plain;            // whether it is a plain kernel
     u32 word_bytes;       // B's registers of the longest record
@@ -28,7 +31,7 @@ struct Attention {
 INLINE u32 max_u32(u32 a, u32 b) { return a > b ? a : b; }
 
 // Shared memory: first what all warps read, then a share for each warp.
-INLINE u32 query_bytes(const Attention& a) { return ((a.layer.dim + 32) * (a.keys_turned ? 2 : 1) + 1) * QUERIES * 4; }
+INLINE u32 query_bytes(const Attention& a) { return ((a.layer.dim + 32) * (a.keys_turned ? 2 : 1) + 4) * QUERIES * 4; }
 INLINE u32 stage_bytes(const Attention& a) { return a.key_stage + max_u32(a.value_stage, a.layer.dim * QUERIES * 4); }
 // Rows of sums of queries, which plain kernels do not need.
 INLINE u32 sum_rows(const Attention& a) { return a.plain ? 0 : 16; }
@@ -84,7 +87,7 @@ INLINE Warp share_of(const Attention& a, u8* shared, u32 warp) {
 
 // A block's descriptor, whether it is one of the layer's own or of the buffer.
 INLINE Block block_at(const Layer& layer, u32 plane, u32 i) {
-    if (i < layer.fixed) return layer.blocks[(u64)plane * layer.fixed + i];
+    if (i < layer.fixed) return layer.blocks[(u64)plane * layer.stride + i];
     u32 first = (i - layer.fixed) * BLOCK;
     Block block = {};
     block.first = layer.buffer_first + first;
@@ -106,7 +109,7 @@ INLINE const Head* head_at(const Layer& layer, u32 at) { return (const Head*)(la
 
 // Starts copying a block's descriptor, for when its turn comes; it goes with the next group of copies.
 INLINE void call_block(const Layer& layer, u32 plane, u32 i, Block* to, u32 lane) {
-    if (i < layer.fixed) copy_run((u8*)to, (const u8*)(layer.blocks + (u64)plane * layer.fixed + i), sizeof(Block), lane);
+    if (i < layer.fixed) copy_run((u8*)to, (const u8*)(layer.blocks + (u64)plane * layer.stride + i), sizeof(Block), lane);
 }
 
 INLINE void start_copy(u8* shared, const Layer& layer, u32 record, u32 bytes, u32 lane) {

@@ -2,13 +2,14 @@
 #pragma once
 #include "attention.cuh"
 
-// Joins the splits of one query head: grid [batch · query heads]; `blockDim.y` threads share the splits of a channel.
+// Joins the splits of one query: grid [batch · query heads · positions]; `blockDim.y` threads share the splits of a channel.
 INLINE void combine(const Attention& a) {
     SHARED(shared);
     const Layer& layer = a.layer;
-    u32 dim = layer.dim, domains = layer.rotated ? 2 : 1, head = blockIdx.x % a.query_heads, item = blockIdx.x / a.query_heads;
-    u32 plane = item * layer.heads + head / a.per_head, query = head % a.per_head;
-    u32 sets = (a.per_head + QUERIES - 1) / QUERIES;
+    u32 dim = layer.dim, domains = layer.rotated ? 2 : 1, head = blockIdx.x / a.positions % a.query_heads,
+        item = blockIdx.x / a.positions / a.query_heads;
+    u32 plane = item * layer.heads + head / a.per_head, query = blockIdx.x % a.positions * a.per_head + head % a.per_head;
+    u32 sets = (a.per_head * a.positions + QUERIES - 1) / QUERIES;
     u64 slot = (u64)(plane * sets + query / QUERIES) * a.splits;
     u32 j = query % QUERIES;
     u32 thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
@@ -85,9 +86,8 @@ INLINE void combine(const Attention& a) {
     }
 #pragma unroll 1
     for (u32 channel = thread; channel < dim; channel += threads) {
-        float x = sums[channel] / sum;
-        u64 at = (u64)blockIdx.x * dim + channel;
-        if (a.half) ((u16*)a.out)[at] = narrow(x);
-        else ((float*)a.out)[at] = x;
+        // Who sees nothing gets nothing.
+        float x = sum > 0.0f ? sums[channel] / sum : 0.0f;
+        store_as(a.out, (u64)blockIdx.x * dim + channel, x, a.kind);
     }
 }

@@ -48,18 +48,43 @@ struct Head {
 #define NO_CHANNEL 0xffffu
 
 struct Layer {
-    const Block* blocks;      // [planes, fixed]
+    const Block* blocks;      // [planes, stride]
     const u8* data;           // heads and records of fixed blocks
     const u16* key_buffer;    // [planes, capacity, raw width], in the tensor core's order
     const u16* value_buffer;
     const u16* value_order;   // channels of values' slots
+    const u32* value_range;   // bits of the largest scale of values; compressing may raise it
     u32 planes, heads, dim;
-    u32 coded, fixed;         // blocks whose values are codes, and all that are not in the buffer
+    u32 coded, fixed, stride; // blocks whose values are codes, all that are not in the buffer, and room for
     u32 buffered, capacity;   // tokens in the buffer, and room for
     u32 buffer_first;         // position of the buffer's first token
     u32 rotated;              // values' codes stand for turned rows
-    float value_norm;
 };
+
+// What scales of values are multiplied by, so that they are at most 2^6, and what makes outputs of sums of codes (in units of 2^-24; levels are
+// in 128ths). The same in all of a launch.
+INLINE float value_norm(const Layer& layer) {
+    int exponent = (int)(*layer.value_range >> 23) - 126;
+    exponent = exponent < -80 ? -80 : exponent > 80 ? 80 : exponent;
+    return __uint_as_float((u32)(127 + 6 - exponent) << 23);
+}
+INLINE float value_back(const Layer& layer, float norm) { return (layer.rotated ? 131072.0f : 16777216.0f) / norm; }
+
+// What tensors that come in and go out are made of.
+enum Kind { FLOAT32 = 0, FLOAT16 = 1, BFLOAT16 = 2 };
+
+INLINE float load_as(const void* from, u64 at, u32 kind) {
+    if (kind == FLOAT16) return widen(((const u16*)from)[at]);
+    if (kind == BFLOAT16) return __uint_as_float((u32)((const u16*)from)[at] << 16);
+    return ((const float*)from)[at];
+}
+INLINE void store_as(void* to, u64 at, float x, u32 kind) {
+    u32 bits = __float_as_uint(x);
+    if (kind == FLOAT16) ((u16*)to)[at] = narrow(x);
+    // Halves to even; what is no number stays none.
+    else if (kind == BFLOAT16) ((u16*)to)[at] = (u16)(x == x ? (bits + 0x7fffu + (bits >> 16 & 1)) >> 16 : bits >> 16 | 0x40);
+    else ((float*)to)[at] = x;
+}
 
 // Half-words of a token in a raw record.
 INLINE u32 raw_key_width(u32 dim) { return (dim + 15) / 16 * 16; }

@@ -3,9 +3,9 @@
 #include "attention.cuh"
 
 INLINE float load_query(const Attention& a, u32 plane, u32 query, u32 channel) {
-    u32 head = plane % a.layer.heads * a.per_head + query;
-    u64 at = ((u64)(plane / a.layer.heads) * a.query_heads + head) * a.layer.dim + channel;
-    return a.half ? widen(((const u16*)a.queries)[at]) : ((const float*)a.queries)[at];
+    u32 head = plane % a.layer.heads * a.per_head + query % a.per_head;
+    u64 at = (((u64)(plane / a.layer.heads) * a.query_heads + head) * a.positions + query / a.per_head) * a.layer.dim + channel;
+    return load_as(a.queries, at, a.kind);
 }
 
 // Turns columns of [length, QUERIES] by the Hadamard matrix, in place; all threads of a thread block together.
@@ -36,7 +36,19 @@ INLINE void turn(float* columns, u32 dim) {
 struct QueryTables {
     float *plain, *turned; // [dim + 32, QUERIES], scaled to at most 1; behind dim: zeros
     float* back;           // [QUERIES]: what undoes that, and makes logits base 2
+    u32* seen;             // [2, QUERIES]: the first position that each query sees, and the one behind the last
+    float* norms;          // what scales of values are multiplied by, and what undoes it
 };
+
+// What a query sees, where that is not all that is not before `first_seen`.
+INLINE void find_limits(const Attention& a, u32 plane, u32 query, u32& first, u32& end) {
+    u32 item = plane / a.layer.heads, tokens = a.layer.buffer_first + a.layer.buffered;
+    first = a.visible ? a.visible[item * 2] : 0;
+    end = tokens;
+    if (a.causal) end -= a.positions - 1 - query / a.per_head;
+    if (a.window && end - first > a.window && end > first) first = end - a.window;
+    if (a.visible && a.visible[item * 2 + 1] < end) end = a.visible[item * 2 + 1];
+}
 
 INLINE QueryTables load_queries(const Attention& a, u8* shared, u32 plane, u32 set) {
     QueryTables tables;
@@ -44,6 +56,12 @@ INLINE QueryTables load_queries(const Attention& a, u8* shared, u32 plane, u32 s
     tables.plain = (float*)shared;
     tables.turned = a.keys_turned ? tables.plain + width : tables.plain;
     tables.back = tables.turned + width;
+    tables.seen = (u32*)(tables.back + QUERIES);
+    tables.norms = (float*)(tables.seen + 2 * QUERIES);
+    if (threadIdx.x == 0) {
+        tables.norms[0] = value_norm(a.layer);
+        tables.norms[1] = value_back(a.layer, tables.norms[0]);
+    }
     u32 lane = threadIdx.x % LANES;
     // A warp takes one query after the other.
 #pragma unroll 1
@@ -52,7 +70,7 @@ INLINE QueryTables load_queries(const Attention& a, u8* shared, u32 plane, u32 s
         float largest = 0.0f;
 #pragma unroll 1
         for (u32 channel = lane; channel < dim + 32; channel += LANES) {
-            float x = channel < dim && query < a.per_head ? load_query(a, plane, query, channel) * a.scale : 0.0f;
+            float x = channel < dim && query < a.per_head * a.positions ? load_query(a, plane, query, channel) * a.scale : 0.0f;
             tables.plain[channel * QUERIES + j] = x;
             largest = fmaxf(largest, fabsf(x));
         }
@@ -69,6 +87,8 @@ INLINE QueryTables load_queries(const Attention& a, u8* shared, u32 plane, u32 s
             if (a.keys_turned) tables.turned[channel * QUERIES + j] = *at;
         }
         // Logits are base 2, but for those that a softcap is for.
+        if (lane == 0 && a.limited && query < a.per_head * a.positions) find_limits(a, plane, query, tables.seen[j], tables.seen[QUERIES + j]);
+        else if (lane == 0 && a.limited) tables.seen[j] = tables.seen[QUERIES + j] = 0;
         if (lane == 0) tables.back[j] = __uint_as_float((u32)(127 + exponent) << 23) * (a.softcap > 0.0f ? 1.0f : LOG2_E);
     }
     __syncthreads();

@@ -52,6 +52,12 @@ INLINE bool weigh(const Attention& a, const Block& block, const Head* head, cons
         bool seen = token < block.tokens && block.first + token >= a.first_seen;
 #pragma unroll
         for (int j = 0; j < QUERIES; j++) logits[half][j] = seen ? logits[half][j] : NOTHING;
+        if (a.limited)
+#pragma unroll
+            for (int j = 0; j < QUERIES; j++) {
+                u32 position = block.first + token;
+                if (position < q.seen[j] || position >= q.seen[QUERIES + j]) logits[half][j] = NOTHING;
+            }
     }
     bool exceeds = false;
 #pragma unroll
@@ -125,8 +131,8 @@ INLINE void leave_value_head(const Head* from, const Lane& lane, const Warp& own
 // The same in plain kernels, which have means alone: turned, to what was gathered of codes. Registers are few there: the weights
 // before this head are in shared memory.
 template <int UNITS>
-INLINE void leave_plain_head(const Attention& a, const Head* from, const Lane& lane, const Warp& own, const Softmax& state,
-                             Gathered<UNITS>& sums) {
+INLINE void leave_plain_head(const Attention& a, const Head* from, const Lane& lane, const Warp& own, const QueryTables& q,
+                             const Softmax& state, Gathered<UNITS>& sums) {
     float behind[QUERIES];
 #pragma unroll
     for (int j = 0; j < QUERIES; j++) {
@@ -138,7 +144,7 @@ INLINE void leave_plain_head(const Attention& a, const Head* from, const Lane& l
     __syncwarp();
     if (!from) return;
     // Columns of what rounding left have no share in it.
-    float share = lane.column < 2 ? 1.0f / a.value_back : 0.0f;
+    float share = lane.column < 2 ? 1.0f / q.norms[1] : 0.0f;
     float low = share * (lane.column % 2 ? behind[2] : behind[0]), high = share * (lane.column % 2 ? behind[3] : behind[1]);
     const float* means = (const float*)((const u8*)from + own.value_head->turned_means_at);
 #pragma unroll
@@ -184,8 +190,8 @@ INLINE void add_rest_of_values(const Head* head, const ValueRecord& record, cons
 
 // Sums of the fragments to [dim, QUERIES] at `to`; `adds` to what is there.
 template <int UNITS, bool PLAIN>
-INLINE void store_gathered(const Attention& a, const Gathered<UNITS>& sums, const Lane& lane, bool coded, bool adds, float* to) {
-    float times = coded ? a.value_back : 1.0f / WEIGHT_RANGE;
+INLINE void store_gathered(const Attention& a, const Gathered<UNITS>& sums, const Lane& lane, const QueryTables& q, bool coded, bool adds, float* to) {
+    float times = coded ? q.norms[1] : 1.0f / WEIGHT_RANGE;
     u32 pair = lane.column % 2 * 2;
     float zeros[UNITS][QUERIES];
 #pragma unroll

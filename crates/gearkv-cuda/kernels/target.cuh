@@ -41,6 +41,9 @@ INLINE float power_of_two(float x) {
     return y;
 }
 
+// The nearest whole number, halves to even.
+INLINE float nearest_whole(float x) { return rintf(x); }
+
 // What lane ^ `other` has.
 INLINE u32 exchange(u32 x, u32 other) { return __shfl_xor_sync(~0u, x, other); }
 

@@ -57,7 +57,7 @@ impl DeviceLayer {
     fn plan(&self, sets: usize, plain: bool) -> Result<Plan> {
         let parts = &self.parts;
         let align = |bytes: usize| bytes.next_multiple_of(16);
-        let queries = ((self.dim + 32) * if parts.keys_turned { 2 } else { 1 } + 1) * QUERIES * 4;
+        let queries = ((self.dim + 32) * if parts.keys_turned { 2 } else { 1 } + 4) * QUERIES * 4;
         let stage = parts.key_stage + parts.value_stage.max(self.dim * QUERIES * 4);
         let outputs = if plain { 0 } else { self.dim };
         let rows = outputs + parts.key_slots.max(self.dim) + 2 * parts.rank + 2 + if plain { 0 } else { 16 };
@@ -83,7 +83,7 @@ impl DeviceLayer {
     }
 
     /// Attention of one query position a batch item over all tokens: `q` and `out` are `[batch, query_heads, 1, head_dim]`. Two
-    /// launches, no waiting. With a window, what lies before it is not read. Queries must be finite, which is not checked.
+    /// launches, no waiting. With a window, what lies before it does not count. Queries must be finite, which is not checked.
     ///
     /// # Errors
     /// `SHAPE_MISMATCH` for wrong lengths and for a layer without tokens, `INVALID_OPTION`, `BACKEND_UNAVAILABLE`.
@@ -95,21 +95,85 @@ impl DeviceLayer {
         options: &AttendOptions,
         out: &mut impl DevicePtrMut<T>,
     ) -> Result<()> {
+        self.attend_some(stream, workspace, q, 1, None, options, out)
+    }
+
+    /// As [`Self::attend`], of the newest `positions` positions at once: `q` and `out` are `[batch, query_heads, positions, head_dim]`, and each
+    /// position sees no token behind its own, unless `options` say otherwise. The tokens must have been appended. Codes are read once for every four
+    /// queries of a KV head, so this is for chunks that are short beside the context.
+    ///
+    /// # Errors
+    /// As [`Self::attend`]; `SHAPE_MISMATCH` also for no positions, or more than there are tokens.
+    pub fn attend_chunk<T: Element>(
+        &self,
+        stream: &Arc<CudaStream>,
+        workspace: &mut Workspace,
+        q: &impl DevicePtr<T>,
+        positions: usize,
+        options: &AttendOptions,
+        out: &mut impl DevicePtrMut<T>,
+    ) -> Result<()> {
+        self.attend_some(stream, workspace, q, positions, None, options, out)
+    }
+
+    /// As [`Self::attend_chunk`], for sequences of different lengths in one layer: `visible` is `[batch, 2]`, of each sequence the first position
+    /// in sight and the one behind the last. Sequences that are filled up in front, so that all are appended to at the same position, say where they
+    /// start, and the number of tokens. It lies on the device and is not checked; a query that sees nothing gets zeros.
+    ///
+    /// # Errors
+    /// As [`Self::attend_chunk`]; `SHAPE_MISMATCH` for a wrong length of `visible`.
+    #[expect(clippy::too_many_arguments, reason = "each is what one kernel is given")]
+    pub fn attend_ragged<T: Element>(
+        &self,
+        stream: &Arc<CudaStream>,
+        workspace: &mut Workspace,
+        q: &impl DevicePtr<T>,
+        positions: usize,
+        visible: &CudaSlice<u32>,
+        options: &AttendOptions,
+        out: &mut impl DevicePtrMut<T>,
+    ) -> Result<()> {
+        if visible.len() != 2 * self.batch {
+            return Err(shape(format!("visible has {} numbers; expected {}", visible.len(), 2 * self.batch)));
+        }
+        self.attend_some(stream, workspace, q, positions, Some(visible), options, out)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the public methods in one")]
+    fn attend_some<T: Element>(
+        &self,
+        stream: &Arc<CudaStream>,
+        workspace: &mut Workspace,
+        q: &impl DevicePtr<T>,
+        positions: usize,
+        visible: Option<&CudaSlice<u32>>,
+        options: &AttendOptions,
+        out: &mut impl DevicePtrMut<T>,
+    ) -> Result<()> {
         options.check(self.heads)?;
-        let expected = self.batch * options.query_heads * self.dim;
+        let tokens = self.tokens();
+        if tokens == 0 {
+            return Err(shape("a query attends to 0 tokens; append the tokens first"));
+        }
+        if positions == 0 || positions > tokens {
+            return Err(shape(format!(
+                "{positions} query positions attend to {tokens} tokens; expected 1 to {tokens}"
+            )));
+        }
+        let expected = self.batch * options.query_heads * positions * self.dim;
         for (name, length) in [("the query", q.len()), ("the output", out.len())] {
             if length != expected {
                 return Err(shape(format!("{name} has {length} values; expected {expected}")));
             }
         }
-        if self.tokens() == 0 {
-            return Err(shape("a query attends to 0 tokens; append the tokens first"));
-        }
         let per_head = options.query_heads / self.heads;
-        let sets = per_head.div_ceil(QUERIES);
+        let sets = (per_head * positions).div_ceil(QUERIES);
         let planes = self.batch * self.heads;
         if planes > 65_535 || sets > 65_535 {
-            return Err(option(format!("{planes} heads of all batch items together are too many at once")));
+            return Err(option(format!(
+                "{planes} heads of all batch items, or {} queries of a head, are too many at once",
+                per_head * positions
+            )));
         }
         let plain = self.parts.plain && options.softcap.is_none();
         let plan = self.plan(sets, plain)?;
@@ -133,10 +197,14 @@ impl DeviceLayer {
         };
         let (across, along) = (self.dim.next_multiple_of(LANES), 4);
         let join = LaunchConfig {
-            grid_dim: ((self.batch * options.query_heads) as u32, 1, 1),
+            grid_dim: ((self.batch * options.query_heads * positions) as u32, 1, 1),
             block_dim: (across as u32, along as u32, 1),
             shared_mem_bytes: ((2 * along * self.dim + plan.splits + along * across / LANES) * 4) as u32,
         };
+        let visible = visible.map(|visible| visible.device_ptr(stream));
+        let limited = visible.is_some() || positions > 1;
+        // Before the first position in sight of any query.
+        let before = |window: usize| (tokens + 1).saturating_sub(window + positions);
         self.argument(stream, |layer| {
             let argument = AttentionArgument {
                 layer,
@@ -146,16 +214,20 @@ impl DeviceLayer {
                 softmax,
                 query_heads: options.query_heads as u32,
                 per_head: per_head as u32,
-                half: u32::from(T::HALF),
+                visible: visible.as_ref().map_or(0, |(at, _)| *at),
+                positions: positions as u32,
+                limited: u32::from(limited),
+                causal: u32::from(options.causal),
+                window: options.window.map_or(0, |window| window.min(u32::MAX as usize)) as u32,
+                kind: T::KIND,
                 splits: plan.splits as u32,
-                first_seen: options.window.map_or(0, |window| self.tokens().saturating_sub(window)) as u32,
+                first_seen: options.window.map_or(0, before) as u32,
                 scale: options.scale.unwrap_or(1.0 / (self.dim as f32).sqrt()),
                 softcap: options.softcap.unwrap_or(0.0),
                 key_stage: self.parts.key_stage as u32,
                 value_stage: self.parts.value_stage as u32,
                 rank: self.parts.rank as u32,
                 key_slots: self.parts.key_slots as u32,
-                value_back: self.parts.value_back,
                 keys_turned: u32::from(self.parts.keys_turned),
                 plain: u32::from(plain),
                 word_bytes: self.parts.word_bytes as u32,

@@ -9,8 +9,9 @@ use cudarc::nvrtc::Ptx;
 use gearkv::Result;
 
 use crate::error::{driver, unavailable};
+use crate::records::MOST_CUTS;
 
-/// Made of `kernels/gear.cu` by `scripts/cuda/ptx.mjs`.
+/// Made of `kernels/gear.cu` by `scripts/cuda/ptx.py`.
 const PTX_75: &str = include_str!("../kernels/gear.compute_75.ptx");
 const PTX_80: &str = include_str!("../kernels/gear.compute_80.ptx");
 
@@ -40,6 +41,9 @@ pub struct Kernels {
     pub(crate) combine: CudaFunction,
     pub(crate) append: CudaFunction,
     pub(crate) decompress: CudaFunction,
+    pub(crate) survey: CudaFunction,
+    pub(crate) compress: CudaFunction,
+    pub(crate) move_up: CudaFunction,
     /// Bytes of shared memory that a thread block, and that a multiprocessor may have.
     pub(crate) shared_of_block: usize,
     pub(crate) shared_of_processor: usize,
@@ -62,7 +66,8 @@ impl Kernels {
         let combine = function("gear_combine")?;
         let attend_plain =
             [function("gear_attend_plain_64")?, function("gear_attend_plain_128")?, function("gear_attend_plain_256")?];
-        for function in attend.iter().chain(&attend_plain) {
+        let (survey, compress) = (function("gear_survey")?, function("gear_compress")?);
+        for function in attend.iter().chain(&attend_plain).chain([&survey, &compress]) {
             function
                 .set_attribute(FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared_of_block)
                 .map_err(driver("give its shared memory"))?;
@@ -73,6 +78,9 @@ impl Kernels {
             combine,
             append: function("gear_append")?,
             decompress: function("gear_decompress")?,
+            survey,
+            compress,
+            move_up: function("gear_move_up")?,
             shared_of_block: shared_of_block as usize,
             shared_of_processor: ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)? as usize,
             processors: ask(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as usize,
@@ -89,16 +97,17 @@ pub(crate) struct LayerArgument {
     pub key_buffer: u64,
     pub value_buffer: u64,
     pub value_order: u64,
+    pub value_range: u64,
     pub planes: u32,
     pub heads: u32,
     pub dim: u32,
     pub coded: u32,
     pub fixed: u32,
+    pub stride: u32,
     pub buffered: u32,
     pub capacity: u32,
     pub buffer_first: u32,
     pub rotated: u32,
-    pub value_norm: f32,
 }
 
 /// `Attention` in `kernels/attend.cuh`.
@@ -110,9 +119,14 @@ pub(crate) struct AttentionArgument {
     pub out: u64,
     pub partial: u64,
     pub softmax: u64,
+    pub visible: u64,
     pub query_heads: u32,
     pub per_head: u32,
-    pub half: u32,
+    pub positions: u32,
+    pub limited: u32,
+    pub causal: u32,
+    pub window: u32,
+    pub kind: u32,
     pub splits: u32,
     pub first_seen: u32,
     pub scale: f32,
@@ -121,7 +135,6 @@ pub(crate) struct AttentionArgument {
     pub value_stage: u32,
     pub rank: u32,
     pub key_slots: u32,
-    pub value_back: f32,
     pub keys_turned: u32,
     pub plain: u32,
     pub word_bytes: u32,
@@ -140,7 +153,42 @@ pub(crate) struct AppendArgument {
     pub tokens: u32,
     pub buffered: u32,
     pub capacity: u32,
-    pub half: u32,
+    pub kind: u32,
+}
+
+/// `Compression` in `kernels/compress.cuh`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct CompressArgument {
+    pub layer: LayerArgument,
+    pub templates: u64,
+    pub variances: u64,
+    pub value_range: u64,
+    pub blocks: u64,
+    pub data: u64,
+    pub gain: f64,
+    pub gain_over: f64,
+    pub tokens: u32,
+    pub blocks_made: u32,
+    pub cuts: [u32; MOST_CUTS + 1],
+    pub at: u32,
+    pub plane_stride: u32,
+    pub key_head_bytes: u32,
+    pub value_head_bytes: u32,
+    pub key_bytes: u32,
+    pub value_bytes: u32,
+    pub key_group: u32,
+    pub key_channels: u32,
+    pub value_channels: u32,
+    /// Of keys, then of values: whether scales have 8 bits, and whether they are of least squared error.
+    pub recipes: [u32; 4],
+    pub value_bits: u32,
+    pub value_more_bits: u32,
+    pub units: u32,
+    pub raised: u32,
+    pub in_fours: u32,
+    pub key_slots: u32,
+    pub heads: u32,
 }
 
 /// `Decompression` in `kernels/decompress.cuh`.
@@ -159,8 +207,11 @@ unsafe impl DeviceRepr for AttentionArgument {}
 unsafe impl DeviceRepr for AppendArgument {}
 // SAFETY: as above.
 unsafe impl DeviceRepr for DecompressArgument {}
+// SAFETY: as above.
+unsafe impl DeviceRepr for CompressArgument {}
 
-const _: () = assert!(size_of::<LayerArgument>() == 80);
-const _: () = assert!(size_of::<AttentionArgument>() == 176);
+const _: () = assert!(size_of::<LayerArgument>() == 88);
+const _: () = assert!(size_of::<AttentionArgument>() == 200);
 const _: () = assert!(size_of::<AppendArgument>() == 56);
-const _: () = assert!(size_of::<DecompressArgument>() == 96);
+const _: () = assert!(size_of::<DecompressArgument>() == 104);
+const _: () = assert!(size_of::<CompressArgument>() == 304);

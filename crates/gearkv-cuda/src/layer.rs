@@ -6,11 +6,13 @@ use cudarc::driver::{
     CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg, ValidAsZeroBits,
 };
 use gearkv::{GearTensor, KvShape, Result, Role};
-use half::f16;
+use half::{bf16, f16};
 
+use crate::compress::Compressor;
 use crate::error::{driver, option, shape};
 use crate::kernels::{AppendArgument, DecompressArgument, Kernels, LayerArgument};
 use crate::pack::{raw_key_width, raw_value_width};
+use crate::parts::Parts;
 use crate::records::{self, BLOCK, Records};
 use crate::source::Source;
 
@@ -18,20 +20,26 @@ mod sealed {
     pub trait Sealed {}
     impl Sealed for f32 {}
     impl Sealed for half::f16 {}
+    impl Sealed for half::bf16 {}
 }
 
-/// What queries, outputs and new tokens may be: `f32` or `half::f16`.
+/// What queries, outputs and new tokens may be: `f32`, `half::f16` or `half::bf16`.
 pub trait Element: DeviceRepr + sealed::Sealed {
-    /// Whether it is float16.
-    const HALF: bool;
+    /// `Kind` in the kernels.
+    #[doc(hidden)]
+    const KIND: u32;
 }
 
 impl Element for f32 {
-    const HALF: bool = false;
+    const KIND: u32 = 0;
 }
 
 impl Element for f16 {
-    const HALF: bool = true;
+    const KIND: u32 = 1;
+}
+
+impl Element for bf16 {
+    const KIND: u32 = 2;
 }
 
 /// Keys and values of one layer, of all heads and batch items, in a GPU's memory.
@@ -40,32 +48,23 @@ pub struct DeviceLayer {
     pub(crate) batch: usize,
     pub(crate) heads: usize,
     pub(crate) dim: usize,
-    blocks: CudaSlice<u32>,
-    data: CudaSlice<u8>,
-    value_order: CudaSlice<u16>,
-    key_buffer: CudaSlice<u16>,
-    value_buffer: CudaSlice<u16>,
-    buffered: usize,
-    capacity: usize,
-    rotated: bool,
+    /// `[planes, stride]` descriptors.
+    pub(crate) blocks: CudaSlice<u32>,
+    pub(crate) stride: usize,
+    pub(crate) data: CudaSlice<u8>,
+    /// Bytes of it that records take; behind them there is room.
+    pub(crate) data_used: usize,
+    pub(crate) value_order: CudaSlice<u16>,
+    pub(crate) value_range: CudaSlice<u32>,
+    pub(crate) key_buffer: CudaSlice<u16>,
+    pub(crate) value_buffer: CudaSlice<u16>,
+    pub(crate) buffered: usize,
+    pub(crate) capacity: usize,
+    pub(crate) rotated: bool,
     value_units: usize,
     pub(crate) parts: Parts,
-}
-
-/// What the records say about themselves.
-pub(crate) struct Parts {
-    pub fixed: usize,
-    pub coded: usize,
-    buffer_first: usize,
-    value_norm: f32,
-    pub value_back: f32,
-    pub key_stage: usize,
-    pub value_stage: usize,
-    pub rank: usize,
-    pub key_slots: usize,
-    pub keys_turned: bool,
-    pub plain: bool,
-    pub word_bytes: usize,
+    /// What makes segments of the buffer, or why there are none to be made.
+    pub(crate) compressor: std::result::Result<Compressor, String>,
 }
 
 impl DeviceLayer {
@@ -105,14 +104,24 @@ impl DeviceLayer {
         let (key_buffer, value_buffer) = records::buffers(&key, &value, records.buffer_first, capacity);
         let blocks = repeated_blocks(&records, times)?;
         let upload = || driver("take the layer");
+        let data = repeated(stream, &records.data, times)?;
+        let compressor = Compressor::new(kernels, stream, &key, &value, times);
+        let compressor = match compressor {
+            // That the memory does not suffice is no property of the layer.
+            Err(error) if error.code() != gearkv::ErrorCode::InvalidOption => return Err(error),
+            other => other.map_err(|error| error.to_string()),
+        };
         Ok(Self {
             kernels: Arc::clone(kernels),
             batch: batch * times,
             heads,
             dim,
             blocks: stream.clone_htod(&padded(blocks)).map_err(upload())?,
-            data: repeated(stream, &records.data, times)?,
+            stride: records.fixed,
+            data_used: data.len(),
+            data,
             value_order: stream.clone_htod(&records.value_order).map_err(upload())?,
+            value_range: stream.clone_htod(&[records.value_range.to_bits()]).map_err(upload())?,
             key_buffer: repeated(stream, &key_buffer, times)?,
             value_buffer: repeated(stream, &value_buffer, times)?,
             buffered,
@@ -123,8 +132,6 @@ impl DeviceLayer {
                 fixed: records.fixed,
                 coded: records.coded,
                 buffer_first: records.buffer_first,
-                value_norm: records.value_norm,
-                value_back: records.value_back,
                 key_stage: records.key_stage,
                 value_stage: records.value_stage,
                 rank: records.rank,
@@ -133,6 +140,7 @@ impl DeviceLayer {
                 plain: records.plain,
                 word_bytes: records.word_bytes,
             },
+            compressor,
         })
     }
 
@@ -158,11 +166,12 @@ impl DeviceLayer {
             + 2 * (self.value_order.len() + self.key_buffer.len() + self.value_buffer.len())
     }
 
-    /// Bytes that attention reads: all of it but what is still free in the buffer.
+    /// Bytes that attention reads: all of it but what is still free.
     pub fn bytes_read(&self) -> usize {
-        let free = self.capacity - self.buffered;
+        let (planes, free) = (self.batch * self.heads, self.capacity - self.buffered);
         let width = raw_key_width(self.dim) + raw_value_width(self.dim);
-        self.byte_length() - 2 * self.batch * self.heads * free * width
+        let unused = self.data.len() - self.data_used + 4 * 8 * planes * (self.stride - self.parts.fixed);
+        self.byte_length() - unused - 2 * planes * free * width
     }
 
     /// Channels of values, padding counted, as the kernels are named.
@@ -177,23 +186,12 @@ impl DeviceLayer {
         let (key_buffer, _key_buffer) = self.key_buffer.device_ptr(stream);
         let (value_buffer, _value_buffer) = self.value_buffer.device_ptr(stream);
         let (value_order, _value_order) = self.value_order.device_ptr(stream);
-        f(LayerArgument {
-            blocks,
-            data,
-            key_buffer,
-            value_buffer,
-            value_order,
-            planes: (self.batch * self.heads) as u32,
-            heads: self.heads as u32,
-            dim: self.dim as u32,
-            coded: self.parts.coded as u32,
-            fixed: self.parts.fixed as u32,
-            buffered: self.buffered as u32,
-            capacity: self.capacity as u32,
-            buffer_first: self.parts.buffer_first as u32,
-            rotated: u32::from(self.rotated),
-            value_norm: self.parts.value_norm,
-        })
+        let (value_range, _value_range) = self.value_range.device_ptr(stream);
+        f(self.parts.argument(
+            (self.batch * self.heads, self.heads, self.dim, self.stride),
+            (self.buffered, self.capacity, self.rotated),
+            [blocks, data, key_buffer, value_buffer, value_order, value_range],
+        ))
     }
 
     /// Appends `tokens` tokens to the buffer, in one launch; `k` and `v` are `[batch, heads, tokens, head_dim]`. They stay there in
@@ -237,7 +235,7 @@ impl DeviceLayer {
                 tokens: tokens as u32,
                 buffered,
                 capacity,
-                half: u32::from(T::HALF),
+                kind: T::KIND,
             };
             let config = LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (256, 1, 1), shared_mem_bytes: 0 };
             // SAFETY: lengths were checked above, and there is room for `tokens` tokens behind those in the buffer.
@@ -339,7 +337,7 @@ fn repeated_blocks(records: &Records, times: usize) -> Result<Vec<u32>> {
 }
 
 /// A slice on the device is never empty.
-fn padded<T: Default>(mut values: Vec<T>) -> Vec<T> {
+pub(crate) fn padded<T: Default>(mut values: Vec<T>) -> Vec<T> {
     if values.is_empty() {
         values.push(T::default());
     }
@@ -347,7 +345,7 @@ fn padded<T: Default>(mut values: Vec<T>) -> Vec<T> {
 }
 
 /// `times` copies, one behind the other.
-fn repeated<T: DeviceRepr + ValidAsZeroBits>(
+pub(crate) fn repeated<T: DeviceRepr + ValidAsZeroBits>(
     stream: &Arc<CudaStream>,
     values: &[T],
     times: usize,

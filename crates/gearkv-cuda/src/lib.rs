@@ -1,8 +1,8 @@
 //! A layer of GEAR's cache on an NVIDIA GPU.
 //!
 //! What the core compressed is uploaded once, in the order in which tensor cores want it. Decoding then appends to a float16 buffer on
-//! the device and attends to codes, low-rank, outliers and buffer in one pass, without decompressing and without waiting for the
-//! device. Tensors come in and go out as cudarc's slices, on the caller's stream.
+//! the device, compresses it there when it is full, and attends to codes, low-rank, outliers and buffer in one pass, without decompressing
+//! and without waiting for the device. Tensors come in and go out as cudarc's slices, on the caller's stream.
 //!
 //! Only the driver is needed, and only when the program runs: [`context`] says `BACKEND_UNAVAILABLE` where there is none.
 //!
@@ -24,14 +24,20 @@
 //! ```
 
 mod attend;
+mod compress;
+mod contents;
 mod error;
 mod kernels;
 mod layer;
 mod pack;
+mod parts;
 mod records;
 mod source;
 
 pub use attend::Workspace;
+#[doc(hidden)]
+pub use contents::BlockContents;
 pub use cudarc;
+pub use half::{bf16, f16};
 pub use kernels::{Kernels, context};
 pub use layer::{DeviceLayer, Element};

@@ -177,6 +177,17 @@ impl<'a> Source<'a> {
         starts
     }
 
+    /// Widths that a plane of the next segment has: those of the last one where channels have their own, which come from it.
+    pub fn last_widths(&self, plane: usize) -> Widths {
+        match self.image.segments.last() {
+            Some(segment) if self.config().mean_bits != 0.0 => {
+                let grouping = Grouping::of(self.config(), self.image.role, segment.tokens);
+                ScaleSections::of(self, segment, grouping).widths(self, plane, segment.tokens)
+            }
+            _ => Widths::Even(self.config().bits as u8),
+        }
+    }
+
     /// Scales of one plane of one segment.
     pub fn scales_of(&self, segment: usize, plane: usize) -> Scales {
         let segment = &self.image.segments[segment];

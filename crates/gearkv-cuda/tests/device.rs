@@ -1,7 +1,9 @@
 //! A layer on a device against the same layer in the core. Runs on whatever libcuda there is: a GPU's driver, or the stand-in that runs the
-//! kernels on the CPU (`scripts/cuda/on-cpu.mjs`). Skipped, visibly, where there is none.
+//! kernels on the CPU (`scripts/test/cuda.mjs`). Skipped, visibly, where there is none.
 
+mod chunks;
 mod common;
+mod compressed;
 
 use common::{
     CORE_TOLERANCE, DECOMPRESSION_TOLERANCE, Device, Numbers, Shape, cache, device, difference, exact_attention,

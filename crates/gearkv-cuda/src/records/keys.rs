@@ -83,9 +83,14 @@ impl KeyLayout {
             turned: source.rotated(),
             turned_means: Vec::new(),
             scales_at: self.code_bytes(),
-            rest_at: self.code_bytes() + self.scale_bytes(),
+            rest_at: self.record_bytes(),
             order: &self.order,
         }
+    }
+
+    /// Of a record of codes and scales.
+    pub(super) fn record_bytes(&self) -> usize {
+        self.code_bytes() + self.scale_bytes()
     }
 
     fn code_bytes(&self) -> usize {

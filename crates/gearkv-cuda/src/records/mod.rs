@@ -4,6 +4,7 @@ mod head;
 mod keys;
 mod parts;
 mod spans;
+mod template;
 mod values;
 
 use gearkv::{Backbone, GearError, Result, Storage};
@@ -15,10 +16,11 @@ use crate::source::{Plane, Source};
 use keys::KeyLayout;
 pub(crate) use parts::{BLOCK, HEAD_BYTES};
 use parts::{
-    KEY_UNIT_WORDS, LANES, MOST_KEY_GROUPS, MOST_VALUE_UNITS, NO_CHANNEL, SUBNORMAL_BITS, VALUE_PAIR_WORDS,
-    WEIGHT_BYTES, WEIGHT_RANGE_BITS, align, exponent_above, outliers_of, power_of_two, push_factor, push_outliers,
+    KEY_UNIT_WORDS, LANES, MOST_KEY_GROUPS, MOST_VALUE_UNITS, NO_CHANNEL, VALUE_PAIR_WORDS, WEIGHT_BYTES, align,
+    outliers_of, push_factor, push_outliers,
 };
 use spans::{Part, Span, spans};
+pub(crate) use template::{MOST_CUTS, Template};
 use values::ValueLayout;
 
 /// Eight words, as `Block` in the kernels.
@@ -40,8 +42,8 @@ pub(crate) struct Records {
     pub keys_turned: bool,
     /// Whether the plain kernels suffice.
     pub plain: bool,
-    pub value_norm: f32,
-    pub value_back: f32,
+    /// The largest scale of values.
+    pub value_range: f32,
     pub key_stage: usize,
     pub value_stage: usize,
     pub rank: usize,
@@ -111,15 +113,11 @@ pub(crate) fn build(key: &Source, value: &Source) -> Result<Records> {
             scales.fold(0.0f32, f32::max)
         })
         .reduce(|| 0.0, f32::max);
-    let exponent = exponent_above(largest);
-    let level_bits = if value.rotated() { 7 } else { 0 };
-    let value_norm = power_of_two(WEIGHT_RANGE_BITS - exponent);
-    let value_back = power_of_two(SUBNORMAL_BITS + exponent - WEIGHT_RANGE_BITS - level_bits);
     let parts: Vec<PlaneRecords> = (0..planes)
         .into_par_iter()
         .map(|plane| {
             let (keys, values) = read(plane);
-            plane_records(key, value, plane, &keys, &values, &spans, &layout, (value_norm, value_back))
+            plane_records(key, value, plane, &keys, &values, &spans, &layout)
         })
         .collect();
 
@@ -154,8 +152,7 @@ pub(crate) fn build(key: &Source, value: &Source) -> Result<Records> {
         value_units: layout.units,
         keys_turned: key.rotated(),
         plain: is_plain(key, value, &spans),
-        value_norm,
-        value_back,
+        value_range: largest,
         key_stage,
         value_stage,
         rank,
@@ -182,7 +179,6 @@ fn too_large() -> GearError {
     option("the layer is larger than 64 GiB, which is the most that a device holds of one")
 }
 
-#[expect(clippy::too_many_arguments, reason = "what one plane is made of, used once")]
 fn plane_records(
     key: &Source,
     value: &Source,
@@ -191,7 +187,6 @@ fn plane_records(
     values: &[Plane],
     spans: &[Span],
     layout: &ValueLayout,
-    (norm, back): (f32, f32),
 ) -> PlaneRecords {
     let dim = key.dim();
     let mut data = Vec::new();
@@ -208,7 +203,7 @@ fn plane_records(
     let mut value_heads = Vec::new();
     for plane in values {
         let own = plane.rank;
-        value_heads.push(layout.head(plane, norm, back).push(plane, own, !plane.outliers.is_empty(), &mut data));
+        value_heads.push(layout.head(plane).push(plane, own, !plane.outliers.is_empty(), &mut data));
         rank = rank.max(own);
     }
     let mut blocks = Vec::with_capacity(spans.len());

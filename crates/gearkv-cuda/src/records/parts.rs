@@ -8,11 +8,8 @@ pub(crate) const BLOCK: usize = 64;
 pub(super) const MOST_KEY_GROUPS: usize = 16;
 /// Units of 64 channels that a token of values may have, padding counted.
 pub(super) const MOST_VALUE_UNITS: usize = 4;
-/// What scales times queries stay below, and scales times weights that are at most 1.
+/// What scales times queries stay below.
 pub(super) const RANGE_BITS: i32 = 14;
-pub(super) const WEIGHT_RANGE_BITS: i32 = 6;
-/// Sums of codes are in units of 2^-24.
-pub(super) const SUBNORMAL_BITS: i32 = 24;
 
 pub(super) const CHANNEL: u32 = 1;
 pub(super) const TOKEN: u32 = 2;

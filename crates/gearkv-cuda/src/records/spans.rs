@@ -58,6 +58,19 @@ pub(super) fn cuts(source: &Source, end: usize) -> Vec<usize> {
     cuts
 }
 
+/// The same of a segment of `tokens` tokens that is not there yet: where its blocks start, and its end.
+pub(super) fn segment_cuts(sources: &[&Source], tokens: usize) -> Vec<usize> {
+    let mut cuts: Vec<usize> = (0..tokens).step_by(BLOCK).chain([tokens]).collect();
+    for source in sources {
+        if let Grouping::Channel { tokens: group } = Grouping::of(source.config(), source.image.role, tokens) {
+            cuts.extend((0..tokens).step_by(group));
+        }
+    }
+    cuts.sort_unstable();
+    cuts.dedup();
+    cuts
+}
+
 pub(super) fn part_at(pieces: &[(usize, usize, Part)], token: usize) -> Part {
     let at = pieces.partition_point(|(start, ..)| *start <= token) - 1;
     let (start, _, part) = pieces[at];

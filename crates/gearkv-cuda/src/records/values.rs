@@ -48,15 +48,16 @@ impl ValueLayout {
         Ok(Self { order, units: groups.len(), groups, mode, widths })
     }
 
-    pub(super) fn head<'a>(&'a self, plane: &Plane, norm: f32, back: f32) -> Head<'a> {
+    /// Norms of values are the layer's (`value_range`), not a head's.
+    pub(super) fn head<'a>(&'a self, plane: &Plane) -> Head<'a> {
         Head {
             mode: self.mode,
             form: if matches!(plane.scales, Scales::Small { .. }) { SMALL } else { HALF },
             units: self.units,
             groups: Vec::new(),
             super_scale: super_scale(&plane.scales),
-            norm,
-            back,
+            norm: 0.0,
+            back: 0.0,
             widths: self.widths,
             offset: fine_offset(8),
             turned: self.mode == LEVELS,

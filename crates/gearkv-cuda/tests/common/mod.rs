@@ -1,5 +1,6 @@
 //! What the tests of a device have in common: the device, and layers to put on it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use gearkv::{AttendOptions, CacheShape, GearCache, GearOptions, KvShape, KvSlice, NEVER, Role};
@@ -123,16 +124,30 @@ pub fn difference(got: &[f32], expected: &[f32]) -> f32 {
 
 /// `softmax(q Kᵀ) V` of decompressed keys and values, in float64: `q` is `[batch, query_heads, 1, head_dim]`.
 pub fn exact_attention(cache: &GearCache, q: &[f32], options: &AttendOptions) -> Vec<f32> {
+    let KvShape { tokens, head_dim: dim, .. } = cache.tensor(0, Role::Key).expect("a layer").shape();
+    let first = options.window.map_or(0, |window| tokens.saturating_sub(window));
+    exact_sums(cache, q, 1, &vec![first..tokens; q.len() / dim], options)
+}
+
+/// The same of `positions` positions (`q` is `[batch, query_heads, positions, head_dim]`), of each row over the tokens that it sees.
+pub fn exact_sums(
+    cache: &GearCache,
+    q: &[f32],
+    positions: usize,
+    seen: &[Range<usize>],
+    options: &AttendOptions,
+) -> Vec<f32> {
     let [key, value] = [Role::Key, Role::Value].map(|role| cache.tensor(0, role).expect("a layer"));
     let KvShape { heads, tokens, head_dim: dim, .. } = key.shape();
     let [keys, values] = [key, value].map(|tensor| tensor.decompress(NEVER).expect("decompression"));
     let scale = options.scale.map_or(1.0 / (dim as f64).sqrt(), f64::from);
-    let first = options.window.map_or(0, |window| tokens.saturating_sub(window));
     let mut out = Vec::with_capacity(q.len());
-    for (row, q) in q.chunks_exact(dim).enumerate() {
+    for (row, (q, seen)) in q.chunks_exact(dim).zip(seen).enumerate() {
+        let row = row / positions;
         let (item, head) = (row / options.query_heads, row % options.query_heads / (options.query_heads / heads));
         let plane = (item * heads + head) * tokens * dim;
-        let logits = keys[plane + first * dim..plane + tokens * dim].chunks_exact(dim).map(|key| {
+        let own = plane + seen.start * dim..plane + seen.end * dim;
+        let logits = keys[own.clone()].chunks_exact(dim).map(|key| {
             let logit = key.iter().zip(q).map(|(k, q)| f64::from(*k) * f64::from(*q)).sum::<f64>() * scale;
             options.softcap.map_or(logit, |cap| f64::from(cap) * (logit / f64::from(cap)).tanh())
         });
@@ -140,11 +155,11 @@ pub fn exact_attention(cache: &GearCache, q: &[f32], options: &AttendOptions) ->
         let largest = logits.iter().fold(f64::NEG_INFINITY, |most, &x| most.max(x));
         let weights: Vec<f64> = logits.iter().map(|x| (x - largest).exp()).collect();
         let mut sums = vec![0.0f64; dim];
-        for (weight, value) in weights.iter().zip(values[plane + first * dim..].chunks_exact(dim)) {
+        for (weight, value) in weights.iter().zip(values[own].chunks_exact(dim)) {
             sums.iter_mut().zip(value).for_each(|(sum, v)| *sum += weight * f64::from(*v));
         }
         let all: f64 = weights.iter().sum();
-        out.extend(sums.iter().map(|sum| (sum / all) as f32));
+        out.extend(sums.iter().map(|sum| if all > 0.0 { (sum / all) as f32 } else { 0.0 }));
     }
     out
 }

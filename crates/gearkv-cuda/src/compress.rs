@@ -1,0 +1,236 @@
+//! A full buffer becomes a segment, on the device.
+
+use std::sync::Arc;
+
+use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DevicePtrMut, LaunchConfig, PushKernelArg};
+use gearkv::{Range, Result};
+
+use crate::error::{driver, option};
+use crate::kernels::{CompressArgument, Kernels};
+use crate::layer::{DeviceLayer, repeated};
+use crate::records::{BLOCK, MOST_CUTS, Template};
+use crate::source::{Grouping, Source};
+
+const THREADS: u32 = 256;
+
+/// What it takes to compress a layer's buffer.
+pub(crate) struct Compressor {
+    template: Template,
+    heads: CudaSlice<u8>,
+    /// `[planes, tokens]`, where widths are dealt out by them.
+    variances: CudaSlice<f32>,
+    key_group: usize,
+    key_channels: usize,
+    value_channels: usize,
+    recipes: [u32; 4],
+    shared: usize,
+}
+
+impl Compressor {
+    /// Of a layer that is uploaded `times` times over.
+    ///
+    /// # Errors
+    /// `INVALID_OPTION` saying why a device cannot compress it.
+    pub fn new(
+        kernels: &Kernels,
+        stream: &Arc<CudaStream>,
+        key: &Source,
+        value: &Source,
+        times: usize,
+    ) -> Result<Self> {
+        let template = Template::of(key, value)?;
+        let (dim, heads, tokens) = (key.dim(), key.image.shape.heads, template.tokens);
+        let channels = |source: &Source| (source.config().group_size as usize).min(dim);
+        let (key_group, key_channels) = match Grouping::of(key.config(), key.image.role, tokens) {
+            Grouping::Channel { tokens } => (tokens, dim),
+            _ => (tokens, channels(key)),
+        };
+        let value_channels = channels(value);
+        let of_tokens = |channels: usize| tokens * dim.div_ceil(channels);
+        let scales = (tokens.div_ceil(key_group) * template.key_slots)
+            .max(of_tokens(key_channels))
+            .max(of_tokens(value_channels));
+        let units = template.deal.units;
+        // As `bench_of` in the kernels has it.
+        let words = tokens * (dim + 1) + 2 * scales + dim + BLOCK + 32;
+        let order = if units > 0 { 2 * heads * tokens } else { 0 };
+        let shared = (8 * heads * units + 4 * words + order + tokens).next_multiple_of(16);
+        if shared > kernels.shared_of_block {
+            return Err(option(format!(
+                "a device does not compress this layer: bufferTokens {tokens} and headDim {dim} take {shared} bytes of shared memory; the GPU has {}",
+                kernels.shared_of_block
+            )));
+        }
+        let recipe = |source: &Source| {
+            let config = source.config();
+            [u32::from(config.scale_bits == 8), u32::from(config.range == Range::Mse)]
+        };
+        let ([a, b], [c, d]) = (recipe(key), recipe(value));
+        let of_layer = if units > 0 { key.planes() * times * tokens } else { 1 };
+        Ok(Self {
+            heads: repeated(stream, &template.heads, times)?,
+            variances: stream.alloc_zeros(of_layer).map_err(driver("make room for compressing"))?,
+            template,
+            key_group,
+            key_channels,
+            value_channels,
+            recipes: [a, b, c, d],
+            shared,
+        })
+    }
+}
+
+impl DeviceLayer {
+    /// Tokens that a segment made on the device has: the buffer is full when it has as many.
+    ///
+    /// # Errors
+    /// `INVALID_OPTION` saying why the device cannot compress this layer. It can where there are neither outliers nor low-rank (`sparsity` and
+    /// `decodeRank` are 0), keys have backbone `kivi` or `uniform` (or `kcvt`), and values `rotated`, `kivi` or `uniform`: the presets `gear-*`,
+    /// `kivi-*` and `uniform-*`. Keys with `meanBits` need a segment from the core to begin with.
+    pub fn segment_tokens(&self) -> Result<usize> {
+        match &self.compressor {
+            Ok(compressor) => Ok(compressor.template.tokens),
+            Err(why) => Err(option(why.clone())),
+        }
+    }
+
+    /// Compresses what waits in the buffer, `bufferTokens` tokens at a time, as long as there are so many; gives the number of tokens that it
+    /// took. They become what the core makes of tokens that are appended one by one, bit by bit. Nothing waits for the device.
+    ///
+    /// # Errors
+    /// As [`Self::segment_tokens`]; `BACKEND_UNAVAILABLE` when the device's memory does not suffice.
+    pub fn settle(&mut self, stream: &Arc<CudaStream>) -> Result<usize> {
+        let tokens = self.segment_tokens()?;
+        let mut taken = 0;
+        while self.buffered() >= tokens {
+            self.compress_once(stream)?;
+            taken += tokens;
+        }
+        Ok(taken)
+    }
+
+    /// Makes room for segments of `tokens` tokens more, at once instead of little by little.
+    ///
+    /// # Errors
+    /// As [`Self::settle`].
+    pub fn reserve_segments(&mut self, stream: &Arc<CudaStream>, tokens: usize) -> Result<()> {
+        let segments = tokens.div_ceil(self.segment_tokens()?);
+        let Ok(compressor) = &self.compressor else { return Ok(()) };
+        let template = &compressor.template;
+        let (bytes, blocks) =
+            (segments * self.batch * self.heads * template.plane_bytes(), segments * (template.cuts.len() - 1));
+        self.grow(stream, bytes, blocks)
+    }
+
+    /// Room for so many bytes of records and blocks of a plane. What is there moves on the device.
+    fn grow(&mut self, stream: &Arc<CudaStream>, bytes: usize, blocks: usize) -> Result<()> {
+        let failed = || driver("make room for a segment");
+        let needed = self.data_used + bytes;
+        if u32::try_from(needed / 16).is_err() {
+            return Err(option("the layer is larger than 64 GiB, which is the most that a device holds of one"));
+        }
+        if needed > self.data.len() {
+            // By an eighth at least, as the core's buffer.
+            let length = needed.max(self.data.len() + self.data.len() / 8).next_multiple_of(16);
+            let mut data = stream.alloc_zeros::<u8>(length).map_err(failed())?;
+            let from = self.data.slice(..self.data_used);
+            stream.memcpy_dtod(&from, &mut data.slice_mut(..self.data_used)).map_err(failed())?;
+            self.data = data;
+        }
+        let needed = self.parts.fixed + blocks;
+        if needed > self.stride {
+            const WORDS: usize = 8;
+            let (planes, old, own) = (self.batch * self.heads, self.stride * WORDS, self.parts.fixed * WORDS);
+            let stride = needed.max(self.stride + self.stride / 8).next_multiple_of(16);
+            let mut all = stream.alloc_zeros::<u32>(planes * stride * WORDS).map_err(failed())?;
+            for plane in (0..planes).filter(|_| own > 0) {
+                let from = self.blocks.slice(plane * old..plane * old + own);
+                let start = plane * stride * WORDS;
+                stream.memcpy_dtod(&from, &mut all.slice_mut(start..start + own)).map_err(failed())?;
+            }
+            (self.blocks, self.stride) = (all, stride);
+        }
+        Ok(())
+    }
+
+    fn compress_once(&mut self, stream: &Arc<CudaStream>) -> Result<()> {
+        let (planes, kernels) = (self.batch * self.heads, Arc::clone(&self.kernels));
+        let Ok(compressor) = &self.compressor else { return Ok(()) };
+        let (plane_bytes, blocks) = (compressor.template.plane_bytes(), compressor.template.cuts.len() - 1);
+        self.grow(stream, planes * plane_bytes, blocks)?;
+        let Ok(compressor) = &mut self.compressor else { return Ok(()) };
+        let template = &compressor.template;
+        let mut cuts = [0; MOST_CUTS + 1];
+        cuts.iter_mut().zip(&template.cuts).for_each(|(cut, &token)| *cut = token as u32);
+        let deal = template.deal;
+        let launch = |grid: (u32, u32, u32), shared: usize| LaunchConfig {
+            grid_dim: grid,
+            block_dim: (THREADS, 1, 1),
+            shared_mem_bytes: shared as u32,
+        };
+        let failed = || driver("compress");
+        {
+            let (key_buffer, _key_buffer) = self.key_buffer.device_ptr_mut(stream);
+            let (value_buffer, _value_buffer) = self.value_buffer.device_ptr_mut(stream);
+            let (value_order, _value_order) = self.value_order.device_ptr(stream);
+            let (blocks_at, _blocks) = self.blocks.device_ptr_mut(stream);
+            let (data, _data) = self.data.device_ptr_mut(stream);
+            let (value_range, _value_range) = self.value_range.device_ptr_mut(stream);
+            let (templates, _templates) = compressor.heads.device_ptr(stream);
+            let (variances, _variances) = compressor.variances.device_ptr_mut(stream);
+            let layer = self.parts.argument(
+                (planes, self.heads, self.dim, self.stride),
+                (self.buffered, self.capacity, self.rotated),
+                [blocks_at, data, key_buffer, value_buffer, value_order, value_range],
+            );
+            let argument = CompressArgument {
+                layer,
+                templates,
+                variances,
+                value_range,
+                blocks: blocks_at,
+                data,
+                gain: deal.gain,
+                gain_over: deal.gain_over,
+                tokens: template.tokens as u32,
+                blocks_made: blocks as u32,
+                cuts,
+                at: (self.data_used / 16) as u32,
+                plane_stride: (plane_bytes / 16) as u32,
+                key_head_bytes: template.key_head as u32,
+                value_head_bytes: template.value_head as u32,
+                key_bytes: template.key_record as u32,
+                value_bytes: template.value_record as u32,
+                key_group: compressor.key_group as u32,
+                key_channels: compressor.key_channels as u32,
+                value_channels: compressor.value_channels as u32,
+                recipes: compressor.recipes,
+                value_bits: u32::from(deal.bits),
+                value_more_bits: u32::from(deal.more_bits),
+                units: deal.units as u32,
+                raised: deal.raised as u32,
+                in_fours: u32::from(deal.in_fours),
+                key_slots: template.key_slots as u32,
+                heads: self.heads as u32,
+            };
+            // SAFETY: there is room for the segment's records and blocks, the buffer has all of its tokens, and templates were made for these
+            // kernels.
+            unsafe {
+                if deal.raised > 0 {
+                    let config = launch((planes as u32, 1, 1), compressor.shared);
+                    stream.launch_builder(&kernels.survey).arg(&argument).launch(config).map_err(failed())?;
+                }
+                let config = launch((planes as u32, 2, 1), compressor.shared);
+                stream.launch_builder(&kernels.compress).arg(&argument).launch(config).map_err(failed())?;
+                if self.buffered > template.tokens {
+                    let config = launch((planes as u32, 1, 1), 0);
+                    stream.launch_builder(&kernels.move_up).arg(&argument).launch(config).map_err(failed())?;
+                }
+            }
+        }
+        self.data_used += planes * plane_bytes;
+        self.buffered -= template.tokens;
+        self.parts.include(template, blocks);
+        Ok(())
+    }
+}
