@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod about;
 pub mod freeze;
 pub mod half_floats;
 pub mod info;

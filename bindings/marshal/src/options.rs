@@ -7,6 +7,7 @@ use gearkv_format::Metadata;
 use gearkv_format::safetensors::TensorSpan;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::Result;
 use crate::info::to_json;
@@ -40,7 +41,7 @@ pub fn resolve(options_json: &str, role: &str) -> Result<String> {
 /// # Errors
 /// `INVALID_OPTION` naming the field.
 pub fn attend(json: &str) -> Result<AttendOptions> {
-    read("attend options", json)
+    Ok(AttendOptions::from_json(json)?)
 }
 
 /// A container entry's metadata: any JSON object, or nothing.
@@ -60,8 +61,7 @@ pub fn shape(json: &str) -> Result<Vec<u64>> {
 }
 
 /// What a safetensors file is to hold.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default)]
 pub struct SafetensorsFile {
     /// Its tensors, at offsets in a payload.
     pub entries: Vec<TensorSpan>,
@@ -74,10 +74,19 @@ pub struct SafetensorsFile {
 /// # Errors
 /// `INVALID_OPTION` for anything else.
 pub fn safetensors_file(json: &str) -> Result<SafetensorsFile> {
-    if json.trim_start().starts_with('{') {
-        return read("entries", json);
-    }
-    Ok(SafetensorsFile { entries: read("entries", json)?, metadata: None })
+    let wrong = |e: serde_json::Error| GearError::new(ErrorCode::InvalidOption, format!("entries: {e}"));
+    let (entries, metadata) = match read("entries", json)? {
+        Value::Object(mut fields) => {
+            let texts = fields.remove("metadata").map(Option::deserialize).transpose().map_err(wrong)?;
+            (fields.remove("entries").unwrap_or_default(), texts.flatten())
+        }
+        entries => (entries, None),
+    };
+    let Value::Array(entries) = entries else {
+        return Err(GearError::new(ErrorCode::InvalidOption, "entries: expected a list").into());
+    };
+    let entries = entries.into_iter().map(gearkv::object_from_tree).collect::<serde_json::Result<_>>();
+    Ok(SafetensorsFile { entries: entries.map_err(wrong)?, metadata })
 }
 
 /// Any argument that is JSON; `what` names it in messages.

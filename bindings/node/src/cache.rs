@@ -4,13 +4,14 @@ use std::mem::size_of_val;
 use std::sync::Arc;
 
 use gearkv::{CacheShape, GearCache, KvSlice, NEVER, Role, f16_slice};
-use gearkv_format::{cache_from_bytes, cache_to_bytes};
-use gearkv_marshal::{NewTokens, indices, info, options, whole};
+use gearkv_format::CacheWriter as Writer;
+use gearkv_marshal::{NewTokens, about, indices, info, options, whole};
 use napi::Env;
-use napi::bindgen_prelude::{Float32ArraySlice, ObjectFinalize, Uint8ArraySlice};
+use napi::bindgen_prelude::{Float32ArraySlice, ObjectFinalize};
 use napi_derive::napi;
 
 use crate::arrays::writable;
+use crate::cache_file::CacheWriter;
 use crate::guard::guard;
 use crate::held::Held;
 
@@ -215,18 +216,13 @@ impl Cache {
         Ok(())
     }
 
-    /// The cache as a `.gear` container.
+    /// The cache as a `.gear` container, piece by piece, with what is to be said of it.
     #[napi]
-    pub fn to_bytes<'env>(&self, env: &'env Env) -> napi::Result<Uint8ArraySlice<'env>> {
-        let bytes = self.held.read(|cache| Ok(cache_to_bytes(cache)?))?;
-        Uint8ArraySlice::copy_from(env, bytes)
-    }
-
-    /// Reads what `toBytes` wrote.
-    #[napi]
-    pub fn from_bytes(env: &Env, bytes: &[u8]) -> napi::Result<Self> {
-        let cache = guard(|| Ok(cache_from_bytes(bytes)?))?;
-        Ok(Self::new(env, cache))
+    pub fn writer(&self, about_json: String, about_bytes: &[u8]) -> napi::Result<CacheWriter> {
+        self.held.read(|cache| {
+            let about = about::from_json(&about_json, about_bytes)?;
+            Ok(CacheWriter::new(Writer::cache(cache, about)?))
+        })
     }
 
     /// Frees the memory now. Any later call fails with `DISPOSED`.

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use gearkv::{FrozenCache, NEVER, Role};
-use gearkv_format::{frozen_from_bytes, frozen_to_bytes};
-use gearkv_marshal::{freeze, info, whole};
+use gearkv_format::CacheWriter as Writer;
+use gearkv_marshal::{about, freeze, info, whole};
 use napi::Env;
-use napi::bindgen_prelude::{Float32ArraySlice, ObjectFinalize, Uint8ArraySlice};
+use napi::bindgen_prelude::{Float32ArraySlice, ObjectFinalize};
 use napi_derive::napi;
 
 use crate::arrays::writable;
 use crate::cache::Cache;
-use crate::guard::guard;
+use crate::cache_file::CacheWriter;
 use crate::held::Held;
 
 /// A model's cache at rest: entropy-coded.
@@ -55,18 +55,13 @@ impl Frozen {
         self.held.read(info::frozen)
     }
 
-    /// The cache as a `.gear` container.
+    /// The cache as a `.gear` container, piece by piece, with what is to be said of it.
     #[napi]
-    pub fn to_bytes<'env>(&self, env: &'env Env) -> napi::Result<Uint8ArraySlice<'env>> {
-        let bytes = self.held.read(|cache| Ok(frozen_to_bytes(cache)?))?;
-        Uint8ArraySlice::copy_from(env, bytes)
-    }
-
-    /// Reads what `toBytes` wrote.
-    #[napi]
-    pub fn from_bytes(env: &Env, bytes: &[u8]) -> napi::Result<Self> {
-        let cache = guard(|| Ok(frozen_from_bytes(bytes)?))?;
-        Ok(Self::new(env, cache))
+    pub fn writer(&self, about_json: String, about_bytes: &[u8]) -> napi::Result<CacheWriter> {
+        self.held.read(|cache| {
+            let about = about::from_json(&about_json, about_bytes)?;
+            Ok(CacheWriter::new(Writer::frozen(cache, about)?))
+        })
     }
 
     /// Frees the memory now. Any later call fails with `DISPOSED`.

@@ -8,6 +8,7 @@
 
 mod arrays;
 mod cache;
+mod cache_file;
 mod container;
 mod frozen;
 mod guard;

@@ -1,12 +1,13 @@
 //! The K and V of every layer of a model.
 
 use gearkv::{CacheShape, GearCache, KvSlice, NEVER, Role, f16_slice};
-use gearkv_format::{cache_from_bytes, cache_to_bytes};
-use gearkv_marshal::{NewTokens, Result, Slot, indices, info, options, whole};
+use gearkv_format::CacheWriter as Writer;
+use gearkv_marshal::{NewTokens, Result, Slot, about, indices, info, options, whole};
 use js_sys::{Float32Array, Uint8Array, Uint16Array};
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::arrays::{JsResult, copy_f32, copy_u8, copy_u16, room_for, room_to_compress, thrown, zeros};
+use crate::arrays::{JsResult, copy_f32, copy_u8, copy_u16, room_to_compress, thrown, zeros};
+use crate::cache_file::CacheWriter;
 
 /// The K and V of every layer of a model.
 #[wasm_bindgen]
@@ -203,21 +204,13 @@ impl Cache {
         cleared.map_err(thrown)
     }
 
-    /// The cache as a `.gear` container.
-    #[wasm_bindgen(js_name = toBytes)]
-    pub fn to_bytes(&self) -> JsResult<Uint8Array> {
-        let bytes = self.slot.get().and_then(|cache| Ok(cache_to_bytes(cache)?)).map_err(thrown)?;
-        Ok(Uint8Array::from(&bytes[..]))
-    }
-
-    /// Reads what `toBytes` wrote.
-    #[wasm_bindgen(js_name = fromBytes)]
-    pub fn from_bytes(bytes: &Uint8Array) -> JsResult<Cache> {
-        let restore = |bytes: Vec<u8>| {
-            room_for(bytes.len())?;
-            Ok(Self::new(cache_from_bytes(&bytes)?))
+    /// The cache as a `.gear` container, piece by piece, with what is to be said of it.
+    pub fn writer(&self, about_json: &str, about_bytes: &Uint8Array) -> JsResult<CacheWriter> {
+        let writer = || {
+            let about = about::from_json(about_json, &copy_u8(about_bytes)?)?;
+            Ok(CacheWriter::new(Writer::cache(self.slot.get()?, about)?))
         };
-        copy_u8(bytes).and_then(restore).map_err(thrown)
+        writer().map_err(thrown)
     }
 
     /// Frees the memory now. Any later call fails with `DISPOSED`.

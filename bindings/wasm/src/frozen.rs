@@ -1,13 +1,14 @@
 //! A model's cache at rest.
 
 use gearkv::{FrozenCache, NEVER, Role};
-use gearkv_format::{frozen_from_bytes, frozen_to_bytes};
-use gearkv_marshal::{Slot, freeze, info, whole};
+use gearkv_format::CacheWriter as Writer;
+use gearkv_marshal::{Slot, about, freeze, info, whole};
 use js_sys::{Float32Array, Uint8Array};
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::arrays::{JsResult, copy_f32, copy_u8, room_for, room_to_compress, thrown, zeros};
+use crate::arrays::{JsResult, copy_f32, copy_u8, room_to_compress, thrown, zeros};
 use crate::cache::Cache;
+use crate::cache_file::CacheWriter;
 
 /// A model's cache at rest: entropy-coded.
 #[wasm_bindgen]
@@ -16,7 +17,7 @@ pub struct Frozen {
 }
 
 impl Frozen {
-    fn new(cache: FrozenCache) -> Self {
+    pub(crate) fn new(cache: FrozenCache) -> Self {
         Self { slot: Slot::new("frozen cache", cache) }
     }
 }
@@ -60,21 +61,13 @@ impl Frozen {
         self.slot.get().and_then(info::frozen).map_err(thrown)
     }
 
-    /// The cache as a `.gear` container.
-    #[wasm_bindgen(js_name = toBytes)]
-    pub fn to_bytes(&self) -> JsResult<Uint8Array> {
-        let bytes = self.slot.get().and_then(|cache| Ok(frozen_to_bytes(cache)?)).map_err(thrown)?;
-        Ok(Uint8Array::from(&bytes[..]))
-    }
-
-    /// Reads what `toBytes` wrote.
-    #[wasm_bindgen(js_name = fromBytes)]
-    pub fn from_bytes(bytes: &Uint8Array) -> JsResult<Frozen> {
-        let restore = |bytes: Vec<u8>| {
-            room_for(bytes.len())?;
-            Ok(Self::new(frozen_from_bytes(&bytes)?))
+    /// The cache as a `.gear` container, piece by piece, with what is to be said of it.
+    pub fn writer(&self, about_json: &str, about_bytes: &Uint8Array) -> JsResult<CacheWriter> {
+        let writer = || {
+            let about = about::from_json(about_json, &copy_u8(about_bytes)?)?;
+            Ok(CacheWriter::new(Writer::frozen(self.slot.get()?, about)?))
         };
-        copy_u8(bytes).and_then(restore).map_err(thrown)
+        writer().map_err(thrown)
     }
 
     /// Frees the memory now. Any later call fails with `DISPOSED`.

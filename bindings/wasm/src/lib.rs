@@ -9,6 +9,7 @@
 
 mod arrays;
 mod cache;
+mod cache_file;
 mod container;
 mod frozen;
 mod half_floats;

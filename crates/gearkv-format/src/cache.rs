@@ -1,21 +1,24 @@
 //! One tensor, or the K and V of every layer, as a container of their own.
 
-use gearkv::{CacheShape, ErrorCode, GearCache, GearError, GearTensor, Result, Role};
+use gearkv::{FrozenCache, GearCache, GearTensor, Result};
 
+use crate::about::About;
 use crate::container::Container;
 use crate::frame::corrupt;
-use crate::header::{CacheExtent, Entry, Kind, Metadata, TensorEntry};
-use crate::writer::{Content, Pending, write};
+use crate::header::{Entry, Kind, Metadata};
+use crate::reader::{CacheReader, expect_kind};
+use crate::restore;
+use crate::writer::{CacheWriter, Content, Pending, write};
 
 const TENSOR_NAME: &str = "tensor";
-pub(crate) const ROLES: [(Role, &str); 2] = [(Role::Key, "key"), (Role::Value, "value")];
 
 /// One tensor as a container of kind [`Kind::Tensor`].
 ///
 /// # Errors
 /// `OUT_OF_RANGE` when the container would be larger than memory.
 pub fn tensor_to_bytes(tensor: &GearTensor) -> Result<Vec<u8>> {
-    write(Kind::Tensor, None, &[pending(TENSOR_NAME.to_owned(), tensor)])
+    let content = Content::Tensor(tensor.clone());
+    write(Kind::Tensor, &[Pending { name: TENSOR_NAME.to_owned(), metadata: Metadata::new(), content }])
 }
 
 /// Reads what [`tensor_to_bytes`] wrote.
@@ -25,88 +28,45 @@ pub fn tensor_to_bytes(tensor: &GearTensor) -> Result<Vec<u8>> {
 /// container of another kind.
 pub fn tensor_from_bytes(bytes: &[u8]) -> Result<GearTensor> {
     let container = Container::parse(bytes)?;
-    expect_kind(&container, Kind::Tensor)?;
+    expect_kind(container.header().kind, Kind::Tensor)?;
     match container.entries() {
-        [Entry::Tensor(entry)] if entry.name == TENSOR_NAME => container.restore(entry),
+        [Entry::Tensor(entry)] if entry.name == TENSOR_NAME => restore::tensor(entry, container.payload()),
         _ => Err(corrupt("a container of kind \"tensor\" holds exactly one entry, a tensor named \"tensor\"")),
     }
 }
 
-/// A whole cache as a container of kind [`Kind::Cache`].
+/// A whole cache that says nothing of itself, as a container of kind [`Kind::Cache`].
 ///
 /// # Errors
 /// `OUT_OF_RANGE` when the container would be larger than memory.
 pub fn cache_to_bytes(cache: &GearCache) -> Result<Vec<u8>> {
-    let CacheShape { layers, batch, kv_heads, head_dim } = cache.shape();
-    let mut entries = Vec::with_capacity(2 * layers);
-    for layer in 0..layers {
-        for (role, role_name) in ROLES {
-            entries.push(pending(entry_name(layer, role_name), cache.tensor(layer, role)?));
-        }
-    }
-    write(Kind::Cache, Some(CacheExtent { layers, batch, kv_heads, head_dim }), &entries)
+    CacheWriter::cache(cache, About::default())?.to_bytes()
 }
 
-/// Reads what [`cache_to_bytes`] wrote.
+/// Reads what [`cache_to_bytes`] wrote; what the cache says of itself, [`CacheReader`] gives.
 ///
 /// # Errors
-/// `CORRUPT_DATA` or `UNSUPPORTED_VERSION` for bytes that are not that, or no longer; `INVALID_OPTION` for an intact
-/// container of another kind.
+/// As [`CacheReader::push`].
 pub fn cache_from_bytes(bytes: &[u8]) -> Result<GearCache> {
-    let container = Container::parse(bytes)?;
-    expect_kind(&container, Kind::Cache)?;
-    let Some(CacheExtent { layers, batch, kv_heads, head_dim }) = container.header().cache else {
-        return Err(corrupt("the cache's extents are missing"));
-    };
-    let (pairs, rest) = container.entries().as_chunks::<2>();
-    if pairs.len() != layers || !rest.is_empty() {
-        return Err(corrupt(format!(
-            "a cache of {layers} layers has two entries a layer, but the container has {}",
-            container.entries().len()
-        )));
-    }
-    let mut tensors = Vec::with_capacity(pairs.len());
-    for (layer, [key, value]) in pairs.iter().enumerate() {
-        let key = container.restore(layer_entry(key, layer, ROLES[0])?)?;
-        let value = container.restore(layer_entry(value, layer, ROLES[1])?)?;
-        tensors.push((key, value));
-    }
-    // The extents are the file's, and so is whatever the core finds wrong with them.
-    GearCache::from_tensors(CacheShape { layers, batch, kv_heads, head_dim }, tensors).map_err(|e| match e.code() {
-        ErrorCode::Internal => e,
-        _ => corrupt(e.to_string()),
-    })
+    let mut reader = CacheReader::new(Some(Kind::Cache));
+    reader.push(bytes)?;
+    Ok(reader.into_cache()?.0)
 }
 
-fn layer_entry<'a>(entry: &'a Entry, layer: usize, (role, role_name): (Role, &str)) -> Result<&'a TensorEntry> {
-    let expected = entry_name(layer, role_name);
-    match entry {
-        Entry::Tensor(tensor) if tensor.name == expected && tensor.role == role => Ok(tensor),
-        _ => Err(corrupt(format!("entry {:?} stands where {expected:?} is expected", entry.name()))),
-    }
+/// A frozen cache that says nothing of itself, as a container of kind [`Kind::Frozen`].
+///
+/// # Errors
+/// `OUT_OF_RANGE` when the container would be larger than memory.
+pub fn frozen_to_bytes(cache: &FrozenCache) -> Result<Vec<u8>> {
+    CacheWriter::frozen(cache, About::default())?.to_bytes()
 }
 
-pub(crate) fn entry_name(layer: usize, role_name: &str) -> String {
-    format!("layer.{layer}.{role_name}")
-}
-
-fn pending(name: String, tensor: &GearTensor) -> Pending {
-    Pending { name, metadata: Metadata::new(), content: Content::Tensor(tensor.clone()) }
-}
-
-pub(crate) fn expect_kind(container: &Container<&[u8]>, expected: Kind) -> Result<()> {
-    let kind = container.header().kind;
-    if kind == expected {
-        return Ok(());
-    }
-    let what = |kind| match kind {
-        Kind::Tensor => "one tensor",
-        Kind::Tensors => "named tensors",
-        Kind::Cache => "a whole cache",
-        Kind::Frozen => "a frozen cache",
-    };
-    Err(GearError::new(
-        ErrorCode::InvalidOption,
-        format!("the container holds {}, but {} was asked for; read it as what it is", what(kind), what(expected)),
-    ))
+/// Reads what [`frozen_to_bytes`] wrote. What is coded is checked against its checksum now, and as codes when it is thawed.
+///
+/// # Errors
+/// As [`CacheReader::push`].
+pub fn frozen_from_bytes(bytes: &[u8]) -> Result<FrozenCache> {
+    let mut reader = CacheReader::new(Some(Kind::Frozen));
+    reader.push(bytes)?;
+    Ok(reader.into_frozen()?.0)
 }

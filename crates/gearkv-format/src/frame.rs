@@ -9,15 +9,18 @@ use crate::header::Header;
 pub const MAGIC: [u8; 8] = *b"\x89GEARKV\n";
 
 /// The newest version. This build reads it and all before it, and writes the oldest that can hold what is written.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// The version that added frozen caches.
 pub(crate) const FIRST_FROZEN: u32 = 3;
 
+/// The version that lets a cache say something of itself, and segments hide tokens at their front.
+pub(crate) const FIRST_ABOUT: u32 = 6;
+
 /// Sections and the payload start at multiples of this, so that a mapped file can be read in place by any SIMD width.
 pub const ALIGNMENT: usize = 64;
 
-const FIXED_BYTES: usize = 24;
+pub(crate) const FIXED_BYTES: usize = 24;
 
 /// JSON takes a few times its length once parsed; this bounds it well below any machine's memory.
 const MAX_HEADER_BYTES: usize = 256 << 20;
@@ -61,53 +64,93 @@ pub(crate) fn encode(header: &Header) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The header, and where the payload starts.
-pub(crate) fn decode(bytes: &[u8]) -> Result<(Header, usize)> {
-    let Some((magic, rest)) = bytes.split_first_chunk::<8>() else {
-        return Err(corrupt(format!("{} bytes are too few for a .gear container", bytes.len())));
-    };
-    if *magic != MAGIC {
-        return Err(corrupt("not a .gear container: it does not start with the bytes 89 47 45 41 52 4b 56 0a"));
+/// The first 24 bytes.
+pub(crate) struct Fixed {
+    version: u32,
+    header_length: usize,
+    checksum: u64,
+}
+
+impl Fixed {
+    /// From the first [`FIXED_BYTES`] bytes.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self> {
+        let words = || {
+            let (magic, rest) = bytes.split_first_chunk::<8>()?;
+            let (version, rest) = rest.split_first_chunk::<4>()?;
+            let (length, rest) = rest.split_first_chunk::<4>()?;
+            let (checksum, _) = rest.split_first_chunk::<8>()?;
+            Some((magic, u32::from_le_bytes(*version), u32::from_le_bytes(*length), u64::from_le_bytes(*checksum)))
+        };
+        let Some((magic, version, length, checksum)) = words() else {
+            return Err(too_short(bytes));
+        };
+        if *magic != MAGIC {
+            return Err(foreign());
+        }
+        if version == 0 || version > VERSION {
+            return Err(GearError::new(
+                ErrorCode::UnsupportedVersion,
+                format!(
+                    "this .gear container has format version {version}; this build reads versions 1 to {VERSION}; \
+                     use the gear-kv that wrote it, or check that the file is intact"
+                ),
+            ));
+        }
+        let header_length = usize::try_from(length).unwrap_or(usize::MAX);
+        if header_length > MAX_HEADER_BYTES {
+            return Err(corrupt(format!(
+                "the header claims {header_length} bytes; at most {MAX_HEADER_BYTES} are allowed"
+            )));
+        }
+        Ok(Self { version, header_length, checksum })
     }
-    let (version, rest) = word::<4>(rest)?;
-    let version = u32::from_le_bytes(version);
-    if version == 0 || version > VERSION {
-        return Err(GearError::new(
-            ErrorCode::UnsupportedVersion,
-            format!(
-                "this .gear container has format version {version}; this build reads versions 1 to {VERSION}; \
-                 use the gear-kv that wrote it, or check that the file is intact"
-            ),
-        ));
+
+    /// Bytes between the fixed ones and the payload.
+    pub(crate) fn header_bytes(&self) -> usize {
+        (FIXED_BYTES + self.header_length).next_multiple_of(ALIGNMENT) - FIXED_BYTES
     }
-    let (length, rest) = word::<4>(rest)?;
-    let (checksum, rest) = word::<8>(rest)?;
-    let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
-    if length > MAX_HEADER_BYTES {
-        return Err(corrupt(format!("the header claims {length} bytes; at most {MAX_HEADER_BYTES} are allowed")));
-    }
-    let Some(json) = rest.get(..length) else {
-        return Err(corrupt(format!("the header claims {length} bytes, but only {} follow", rest.len())));
-    };
-    if xxh3_64(json) != u64::from_le_bytes(checksum) {
-        return Err(corrupt("the header's checksum does not match: the container is damaged"));
-    }
-    let header: Header = gearkv::from_json(json).map_err(|e| corrupt(format!("the header is malformed: {e}")))?;
-    // From version 3 on a file has the least version that it needs, so that a version that changes by a bit is noticed.
-    if header.version() > version || (version >= FIRST_FROZEN && header.version() != version) {
-        return Err(corrupt(format!("the header describes what format version {version} cannot hold")));
-    }
-    let payload_start = aligned(FIXED_BYTES + length).ok_or_else(|| too_large("the container"))?;
-    match bytes.get(FIXED_BYTES + length..payload_start) {
-        None => Err(corrupt("the container ends before its payload")),
-        Some(padding) if padding.iter().any(|&b| b != 0) => Err(corrupt("the padding after the header is not zero")),
-        Some(_) => Ok((header, payload_start)),
+
+    /// From the [`Fixed::header_bytes`] that follow.
+    pub(crate) fn header(&self, bytes: &[u8]) -> Result<Header> {
+        let Some((json, padding)) = bytes.split_at_checked(self.header_length) else {
+            return Err(corrupt(format!("the header claims {} bytes, but {} follow", self.header_length, bytes.len())));
+        };
+        if xxh3_64(json) != self.checksum {
+            return Err(corrupt("the header's checksum does not match: the container is damaged"));
+        }
+        let header = Header::from_json(json)?;
+        // From version 3 on a file has the least version that it needs, so that a version that changes by a bit is noticed.
+        let (needed, version) = (header.version(), self.version);
+        if needed > version || (version >= FIRST_FROZEN && needed != version) {
+            return Err(corrupt(format!("the header describes what format version {version} cannot hold")));
+        }
+        if padding.iter().any(|&b| b != 0) {
+            return Err(corrupt("the padding after the header is not zero"));
+        }
+        Ok(header)
     }
 }
 
-fn word<const N: usize>(bytes: &[u8]) -> Result<([u8; N], &[u8])> {
-    match bytes.split_first_chunk::<N>() {
-        Some((word, rest)) => Ok((*word, rest)),
-        None => Err(corrupt("the container ends inside its first 24 bytes")),
+/// The header, and where the payload starts.
+pub(crate) fn decode(bytes: &[u8]) -> Result<(Header, usize)> {
+    let Some((fixed, rest)) = bytes.split_at_checked(FIXED_BYTES) else {
+        return Err(too_short(bytes));
+    };
+    let fixed = Fixed::read(fixed)?;
+    match rest.get(..fixed.header_bytes()) {
+        None => Err(corrupt("the container ends before its payload")),
+        Some(header) => Ok((fixed.header(header)?, FIXED_BYTES + fixed.header_bytes())),
     }
+}
+
+/// What is wrong with bytes that end inside the first 24.
+pub(crate) fn too_short(bytes: &[u8]) -> GearError {
+    if !MAGIC.starts_with(bytes) && !bytes.starts_with(&MAGIC) {
+        return foreign();
+    }
+    corrupt(format!("{} bytes are too few for a .gear container", bytes.len()))
+}
+
+fn foreign() -> GearError {
+    corrupt("not a .gear container: it does not start with the bytes 89 47 45 41 52 4b 56 0a")
 }

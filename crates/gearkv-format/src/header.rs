@@ -3,18 +3,18 @@
 use std::fmt;
 
 use gearkv::{GearConfig, KvShape, Role};
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+use crate::about::AboutHeader;
 use crate::config::{self, ConfigFields};
-use crate::frame::FIRST_FROZEN;
+use crate::frame::{FIRST_ABOUT, FIRST_FROZEN};
 
 /// A JSON object that belongs to whoever wrote the container.
 pub type Metadata = serde_json::Map<String, Value>;
 
 /// What a container as a whole is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// One compressed tensor.
@@ -28,6 +28,15 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The kinds of caches by name.
+    pub fn of_cache(name: &str) -> Option<Self> {
+        match name {
+            "cache" => Some(Self::Cache),
+            "frozen" => Some(Self::Frozen),
+            _ => None,
+        }
+    }
+
     /// Whether the extents of a cache belong to it.
     pub(crate) fn has_extents(self) -> bool {
         matches!(self, Self::Cache | Self::Frozen)
@@ -35,23 +44,26 @@ impl Kind {
 }
 
 /// The whole header.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Header {
     /// What the container is.
     pub kind: Kind,
     /// Bytes after the header and its padding, to the end of the file.
     pub payload_length: u64,
     /// Present exactly when `kind` is [`Kind::Cache`] or [`Kind::Frozen`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheExtent>,
+    /// What a cache says of itself, where it says anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub about: Option<AboutHeader>,
     /// In the order of their bytes.
     pub entries: Vec<Entry>,
 }
 
 /// The extents of a cache, whose tensors may hold no tokens yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct CacheExtent {
     /// Layers of the model.
     pub layers: usize,
@@ -75,27 +87,9 @@ pub enum Entry {
     Frozen(FrozenEntry),
 }
 
-/// Not derived: what serde makes of a tag is several times as large as all else that reads a header.
-impl<'de> Deserialize<'de> for Entry {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut fields = Metadata::deserialize(deserializer)?;
-        let kind = fields.remove("kind").unwrap_or_default();
-        let fields = Value::Object(fields);
-        let entry = match kind.as_str() {
-            Some("tensor") => TensorEntry::deserialize(fields).map(Self::Tensor),
-            Some("raw") => RawEntry::deserialize(fields).map(Self::Raw),
-            Some("frozen") => FrozenEntry::deserialize(fields).map(Self::Frozen),
-            _ => Err(serde_json::Error::custom(format_args!(
-                "an entry's kind is {kind}; expected \"tensor\", \"raw\" or \"frozen\""
-            ))),
-        };
-        entry.map_err(D::Error::custom)
-    }
-}
-
 /// A compressed K or V tensor: its configuration, and where its parts are.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct TensorEntry {
     /// Unique in the container.
     pub name: String,
@@ -109,29 +103,32 @@ pub struct TensorEntry {
     /// Leading tokens held uncompressed.
     pub sink_tokens: usize,
     /// Their bytes.
-    #[serde(default, skip_serializing_if = "Section::is_empty")]
+    #[serde(skip_serializing_if = "Section::is_empty")]
     pub sinks: Section,
     /// Compressed runs of tokens, oldest first.
     pub segments: Vec<SegmentEntry>,
     /// Newest tokens, not yet compressed.
     pub buffer_tokens: usize,
     /// Their bytes.
-    #[serde(default, skip_serializing_if = "Section::is_empty")]
+    #[serde(skip_serializing_if = "Section::is_empty")]
     pub buffer: Section,
     /// Of all the entry's sections, in the order of their bytes, without padding.
     pub xxh3: Checksum,
     /// The writer's own.
-    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    #[serde(skip_serializing_if = "Metadata::is_empty")]
     pub metadata: Metadata,
 }
 
 /// One compressed run of tokens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct SegmentEntry {
     /// Tokens that were compressed together.
     pub tokens: usize,
-    /// Of these, how many still count: a truncated tensor may end inside a segment.
+    /// How many of them, from the first, no longer count: a tensor whose oldest tokens were dropped may begin inside a segment.
+    #[serde(skip_serializing_if = "is_first")]
+    pub hidden: usize,
+    /// Of those behind these, how many still count: a truncated tensor may end inside a segment.
     pub visible: usize,
     /// Rank of the low-rank part.
     pub rank: usize,
@@ -140,8 +137,8 @@ pub struct SegmentEntry {
 }
 
 /// Where the parts of a segment are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct SegmentSections {
     /// Packed codes of the backbone.
     #[serde(skip_serializing_if = "Section::is_empty")]
@@ -161,8 +158,8 @@ pub struct SegmentSections {
 }
 
 /// A frozen K or V tensor: what it was, and where its bytes are.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct FrozenEntry {
     /// Unique in the container.
     pub name: String,
@@ -178,10 +175,10 @@ pub struct FrozenEntry {
     /// Whether channels have steps of their own.
     pub weighted: bool,
     /// Which of the statistics' rotations keys turn by.
-    #[serde(default, skip_serializing_if = "is_first")]
+    #[serde(skip_serializing_if = "is_first")]
     pub rotation: usize,
     /// What is coded.
-    #[serde(default, skip_serializing_if = "Section::is_empty")]
+    #[serde(skip_serializing_if = "Section::is_empty")]
     pub section: Section,
     /// Of the section.
     pub xxh3: Checksum,
@@ -193,8 +190,8 @@ fn is_first(index: &usize) -> bool {
 }
 
 /// Bytes kept as they are, typed as safetensors types them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct RawEntry {
     /// Unique in the container.
     pub name: String,
@@ -203,17 +200,17 @@ pub struct RawEntry {
     /// Row-major extents; empty for a scalar.
     pub shape: Vec<u64>,
     /// The values.
-    #[serde(default, skip_serializing_if = "Section::is_empty")]
+    #[serde(skip_serializing_if = "Section::is_empty")]
     pub section: Section,
     /// Of the section.
     pub xxh3: Checksum,
     /// The writer's own.
-    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    #[serde(skip_serializing_if = "Metadata::is_empty")]
     pub metadata: Metadata,
 }
 
 /// `[offset, length]` in the payload. An empty section is left out of the header.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Section(
     /// Offset from the start of the payload.
     pub u64,
@@ -247,25 +244,20 @@ impl Serialize for Checksum {
     }
 }
 
-impl<'de> Deserialize<'de> for Checksum {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let digits = String::deserialize(deserializer)?;
-        if digits.len() != 16 || !digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-            return Err(D::Error::custom("a checksum is 16 lower-case hexadecimal digits"));
-        }
-        u64::from_str_radix(&digits, 16).map(Self).map_err(D::Error::custom)
-    }
-}
-
 impl Header {
     /// The least format version that can hold what this header describes.
     pub(crate) fn version(&self) -> u32 {
         let versions = self.entries.iter().map(|entry| match entry {
+            Entry::Tensor(tensor) if tensor.segments.iter().any(|segment| segment.hidden != 0) => FIRST_ABOUT,
             Entry::Tensor(tensor) => config::version(&tensor.config),
             Entry::Raw(_) => 1,
             Entry::Frozen(frozen) => config::version(&frozen.config).max(FIRST_FROZEN),
         });
-        let least = if self.kind == Kind::Frozen { FIRST_FROZEN } else { 1 };
+        let least = match self.kind {
+            _ if self.about.is_some() => FIRST_ABOUT,
+            Kind::Frozen => FIRST_FROZEN,
+            _ => 1,
+        };
         versions.max().unwrap_or(least).max(least)
     }
 }

@@ -35,61 +35,72 @@ impl Placement {
         checksum
     }
 
-    pub(crate) fn payload_length(&self) -> usize {
+    /// Where the last section ends.
+    pub(crate) fn end(&self) -> usize {
         self.end
     }
 }
 
-/// Appends a section that [`Placement::place`] gave the next place to.
-pub(crate) fn write_section(container: &mut Vec<u8>, bytes: &[u8]) {
-    if !bytes.is_empty() {
-        container.resize(container.len().next_multiple_of(crate::frame::ALIGNMENT), 0);
-        container.extend_from_slice(bytes);
+/// A run of the payload's bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Piece<'a> {
+    /// Where in the payload it starts.
+    pub(crate) start: usize,
+    pub(crate) bytes: &'a [u8],
+}
+
+impl<'a> Piece<'a> {
+    /// The bytes of a section.
+    pub(crate) fn section(self, section: Section) -> Result<&'a [u8]> {
+        if section.is_empty() {
+            return Ok(&[]);
+        }
+        let outside = || corrupt(format!("a section [{}, {}] lies outside the payload", section.0, section.1));
+        let start = usize::try_from(section.0).ok().and_then(|start| start.checked_sub(self.start));
+        let start = start.ok_or_else(outside)?;
+        let length = usize::try_from(section.1).map_err(|_| outside())?;
+        let end = start.checked_add(length).ok_or_else(outside)?;
+        self.bytes.get(start..end).ok_or_else(outside)
     }
 }
 
-/// The bytes of a section.
-pub(crate) fn section(payload: &[u8], section: Section) -> Result<&[u8]> {
-    let outside = || corrupt(format!("a section [{}, {}] lies outside the payload", section.0, section.1));
-    let start = usize::try_from(section.0).map_err(|_| outside())?;
-    let length = usize::try_from(section.1).map_err(|_| outside())?;
-    let end = start.checked_add(length).ok_or_else(outside)?;
-    payload.get(start..end).ok_or_else(outside)
-}
-
-/// Checks that the payload holds exactly the header's sections, undamaged.
-pub(crate) fn verify(header: &Header, payload: &[u8]) -> Result<()> {
-    if header.payload_length != payload.len() as u64 {
+/// Where each entry ends in the payload, and the next one begins with its padding. All sections have the places that they must have.
+pub(crate) fn ends(header: &Header) -> Result<Vec<usize>> {
+    let (mut ends, mut end) = (Vec::with_capacity(header.entries.len()), 0_usize);
+    for entry in &header.entries {
+        for section in entry.sections() {
+            let name = entry.name();
+            let start = if section.is_empty() { 0 } else { aligned(end).ok_or_else(|| too_large("the container"))? };
+            if section.0 != start as u64 {
+                return Err(corrupt(format!("entry {name:?}: a section starts at {}; expected {start}", section.0)));
+            }
+            if !section.is_empty() {
+                let length = usize::try_from(section.1).ok();
+                end = length.and_then(|length| start.checked_add(length)).ok_or_else(|| too_large("the container"))?;
+            }
+        }
+        ends.push(end);
+    }
+    if header.payload_length != end as u64 {
         return Err(corrupt(format!(
-            "the header claims a payload of {} bytes, but {} follow it",
-            header.payload_length,
-            payload.len()
+            "the header claims a payload of {} bytes, but its sections take {end}",
+            header.payload_length
         )));
     }
-    let mut end = 0;
-    for entry in &header.entries {
-        end = verify_entry(entry, payload, end)?;
-    }
-    if end != payload.len() {
-        return Err(corrupt(format!("{} bytes follow the last section", payload.len() - end)));
-    }
-    Ok(())
+    Ok(ends)
 }
 
-fn verify_entry(entry: &Entry, payload: &[u8], mut end: usize) -> Result<usize> {
-    let name = entry.name();
-    let mut hasher = Xxh3::new();
+/// Checks an entry's bytes, from the end of the one before it: padding and checksum.
+pub(crate) fn verify_entry(entry: &Entry, piece: Piece) -> Result<()> {
+    let (name, mut end, mut hasher) = (entry.name(), 0, Xxh3::new());
     for place in entry.sections() {
-        let bytes = section(payload, place)?;
-        let start = if bytes.is_empty() { 0 } else { aligned(end).ok_or_else(|| too_large("the container"))? };
-        if place.0 != start as u64 {
-            return Err(corrupt(format!("entry {name:?}: a section starts at {}; expected {start}", place.0)));
-        }
+        let bytes = piece.section(place)?;
         if bytes.is_empty() {
             continue;
         }
-        if payload[end..start].iter().any(|&b| b != 0) {
-            return Err(corrupt(format!("entry {name:?}: the padding before byte {start} is not zero")));
+        let start = place.0 as usize - piece.start;
+        if piece.bytes[end..start].iter().any(|&b| b != 0) {
+            return Err(corrupt(format!("entry {name:?}: the padding before byte {} is not zero", place.0)));
         }
         hasher.update(bytes);
         end = start + bytes.len();
@@ -97,5 +108,5 @@ fn verify_entry(entry: &Entry, payload: &[u8], mut end: usize) -> Result<usize> 
     if hasher.digest() != entry.checksum().0 {
         return Err(corrupt(format!("entry {name:?}: its checksum does not match, the container is damaged")));
     }
-    Ok(end)
+    Ok(())
 }

@@ -8,22 +8,30 @@
 
 #![forbid(unsafe_code)]
 
+mod about;
 mod cache;
+mod check;
 mod config;
 mod container;
+mod fields;
 mod frame;
-mod frozen;
 mod header;
 mod layout;
+mod parse;
+mod reader;
+mod restore;
 pub mod safetensors;
 mod writer;
 
-pub use cache::{cache_from_bytes, cache_to_bytes, tensor_from_bytes, tensor_to_bytes};
+pub use about::{About, AboutHeader, Array};
+pub use cache::{
+    cache_from_bytes, cache_to_bytes, frozen_from_bytes, frozen_to_bytes, tensor_from_bytes, tensor_to_bytes,
+};
 pub use container::Container;
 pub use frame::{ALIGNMENT, MAGIC, VERSION};
-pub use frozen::{frozen_from_bytes, frozen_to_bytes};
 pub use header::{
     CacheExtent, Checksum, Entry, FrozenEntry, Header, Kind, Metadata, RawEntry, Section, SegmentEntry,
     SegmentSections, TensorEntry,
 };
-pub use writer::ContainerWriter;
+pub use reader::CacheReader;
+pub use writer::{CacheWriter, ContainerWriter};

@@ -199,7 +199,7 @@ fn read_header(bytes: &[u8]) -> Result<Header> {
     let mut tensors = Vec::with_capacity(fields.len());
     for (name, field) in fields {
         let TensorField { dtype, shape, data_offsets: (begin, end) } =
-            TensorField::deserialize(field).map_err(malformed)?;
+            gearkv::object_from_tree(field).map_err(malformed)?;
         let bytes = byte_length(&dtype, &shape).map_err(|e| corrupt(format!("tensor {name:?}: {e}")))?;
         // Both offsets are real ones once each tensor begins where the one before it ends.
         if begin.checked_add(bytes) != Some(end) {

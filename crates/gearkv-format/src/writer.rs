@@ -1,14 +1,16 @@
 //! Writing a container.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
-use gearkv::{ErrorCode, FrozenTensor, GearError, GearTensor, Result, TensorImage};
+use gearkv::{CacheShape, ErrorCode, FrozenCache, FrozenTensor, GearCache, GearError, GearTensor, Result, TensorImage};
 
-use crate::frame::{self, too_large};
+use crate::about::{About, AboutHeader};
+use crate::check::{ROLES, STATISTICS, entry_name};
+use crate::frame::{self, ALIGNMENT, too_large};
 use crate::header::{
     CacheExtent, Entry, FrozenEntry, Header, Kind, Metadata, RawEntry, SegmentEntry, SegmentSections, TensorEntry,
 };
-use crate::layout::{Placement, write_section};
+use crate::layout::Placement;
 use crate::safetensors::byte_length;
 
 /// Gathers named tensors and raw arrays, then writes them as one container of kind [`Kind::Tensors`].
@@ -83,33 +85,202 @@ impl ContainerWriter {
     /// # Errors
     /// `OUT_OF_RANGE` when it would be larger than memory or than a container's header allows.
     pub fn finish(&self) -> Result<Vec<u8>> {
-        write(Kind::Tensors, None, &self.entries)
+        write(Kind::Tensors, &self.entries)
     }
 }
 
-/// Two passes over the same images, places first and bytes second, so that nothing but the result is held in memory.
-pub(crate) fn write(kind: Kind, cache: Option<CacheExtent>, pending: &[Pending]) -> Result<Vec<u8>> {
-    let mut placement = Placement::default();
-    let entries = pending.iter().map(|entry| place(entry, &mut placement)).collect::<Result<Vec<_>>>()?;
-    let payload_length = placement.payload_length();
-    let mut container = frame::encode(&Header { kind, payload_length: payload_length as u64, cache, entries })?;
-    container.try_reserve_exact(payload_length).map_err(|_| too_large("the container"))?;
-    let payload_start = container.len();
-    for entry in pending {
-        match &entry.content {
-            Content::Tensor(tensor) => {
-                for_each_section(&tensor.image(), &mut |bytes| write_section(&mut container, bytes))
-            }
-            Content::Raw { bytes, .. } => write_section(&mut container, bytes),
-            Content::Frozen(tensor) => write_section(&mut container, tensor.bytes()),
+/// A cache, frozen or not, as the bytes of a container, in pieces of any size.
+///
+/// It holds the cache as it was, which shares what it can with the original, and the bytes of one entry (the keys or the values of a layer).
+/// Checksums stand before what they are of, so that the first bytes take a pass over the whole cache.
+pub struct CacheWriter {
+    kind: Kind,
+    extent: CacheExtent,
+    about: Option<AboutHeader>,
+    /// Made when it is needed first.
+    plan: Option<Plan>,
+    /// Entries that are not begun yet.
+    pending: VecDeque<Pending>,
+    /// What is being written: the header, or an entry behind the padding before it.
+    part: Vec<u8>,
+    /// How much of that was given.
+    given: usize,
+    /// Entries that were begun.
+    begun: usize,
+}
+
+impl CacheWriter {
+    /// Writes a cache as it is now.
+    ///
+    /// # Errors
+    /// `INVALID_OPTION` or `SHAPE_MISMATCH` naming what does not fit of `about`.
+    pub fn cache(cache: &GearCache, about: About) -> Result<Self> {
+        let (about, mut entries) = about.into_parts()?;
+        for (name, layer, role) in halves(cache.shape()) {
+            entries.push_back(entry(name, Content::Tensor(cache.tensor(layer, role)?.clone())));
         }
+        Ok(Self::new(Kind::Cache, cache.shape(), about, entries))
     }
-    if container.len() - payload_start != payload_length {
-        return Err(GearError::new(ErrorCode::Internal, "a tensor changed while its container was written"));
+
+    /// Writes a frozen cache.
+    ///
+    /// # Errors
+    /// As [`CacheWriter::cache`].
+    pub fn frozen(cache: &FrozenCache, about: About) -> Result<Self> {
+        let (about, mut entries) = about.into_parts()?;
+        let bytes = cache.statistics().bytes().to_vec();
+        let content = Content::Raw { dtype: "U8".into(), shape: vec![bytes.len() as u64], bytes };
+        entries.push_back(entry(STATISTICS.to_owned(), content));
+        for (name, layer, role) in halves(cache.shape()) {
+            entries.push_back(entry(name, Content::Frozen(cache.tensor(layer, role)?.clone())));
+        }
+        Ok(Self::new(Kind::Frozen, cache.shape(), about, entries))
+    }
+
+    fn new(kind: Kind, shape: CacheShape, about: Option<AboutHeader>, pending: VecDeque<Pending>) -> Self {
+        let CacheShape { layers, batch, kv_heads, head_dim } = shape;
+        let extent = CacheExtent { layers, batch, kv_heads, head_dim };
+        Self { kind, extent, about, plan: None, pending, part: Vec::new(), given: 0, begun: 0 }
+    }
+
+    /// Bytes that are not given yet.
+    ///
+    /// # Errors
+    /// `OUT_OF_RANGE` when the container would be larger than memory, or its header larger than a container allows.
+    pub fn remaining(&mut self) -> Result<usize> {
+        let begun = self.begun;
+        let plan = self.plan()?;
+        let rest = plan.payload_length() - plan.start(begun);
+        Ok(self.part.len() - self.given + rest)
+    }
+
+    /// The next bytes, at most `most` of them, or none at the end.
+    ///
+    /// # Errors
+    /// As [`CacheWriter::remaining`].
+    pub fn next_bytes(&mut self, most: usize) -> Result<&[u8]> {
+        self.plan()?;
+        while self.given == self.part.len()
+            && let Some(entry) = self.pending.pop_front()
+        {
+            let mut part = std::mem::take(&mut self.part);
+            part.clear();
+            self.given = 0;
+            let index = self.begun;
+            let plan = self.plan()?;
+            let length = plan.ends[index] - plan.start(index);
+            part.try_reserve_exact(length).map_err(|_| too_large("an entry"))?;
+            plan.put(index, &entry, &mut part)?;
+            self.part = part;
+            self.begun += 1;
+        }
+        let start = self.given;
+        self.given += most.min(self.part.len() - start);
+        Ok(&self.part[start..self.given])
+    }
+
+    /// All bytes that are not given yet.
+    ///
+    /// # Errors
+    /// As [`CacheWriter::remaining`], and `OUT_OF_RANGE` when they are more than memory holds.
+    pub fn to_bytes(mut self) -> Result<Vec<u8>> {
+        let mut all = Vec::new();
+        all.try_reserve_exact(self.remaining()?).map_err(|_| too_large("the container"))?;
+        all.extend_from_slice(&self.part[self.given..]);
+        let pending = std::mem::take(&mut self.pending);
+        let begun = self.begun;
+        let plan = self.plan()?;
+        for (index, entry) in pending.iter().enumerate() {
+            plan.put(begun + index, entry, &mut all)?;
+        }
+        Ok(all)
+    }
+
+    fn plan(&mut self) -> Result<&Plan> {
+        if self.plan.is_none() {
+            let mut plan = Plan::new(self.kind, Some(self.extent), self.about.take(), &self.pending)?;
+            self.part = std::mem::take(&mut plan.head);
+            self.plan = Some(plan);
+        }
+        self.plan.as_ref().ok_or_else(|| GearError::new(ErrorCode::Internal, "a container has no plan"))
+    }
+}
+
+fn entry(name: String, content: Content) -> Pending {
+    Pending { name, metadata: Metadata::new(), content }
+}
+
+/// Names, layers and roles in the order of a cache's entries.
+fn halves(shape: CacheShape) -> impl Iterator<Item = (String, usize, gearkv::Role)> {
+    (0..shape.layers).flat_map(|layer| ROLES.map(|(role, name)| (entry_name(layer, name), layer, role)))
+}
+
+/// A whole container that is no cache.
+pub(crate) fn write(kind: Kind, pending: &[Pending]) -> Result<Vec<u8>> {
+    let mut plan = Plan::new(kind, None, None, pending)?;
+    let mut container = std::mem::take(&mut plan.head);
+    container.try_reserve_exact(plan.payload_length()).map_err(|_| too_large("the container"))?;
+    for (index, entry) in pending.iter().enumerate() {
+        plan.put(index, entry, &mut container)?;
     }
     Ok(container)
 }
 
+/// The first of two passes over the same entries: places and checksums, and thereby the header. Bytes come in the second, so that nothing
+/// but the result is held in memory.
+struct Plan {
+    head: Vec<u8>,
+    /// Where each entry ends in the payload.
+    ends: Vec<usize>,
+}
+
+impl Plan {
+    fn new<'a>(
+        kind: Kind,
+        cache: Option<CacheExtent>,
+        about: Option<AboutHeader>,
+        pending: impl IntoIterator<Item = &'a Pending>,
+    ) -> Result<Self> {
+        let (mut placement, mut ends, mut entries) = (Placement::default(), Vec::new(), Vec::new());
+        for entry in pending {
+            entries.push(place(entry, &mut placement)?);
+            ends.push(placement.end());
+        }
+        let head = frame::encode(&Header { kind, payload_length: placement.end() as u64, cache, about, entries })?;
+        Ok(Self { head, ends })
+    }
+
+    fn payload_length(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    /// Where an entry begins in the payload, with its padding.
+    fn start(&self, index: usize) -> usize {
+        index.checked_sub(1).map_or(0, |before| self.ends[before])
+    }
+
+    /// Appends an entry to whatever ends where the entry begins.
+    fn put(&self, index: usize, entry: &Pending, container: &mut Vec<u8>) -> Result<()> {
+        let mut end = self.start(index);
+        let mut put = |bytes: &[u8]| {
+            if !bytes.is_empty() {
+                let padding = end.next_multiple_of(ALIGNMENT) - end;
+                container.resize(container.len() + padding, 0);
+                container.extend_from_slice(bytes);
+                end += padding + bytes.len();
+            }
+        };
+        match &entry.content {
+            Content::Tensor(tensor) => for_each_section(&tensor.image(), &mut put),
+            Content::Raw { bytes, .. } => put(bytes),
+            Content::Frozen(tensor) => put(tensor.bytes()),
+        }
+        if end == self.ends[index] {
+            return Ok(());
+        }
+        Err(GearError::new(ErrorCode::Internal, "a tensor changed while its container was written"))
+    }
+}
 fn place(pending: &Pending, placement: &mut Placement) -> Result<Entry> {
     let (name, metadata) = (pending.name.clone(), pending.metadata.clone());
     match &pending.content {
@@ -149,7 +320,7 @@ fn place_tensor(name: String, metadata: Metadata, image: &TensorImage, placement
             outlier_values: placement.place(&segment.outlier_values)?,
         };
         let (tokens, visible, rank) = (segment.tokens, segment.visible, segment.rank);
-        segments.push(SegmentEntry { tokens, visible, rank, sections });
+        segments.push(SegmentEntry { tokens, hidden: 0, visible, rank, sections });
     }
     let buffer = placement.place(&image.buffer)?;
     Ok(Entry::Tensor(TensorEntry {

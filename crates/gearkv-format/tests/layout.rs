@@ -19,7 +19,7 @@ fn a_container_of_two_raw_arrays_is_exactly_this() {
     assert_eq!(header, json);
     assert_eq!(bytes[..12], [0x89, 0x47, 0x45, 0x41, 0x52, 0x4b, 0x56, 0x0a, 1, 0, 0, 0]);
     // Nothing in it needs a newer version.
-    assert_eq!(VERSION, 5);
+    assert_eq!(VERSION, 6);
     let payload_start = (24 + header_length).next_multiple_of(64);
     assert!(bytes[24 + header_length..payload_start].iter().all(|&b| b == 0));
     let mut payload = vec![0; 66];

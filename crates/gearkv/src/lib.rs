@@ -57,7 +57,7 @@ pub use gearkv_simd::simd_level;
 pub use half::f16;
 pub use image::{SegmentImage, TensorImage};
 pub use input::f16_slice;
-pub use json::from_json;
+pub use json::{from_json, object_from_json, object_from_tree};
 pub use options::GearOptions;
 pub use parallel::default_threads;
 pub use preset::{Preset, preset_names};

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Backbone, GearConfig, NonFinite, Range, Storage};
 use crate::error::{GearError, Result};
-use crate::json::from_json;
+use crate::json::object_from_json;
 use crate::preset::Preset;
 use crate::shape::Role;
 
@@ -63,11 +63,7 @@ impl GearOptions {
     /// # Errors
     /// `INVALID_OPTION` for a field that does not exist or has the wrong type.
     pub fn from_json(json: &str) -> Result<Self> {
-        // serde would also read a struct from an array of its fields.
-        if !json.trim_start().starts_with('{') {
-            return Err(GearError::option("options: expected a JSON object"));
-        }
-        from_json(json.as_bytes()).map_err(|e| GearError::option(format!("options: {e}")))
+        object_from_json(json.as_bytes()).map_err(|e| GearError::option(format!("options: {e}")))
     }
 
     /// The preset with these fields on top of it, checked. A preset may mean one thing for keys and another for values.

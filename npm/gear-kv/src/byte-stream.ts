@@ -1,6 +1,5 @@
 import { checkedSignal } from './abort.js';
 import { describe, GearError } from './errors.js';
-import { byteArray } from './kv-array.js';
 
 /** Options of the stream methods. */
 export interface StreamOptions {
@@ -14,30 +13,21 @@ export type ByteSource =
   | AsyncIterable<Uint8Array | ArrayBuffer>
   | Iterable<Uint8Array | ArrayBuffer>;
 
-/** Large enough to cost nothing, small enough that a slow reader holds little. */
-const CHUNK_BYTES = 1 << 20;
-
-/** Bytes that are made at the first read, as a stream; `finished` is called once, however it ends. */
+/** Bytes that are made as they are read, until a piece is empty; `finished` is called once, however it ends. */
 export function byteStream(
-  make: () => Promise<Uint8Array>,
+  next: () => Promise<Uint8Array>,
   finished: () => void,
   given: AbortSignal | undefined,
 ): ReadableStream<Uint8Array> {
   const signal = checkedSignal(given);
-  let bytes: Uint8Array | undefined;
-  let position = 0;
   return new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
         try {
           signal?.throwIfAborted();
-          bytes ??= await make();
+          const piece = await next();
           signal?.throwIfAborted();
-          // A copy: a reader may transfer the chunk to a worker, which would take the whole buffer with it.
-          const chunk = bytes.slice(position, position + CHUNK_BYTES);
-          position += chunk.length;
-          if (chunk.length > 0) controller.enqueue(chunk);
-          if (position < bytes.length) return;
+          if (piece.length > 0) return controller.enqueue(piece);
           controller.close();
         } catch (error) {
           controller.error(error);
@@ -52,29 +42,21 @@ export function byteStream(
   );
 }
 
-/** Reads a whole stream. */
-export async function collectBytes(source: unknown, given: AbortSignal | undefined): Promise<Uint8Array> {
-  const signal = checkedSignal(given);
-  signal?.throwIfAborted();
-  const chunks: Uint8Array[] = [];
-  let total = 0;
-  for await (const chunk of chunksOf(source, signal)) {
-    const bytes = byteArray('a chunk of the stream', chunk);
-    chunks.push(bytes);
-    total += bytes.length;
-  }
-  const [only] = chunks;
-  if (only !== undefined && chunks.length === 1) return only;
-  const whole = new Uint8Array(total);
+/** Pieces, one after the other. */
+export function joined(pieces: readonly Uint8Array[]): Uint8Array {
+  const whole = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
   let position = 0;
-  for (const chunk of chunks) {
-    whole.set(chunk, position);
-    position += chunk.length;
+  for (const piece of pieces) {
+    whole.set(piece, position);
+    position += piece.length;
   }
   return whole;
 }
 
-async function* chunksOf(source: unknown, signal: AbortSignal | undefined): AsyncGenerator<unknown> {
+/** The chunks of a stream or an iterable; what fails in it is `IO_FAILED`. */
+export async function* chunksOf(source: unknown, given: AbortSignal | undefined): AsyncGenerator<unknown> {
+  const signal = checkedSignal(given);
+  signal?.throwIfAborted();
   const iterator = iteratorOf(source);
   let ended = false;
   try {

@@ -1,9 +1,11 @@
 /// <reference lib="esnext.disposable" preserve="true" />
+import { checkedSignal } from './abort.js';
+import { type About, type AboutOptions, aboutParts } from './about.js';
 import { appendInput } from './append-input.js';
-import type { Backend, CacheHandle } from './backend/binding.js';
-import { guarded, settled } from './backend/failure.js';
+import type { Backend, CacheHandle, CacheWriterHandle } from './backend/binding.js';
+import { guarded } from './backend/failure.js';
 import { backendFor } from './backend/selection.js';
-import { type ByteSource, byteStream, type StreamOptions } from './byte-stream.js';
+import type { ByteSource, StreamOptions } from './byte-stream.js';
 import {
   type AttendOptions,
   attendJson,
@@ -15,12 +17,20 @@ import {
   type LayerStats,
 } from './cache-options.js';
 import { GearError } from './errors.js';
-import { readFileBytes, writeFileAtomically } from './file.js';
-import { checkedBytes, fromWholeStream } from './from-bytes.js';
+import { checkedBytes, checkedLoadOptions, checkedStreamOptions } from './from-bytes.js';
 import { type FrozenCache, freezeCache } from './frozen.js';
 import type { FreezeOptions } from './frozen-options.js';
 import { type KvData, kvArray, newFloat32Array, outputArray, writeInto } from './kv-array.js';
 import { checkedOptions, type ResolvedGearOptions, type Role, refuseUnknown } from './options.js';
+import {
+  type Read,
+  readCache,
+  readCacheFile,
+  readCacheStream,
+  wholeBytes,
+  writeCacheFile,
+  writerStream,
+} from './saved.js';
 import { checkedCount, checkedIndices, tokensOf } from './shape.js';
 import type { FromBytesOptions } from './tensor.js';
 
@@ -41,6 +51,7 @@ interface CacheInfo extends CacheShape {
 export class GearCache {
   readonly #backend: Backend;
   #shape: CacheShape;
+  readonly #about: Readonly<About> | undefined;
   #handle: CacheHandle | undefined;
   #info: CacheInfo | undefined;
 
@@ -53,6 +64,7 @@ export class GearCache {
     if (options instanceof Restored) {
       this.#backend = options.backend;
       this.#handle = options.handle;
+      this.#about = options.about;
       const { layers, batch, kvHeads, headDim } = this.#information();
       this.#shape = { layers, batch, kvHeads, headDim };
       return;
@@ -72,7 +84,8 @@ export class GearCache {
    * @throws GearError `CORRUPT_DATA`, `UNSUPPORTED_VERSION`, `BACKEND_UNAVAILABLE`.
    */
   static fromBytes(bytes: Uint8Array | ArrayBuffer, options: FromBytesOptions = {}): GearCache {
-    return cacheFromBytes(bytes, options);
+    const { view, backend } = checkedBytes(bytes, options);
+    return restoredFrom(backend, readCache('cache', backend, view));
   }
 
   /**
@@ -81,7 +94,8 @@ export class GearCache {
    * @throws GearError as {@link fromBytes}, and `IO_FAILED` where the stream fails; the signal's reason where that fired.
    */
   static async fromStream(source: ByteSource, options: FromBytesOptions & StreamOptions = {}): Promise<GearCache> {
-    return fromWholeStream(source, options, cacheFromBytes);
+    const { backend, signal } = checkedStreamOptions(options);
+    return restoredFrom(backend, await readCacheStream('cache', backend, source, signal));
   }
 
   /**
@@ -90,7 +104,8 @@ export class GearCache {
    * @throws GearError as {@link fromBytes}, and `IO_FAILED` with the system's error as `cause`.
    */
   static async load(path: string | URL, options: FromBytesOptions = {}): Promise<GearCache> {
-    return cacheFromBytes(await readFileBytes(path), options);
+    const backend = checkedLoadOptions(options);
+    return restoredFrom(backend, await readCacheFile('cache', backend, path));
   }
 
   /** Layers of the model. */
@@ -116,6 +131,14 @@ export class GearCache {
   /** Which backend holds it. */
   get backend(): 'native' | 'wasm' {
     return this.#backend.name;
+  }
+
+  /**
+   * What the bytes that this cache was restored from said of it; undefined where they said nothing, or it was not restored. It does
+   * not change with the cache, and is not written again unless it is given to {@link save}, {@link toBytes} or {@link toStream}.
+   */
+  get about(): Readonly<About> | undefined {
+    return this.#about;
   }
 
   /** Tokens that every layer holds: the least over the layers. */
@@ -248,6 +271,7 @@ export class GearCache {
     return restored(
       this.#backend,
       guarded(() => handle.fork()),
+      this.#about,
     );
   }
 
@@ -286,37 +310,32 @@ export class GearCache {
     guarded(() => handle.clear());
   }
 
-  /** The cache as a `.gear` container: versioned, checksummed, the same on every backend. */
-  toBytes(): Uint8Array {
-    const handle = this.#live();
-    return guarded(() => handle.toBytes());
+  /**
+   * The cache as a `.gear` container: versioned, checksummed, the same on every backend.
+   *
+   * @param about - What the container is to say of the cache. Default: nothing.
+   * @throws GearError `INVALID_OPTION`, `SHAPE_MISMATCH`, `OUT_OF_RANGE`, `DISPOSED`.
+   */
+  toBytes(about?: About): Uint8Array {
+    return wholeBytes(this.#writer(about));
   }
 
-  /** The bytes of {@link toBytes} as a stream. The content is that of the moment of the call. */
-  toStream(options: StreamOptions = {}): ReadableStream<Uint8Array> {
-    refuseUnknown('toStream', checkedOptions('the options of toStream', options), ['signal']);
-    const snapshot = this.fork();
-    return byteStream(
-      () => snapshot.#bytes(),
-      () => snapshot.dispose(),
-      options.signal,
-    );
+  /** The bytes of {@link toBytes} as a stream, which holds little of them. The content is that of the moment of the call. */
+  toStream(options: StreamOptions & AboutOptions = {}): ReadableStream<Uint8Array> {
+    refuseUnknown('toStream', checkedOptions('the options of toStream', options), ['signal', 'about']);
+    const signal = checkedSignal(options.signal);
+    return writerStream(this.#backend, this.#writer(options.about), signal);
   }
 
   /**
-   * Writes the cache to a file: beside it first, then moved into place, so that a crash leaves the old file or the new
+   * Writes the cache, as it is now, to a file: beside it first, then moved into place, so that a crash leaves the old file or the new
    * one and never half of it. Node, Deno and Bun.
    *
-   * @throws GearError `IO_FAILED` with the system's error as `cause`, `DISPOSED`.
+   * @throws GearError as {@link toBytes}, and `IO_FAILED` with the system's error as `cause`.
    */
-  async save(path: string | URL): Promise<void> {
-    this.#live();
-    const snapshot = this.fork();
-    try {
-      await writeFileAtomically(path, await snapshot.#bytes());
-    } finally {
-      snapshot.dispose();
-    }
+  async save(path: string | URL, options: AboutOptions = {}): Promise<void> {
+    refuseUnknown('save', checkedOptions('the options of save', options), ['about']);
+    await writeCacheFile(path, this.#backend, this.#writer(options.about));
   }
 
   /**
@@ -343,11 +362,10 @@ export class GearCache {
     this.dispose();
   }
 
-  async #bytes(): Promise<Uint8Array> {
+  #writer(about: unknown): CacheWriterHandle {
     const handle = this.#live();
-    const { tasks } = this.#backend;
-    if (tasks === undefined) return this.toBytes();
-    return settled(() => tasks.cacheToBytesTask(handle));
+    const { json, bytes } = aboutParts(about);
+    return guarded(() => handle.writer(json, bytes));
   }
 
   #live(): CacheHandle {
@@ -390,20 +408,17 @@ class Restored {
   constructor(
     readonly backend: Backend,
     readonly handle: CacheHandle,
+    readonly about: Readonly<About> | undefined,
   ) {}
 }
 
 /** A cache that exists already. */
-export function restored(backend: Backend, handle: CacheHandle): GearCache {
-  return new GearCache(new Restored(backend, handle) as unknown as GearCacheOptions);
+export function restored(backend: Backend, handle: CacheHandle, about?: Readonly<About>): GearCache {
+  return new GearCache(new Restored(backend, handle, about) as unknown as GearCacheOptions);
 }
 
-function cacheFromBytes(bytes: unknown, options: FromBytesOptions): GearCache {
-  const { view, backend } = checkedBytes(bytes, options);
-  return restored(
-    backend,
-    guarded(() => backend.binding.Cache.fromBytes(view)),
-  );
+function restoredFrom(backend: Backend, { handle, about }: Read<CacheHandle>): GearCache {
+  return restored(backend, handle, about);
 }
 
 /** The core borrows both arrays at once: where they overlap, the input is copied. */

@@ -1,4 +1,5 @@
 import { builtin } from './backend/runtime.js';
+import { joined } from './byte-stream.js';
 import { describe, GearError } from './errors.js';
 
 type Fs = NonNullable<ReturnType<typeof fileSystem>>;
@@ -44,6 +45,59 @@ export async function readFileBytes(location: string | URL): Promise<Uint8Array>
   }
 }
 
+/** A file's bytes, some at a time. */
+export async function* fileChunks(location: string | URL, size: number): AsyncGenerator<Uint8Array> {
+  const { read, close } = await opened(location);
+  try {
+    for (;;) {
+      const bytes = await read(size);
+      if (bytes.length === 0) return;
+      yield bytes;
+    }
+  } finally {
+    await close();
+  }
+}
+
+/** Hands out a file's bytes from where it is asked, as many as asked for or all that there are. */
+export async function fileHead<Result>(
+  location: string | URL,
+  use: (bytes: (start: number, length: number) => Promise<Uint8Array>) => Promise<Result>,
+): Promise<Result> {
+  const { read, close } = await opened(location);
+  try {
+    return await use(async (start, length) => {
+      const bytes: Uint8Array[] = [];
+      for (let missing = length; missing > 0; ) {
+        // A length that a file only claims must not be allocated.
+        const piece = await read(Math.min(missing, 1 << 20), start + length - missing);
+        if (piece.length === 0) break;
+        bytes.push(piece);
+        missing -= piece.length;
+      }
+      return joined(bytes);
+    });
+  } finally {
+    await close();
+  }
+}
+
+async function opened(location: string | URL) {
+  const fs = required();
+  const path = pathOf(fs, location);
+  const refuse = (cause: unknown): never => {
+    throw failed('read', path, cause);
+  };
+  const file = await fs.open(path, 'r').catch(refuse);
+  return {
+    read: async (length: number, position: number | null = null): Promise<Uint8Array> => {
+      const { buffer, bytesRead } = await file.read(new Uint8Array(length), 0, length, position).catch(refuse);
+      return buffer.subarray(0, bytesRead);
+    },
+    close: () => file.close(),
+  };
+}
+
 /** True where something is there. */
 export async function fileExists(location: string): Promise<boolean> {
   const fs = required();
@@ -54,14 +108,21 @@ export async function fileExists(location: string): Promise<boolean> {
 }
 
 /** Writes beside the file, waits until that is on the disk, then moves it into place. */
-export async function writeFileAtomically(location: string | URL, bytes: Uint8Array): Promise<void> {
+export async function writeFileAtomically(
+  location: string | URL,
+  content: Uint8Array | AsyncIterable<Uint8Array>,
+): Promise<void> {
   const fs = required();
   const path = pathOf(fs, location);
   const beside = fs.join(fs.dirname(path), `.${fs.basename(path)}.${randomSuffix()}.tmp`);
   try {
     const file = await fs.open(beside, 'wx');
     try {
-      await file.writeFile(bytes);
+      for await (const bytes of content instanceof Uint8Array ? [content] : content) {
+        for (let written = 0; written < bytes.length; ) {
+          written += (await file.write(bytes, written)).bytesWritten;
+        }
+      }
       await file.sync();
     } finally {
       await file.close();
@@ -70,6 +131,7 @@ export async function writeFileAtomically(location: string | URL, bytes: Uint8Ar
     await syncFolder(fs, fs.dirname(path));
   } catch (cause) {
     await fs.rm(beside, { force: true }).catch(() => {});
+    if (cause instanceof GearError) throw cause;
     throw failed('written', path, cause);
   }
 }

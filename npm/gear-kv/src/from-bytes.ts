@@ -1,6 +1,7 @@
+import { checkedSignal } from './abort.js';
 import type { Backend } from './backend/binding.js';
 import { backendFor } from './backend/selection.js';
-import { type ByteSource, collectBytes, type StreamOptions } from './byte-stream.js';
+import type { StreamOptions } from './byte-stream.js';
 import { byteArray } from './kv-array.js';
 import { checkedOptions, refuseUnknown } from './options.js';
 import type { FromBytesOptions } from './tensor.js';
@@ -12,14 +13,17 @@ export function checkedBytes(bytes: unknown, options: FromBytesOptions): { view:
   return { view, backend: backendFor(options.backend) };
 }
 
-/** What every `fromStream` does: `fromBytes`, once all of the stream is there. */
-export async function fromWholeStream<Whole>(
-  source: ByteSource,
-  options: FromBytesOptions & StreamOptions,
-  fromBytes: (bytes: Uint8Array, options: FromBytesOptions) => Whole,
-): Promise<Whole> {
+/** What every `fromStream` begins with: the backend, and the signal. */
+export function checkedStreamOptions(options: FromBytesOptions & StreamOptions): {
+  backend: Backend;
+  signal: AbortSignal | undefined;
+} {
   refuseUnknown('fromStream', checkedOptions('the options of fromStream', options), ['backend', 'signal']);
-  const bytes = await collectBytes(source, options.signal);
-  const { backend } = options;
-  return fromBytes(bytes, backend === undefined ? {} : { backend });
+  return { backend: backendFor(options.backend), signal: checkedSignal(options.signal) };
+}
+
+/** What every `load` begins with. */
+export function checkedLoadOptions(options: FromBytesOptions): Backend {
+  refuseUnknown('load', checkedOptions('the options of load', options), ['backend']);
+  return backendFor(options.backend);
 }

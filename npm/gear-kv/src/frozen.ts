@@ -1,13 +1,13 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { checkedSignal, turn, withCancel } from './abort.js';
-import type { Backend, CacheHandle, FrozenHandle } from './backend/binding.js';
+import { type About, type AboutOptions, aboutParts } from './about.js';
+import type { Backend, CacheHandle, CacheWriterHandle, FrozenHandle } from './backend/binding.js';
 import { guarded, settled } from './backend/failure.js';
-import { type ByteSource, byteStream, type StreamOptions } from './byte-stream.js';
+import type { ByteSource, StreamOptions } from './byte-stream.js';
 import { type GearCache, restored } from './cache.js';
 import type { CacheShape } from './cache-options.js';
 import { GearError } from './errors.js';
-import { readFileBytes, writeFileAtomically } from './file.js';
-import { checkedBytes, fromWholeStream } from './from-bytes.js';
+import { checkedBytes, checkedLoadOptions, checkedStreamOptions } from './from-bytes.js';
 import {
   type FreezeOptions,
   type FrozenLayerStats,
@@ -18,6 +18,7 @@ import {
 } from './frozen-options.js';
 import { newFloat32Array } from './kv-array.js';
 import { checkedOptions, type ResolvedGearOptions, type Role, refuseUnknown } from './options.js';
+import { readCache, readCacheFile, readCacheStream, wholeBytes, writeCacheFile, writerStream } from './saved.js';
 import { checkedCount } from './shape.js';
 import type { FromBytesOptions } from './tensor.js';
 
@@ -32,7 +33,7 @@ interface FrozenInfo extends CacheShape {
 }
 
 /** Makes a {@link FrozenCache}; its constructor is nobody else's business. */
-export let frozenCache: (backend: Backend, handle: FrozenHandle) => FrozenCache;
+export let frozenCache: (backend: Backend, handle: FrozenHandle, about?: Readonly<About>) => FrozenCache;
 
 /**
  * A model's cache at rest: entropy-coded, smaller than any form that attention can work on. Made by `GearCache.freeze` and
@@ -40,16 +41,18 @@ export let frozenCache: (backend: Backend, handle: FrozenHandle) => FrozenCache;
  */
 export class FrozenCache {
   readonly #backend: Backend;
+  readonly #about: Readonly<About> | undefined;
   #handle: FrozenHandle | undefined;
   #info: FrozenInfo | undefined;
 
   static {
     // `this`: the bundler renames a class that names itself in its body, and users would see that.
-    frozenCache = (backend, handle) => new this(backend, handle);
+    frozenCache = (backend, handle, about) => new this(backend, handle, about);
   }
 
-  private constructor(backend: Backend, handle: FrozenHandle) {
+  private constructor(backend: Backend, handle: FrozenHandle, about: Readonly<About> | undefined) {
     this.#backend = backend;
+    this.#about = about;
     this.#handle = handle;
   }
 
@@ -59,7 +62,9 @@ export class FrozenCache {
    * @throws GearError `CORRUPT_DATA`, `UNSUPPORTED_VERSION`, `BACKEND_UNAVAILABLE`.
    */
   static fromBytes(bytes: Uint8Array | ArrayBuffer, options: FromBytesOptions = {}): FrozenCache {
-    return frozenFromBytes(bytes, options);
+    const { view, backend } = checkedBytes(bytes, options);
+    const { handle, about } = readCache('frozen', backend, view);
+    return frozenCache(backend, handle, about);
   }
 
   /**
@@ -68,7 +73,9 @@ export class FrozenCache {
    * @throws GearError as {@link fromBytes}, and `IO_FAILED` where the stream fails; the signal's reason where that fired.
    */
   static async fromStream(source: ByteSource, options: FromBytesOptions & StreamOptions = {}): Promise<FrozenCache> {
-    return fromWholeStream(source, options, frozenFromBytes);
+    const { backend, signal } = checkedStreamOptions(options);
+    const { handle, about } = await readCacheStream('frozen', backend, source, signal);
+    return frozenCache(backend, handle, about);
   }
 
   /**
@@ -77,7 +84,17 @@ export class FrozenCache {
    * @throws GearError as {@link fromBytes}, and `IO_FAILED` with the system's error as `cause`.
    */
   static async load(path: string | URL, options: FromBytesOptions = {}): Promise<FrozenCache> {
-    return frozenFromBytes(await readFileBytes(path), options);
+    const backend = checkedLoadOptions(options);
+    const { handle, about } = await readCacheFile('frozen', backend, path);
+    return frozenCache(backend, handle, about);
+  }
+
+  /**
+   * What the bytes that this cache was restored from said of it; undefined where they said nothing, or it was not restored. It is
+   * not written again unless it is given to {@link save}, {@link toBytes} or {@link toStream}.
+   */
+  get about(): Readonly<About> | undefined {
+    return this.#about;
   }
 
   /** Layers of the model. */
@@ -174,31 +191,32 @@ export class FrozenCache {
     return this.#decompressed(layer, 'value');
   }
 
-  /** The frozen cache as a `.gear` container: versioned, checksummed, the same on every backend. */
-  toBytes(): Uint8Array {
-    const handle = this.#live();
-    return guarded(() => handle.toBytes());
+  /**
+   * The frozen cache as a `.gear` container: versioned, checksummed, the same on every backend.
+   *
+   * @param about - What the container is to say of the cache. Default: nothing.
+   * @throws GearError `INVALID_OPTION`, `SHAPE_MISMATCH`, `OUT_OF_RANGE`, `DISPOSED`.
+   */
+  toBytes(about?: About): Uint8Array {
+    return wholeBytes(this.#writer(about));
   }
 
-  /** The bytes of {@link toBytes} as a stream. */
-  toStream(options: StreamOptions = {}): ReadableStream<Uint8Array> {
-    refuseUnknown('toStream', checkedOptions('the options of toStream', options), ['signal']);
-    this.#live();
-    return byteStream(
-      () => this.#bytes(),
-      () => {},
-      options.signal,
-    );
+  /** The bytes of {@link toBytes} as a stream, which holds little of them. */
+  toStream(options: StreamOptions & AboutOptions = {}): ReadableStream<Uint8Array> {
+    refuseUnknown('toStream', checkedOptions('the options of toStream', options), ['signal', 'about']);
+    const signal = checkedSignal(options.signal);
+    return writerStream(this.#backend, this.#writer(options.about), signal);
   }
 
   /**
    * Writes the frozen cache to a file: beside it first, then moved into place, so that a crash leaves the old file or the
    * new one and never half of it. Node, Deno and Bun.
    *
-   * @throws GearError `IO_FAILED` with the system's error as `cause`, `DISPOSED`.
+   * @throws GearError as {@link toBytes}, and `IO_FAILED` with the system's error as `cause`.
    */
-  async save(path: string | URL): Promise<void> {
-    await writeFileAtomically(path, await this.#bytes());
+  async save(path: string | URL, options: AboutOptions = {}): Promise<void> {
+    refuseUnknown('save', checkedOptions('the options of save', options), ['about']);
+    await writeCacheFile(path, this.#backend, this.#writer(options.about));
   }
 
   /** Gives the memory back at once. Any later use throws `DISPOSED`; disposing again does nothing. */
@@ -214,10 +232,10 @@ export class FrozenCache {
     this.dispose();
   }
 
-  async #bytes(): Promise<Uint8Array> {
+  #writer(about: unknown): CacheWriterHandle {
     const handle = this.#live();
-    const { tasks } = this.#backend;
-    return tasks === undefined ? this.toBytes() : settled(() => tasks.frozenToBytesTask(handle));
+    const { json, bytes } = aboutParts(about);
+    return guarded(() => handle.writer(json, bytes));
   }
 
   #live(): FrozenHandle {
@@ -278,12 +296,4 @@ export async function freezeCache(
     (late) => late.release(),
   );
   return frozenCache(backend, handle);
-}
-
-function frozenFromBytes(bytes: unknown, options: FromBytesOptions): FrozenCache {
-  const { view, backend } = checkedBytes(bytes, options);
-  return frozenCache(
-    backend,
-    guarded(() => backend.binding.Frozen.fromBytes(view)),
-  );
 }

@@ -1,3 +1,4 @@
+export type { About, AboutArray, AboutOptions, Json } from './about.js';
 export type { BackendName } from './backend/binding.js';
 export type { BackendChoice, BackendInfo, InitSource } from './backend/selection.js';
 export type { InitInput } from './backend/wasm-input.js';
@@ -38,5 +39,6 @@ export {
   type ResolvedGearOptions,
   type Role,
 } from './options.js';
+export { type AboutFile, type AboutSource, readAbout } from './read-about.js';
 export type { KvShape, ResolvedKvShape } from './shape.js';
 export { CompressedTensor, type FromBytesOptions, type Parts } from './tensor.js';

@@ -1,37 +1,27 @@
 //! Writing containers in the background.
 
-use gearkv::{FrozenCache, GearCache, GearTensor};
-use gearkv_format::{cache_to_bytes, frozen_to_bytes, tensor_to_bytes};
-use napi::Env;
-use napi::ScopedTask;
+use std::sync::Arc;
+
+use gearkv::GearTensor;
+use gearkv_format::tensor_to_bytes;
+use gearkv_marshal::whole;
 use napi::bindgen_prelude::{AsyncTask, Uint8ArraySlice};
+use napi::{Env, ScopedTask};
 use napi_derive::napi;
 
-use crate::cache::Cache;
-use crate::frozen::Frozen;
+use crate::cache_file::{CacheWriter, SharedWriter};
 use crate::guard::guard;
 use crate::tensor::Tensor;
 
-/// What is to be written.
-pub enum ToBytes {
-    /// One tensor.
-    Tensor(Box<GearTensor>),
-    /// A whole cache.
-    Cache(GearCache),
-    /// The same, frozen.
-    Frozen(FrozenCache),
-}
+/// A tensor that is to be written.
+pub struct ToBytes(Box<GearTensor>);
 
 impl<'task> ScopedTask<'task> for ToBytes {
     type Output = Vec<u8>;
     type JsValue = Uint8ArraySlice<'task>;
 
     fn compute(&mut self) -> napi::Result<Vec<u8>> {
-        guard(|| match self {
-            Self::Tensor(tensor) => Ok(tensor_to_bytes(tensor)?),
-            Self::Cache(cache) => Ok(cache_to_bytes(cache)?),
-            Self::Frozen(cache) => Ok(frozen_to_bytes(cache)?),
-        })
+        guard(|| Ok(tensor_to_bytes(&self.0)?))
     }
 
     fn resolve(&mut self, env: &'task Env, bytes: Vec<u8>) -> napi::Result<Uint8ArraySlice<'task>> {
@@ -42,17 +32,31 @@ impl<'task> ScopedTask<'task> for ToBytes {
 /// `Tensor.toBytes` in the background, of the tensor as it is now.
 #[napi(ts_return_type = "Promise<Uint8Array>")]
 pub fn to_bytes_task(tensor: &Tensor) -> napi::Result<AsyncTask<ToBytes>> {
-    Ok(AsyncTask::new(ToBytes::Tensor(Box::new(tensor.held.copy()?.0))))
+    Ok(AsyncTask::new(ToBytes(Box::new(tensor.held.copy()?.0))))
 }
 
-/// `Cache.toBytes` in the background, of the cache as it is now.
-#[napi(ts_return_type = "Promise<Uint8Array>")]
-pub fn cache_to_bytes_task(cache: &Cache) -> napi::Result<AsyncTask<ToBytes>> {
-    Ok(AsyncTask::new(ToBytes::Cache(cache.held.copy()?.0)))
+/// The next bytes of a writer.
+pub struct Next {
+    writer: Arc<SharedWriter>,
+    most: usize,
 }
 
-/// `Frozen.toBytes` in the background.
+impl<'task> ScopedTask<'task> for Next {
+    type Output = Vec<u8>;
+    type JsValue = Uint8ArraySlice<'task>;
+
+    fn compute(&mut self) -> napi::Result<Vec<u8>> {
+        self.writer.next(self.most)
+    }
+
+    fn resolve(&mut self, env: &'task Env, bytes: Vec<u8>) -> napi::Result<Uint8ArraySlice<'task>> {
+        Uint8ArraySlice::copy_from(env, bytes)
+    }
+}
+
+/// `CacheWriter.next` in the background.
 #[napi(ts_return_type = "Promise<Uint8Array>")]
-pub fn frozen_to_bytes_task(frozen: &Frozen) -> napi::Result<AsyncTask<ToBytes>> {
-    Ok(AsyncTask::new(ToBytes::Frozen(frozen.held.copy()?.0)))
+pub fn writer_next_task(writer: &CacheWriter, most: f64) -> napi::Result<AsyncTask<Next>> {
+    let most = guard(|| whole("most", most))?;
+    Ok(AsyncTask::new(Next { writer: writer.shared.clone(), most }))
 }

@@ -39,7 +39,7 @@ impl AttendOptions {
     /// # Errors
     /// `INVALID_OPTION` for a field that does not exist or has the wrong type.
     pub fn from_json(json: &str) -> Result<Self> {
-        crate::from_json(json.as_bytes())
+        crate::object_from_json(json.as_bytes())
             .map_err(|e| GearError::new(ErrorCode::InvalidOption, format!("attend options: {e}")))
     }
 

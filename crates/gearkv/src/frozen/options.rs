@@ -43,7 +43,7 @@ impl FreezeOptions {
     /// # Errors
     /// `INVALID_OPTION` for anything else than an object of these fields.
     pub fn from_json(json: &str) -> Result<Self> {
-        crate::from_json(json.as_bytes())
+        crate::object_from_json(json.as_bytes())
             .map_err(|e| GearError::new(ErrorCode::InvalidOption, format!("freeze options: {e}")))
     }
 

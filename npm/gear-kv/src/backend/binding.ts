@@ -45,7 +45,7 @@ export interface CacheHandle {
   truncate(tokens: number): void;
   reorder(order: Uint32Array): void;
   clear(): void;
-  toBytes(): Uint8Array;
+  writer(aboutJson: string, aboutBytes: Uint8Array): CacheWriterHandle;
   release(): void;
 }
 
@@ -54,7 +54,25 @@ export interface FrozenHandle {
   thaw(keyOptionsJson: string, valueOptionsJson: string): CacheHandle;
   decompressInto(layer: number, role: string, out: Float32Array): void;
   info(): string;
-  toBytes(): Uint8Array;
+  writer(aboutJson: string, aboutBytes: Uint8Array): CacheWriterHandle;
+  release(): void;
+}
+
+/** A cache's container in the making, piece by piece. */
+export interface CacheWriterHandle {
+  remaining(): number;
+  next(most: number): Uint8Array;
+  release(): void;
+}
+
+/** A cache whose container comes in pieces. */
+export interface CacheReaderHandle {
+  push(bytes: Uint8Array): void;
+  missingToKnow(): number;
+  about(): string;
+  aboutBytes(): Uint8Array;
+  cache(): CacheHandle;
+  frozen(): FrozenHandle;
   release(): void;
 }
 
@@ -120,12 +138,11 @@ export interface Binding {
       keyOptionsJson: string,
       valueOptionsJson: string,
     ): CacheHandle;
-    fromBytes(bytes: Uint8Array): CacheHandle;
   };
   Frozen: {
     freeze(cache: CacheHandle, optionsJson: string, queries: Float32Array): FrozenHandle;
-    fromBytes(bytes: Uint8Array): FrozenHandle;
   };
+  CacheReader: { create(kind: 'cache' | 'frozen' | 'either'): CacheReaderHandle };
   Container: { parse(bytes: Uint8Array): ContainerHandle };
   ContainerWriter: { create(): ContainerWriterHandle };
   safetensorsIndex(bytes: Uint8Array): string;
@@ -144,7 +161,7 @@ export interface BindingTasks {
   appendTaskF32(tensor: TensorHandle, input: Float32Array, tokens: number, cancel: CancelHandle): Promise<void>;
   appendTaskF16(tensor: TensorHandle, input: Uint16Array, tokens: number, cancel: CancelHandle): Promise<void>;
   toBytesTask(tensor: TensorHandle): Promise<Uint8Array>;
-  cacheToBytesTask(cache: CacheHandle): Promise<Uint8Array>;
+  writerNextTask(writer: CacheWriterHandle, most: number): Promise<Uint8Array>;
   freezeTask(
     cache: CacheHandle,
     optionsJson: string,
@@ -157,7 +174,6 @@ export interface BindingTasks {
     valueOptionsJson: string,
     cancel: CancelHandle,
   ): Promise<CacheHandle>;
-  frozenToBytesTask(frozen: FrozenHandle): Promise<Uint8Array>;
 }
 
 /** A backend by name. */

@@ -53,6 +53,26 @@ test('saving twice at the same time leaves one whole file', async (t) => {
   t.deepEqual(readdirSync(folder), ['chat.gear']);
 });
 
+test('what is said of a cache is in its file, and read without the rest', async (t) => {
+  const path = join(emptyFolder(), 'chat.gear');
+  const about = { model: 'm', tokenIds: Uint32Array.from({ length: 100 }, (_, i) => i), metadata: { turn: 3 } };
+  await filled().save(path, { about });
+  t.deepEqual((await gear.GearCache.load(path)).about, about);
+  const { model, tokenIds, metadata, tokens, kind } = await gear.readAbout(pathToFileURL(path));
+  t.deepEqual({ model, tokenIds, metadata }, about);
+  t.deepEqual([tokens, kind], [100, 'cache']);
+  const frozen = await filled().freeze();
+  await frozen.save(path, { about });
+  t.deepEqual((await gear.FrozenCache.load(path)).about, about);
+  t.is((await gear.readAbout(path, { backend: 'wasm' })).kind, 'frozen');
+  await rejects(t, 'INVALID_OPTION', () => filled().save(path, { abuot: about } as never), /abuot/);
+  await rejects(t, 'INVALID_OPTION', () => filled().save(path, { about: { model: 7 } } as never), /model/);
+  await rejects(t, 'IO_FAILED', () => gear.readAbout(join(path, 'missing')), /could not be read/);
+  await rejects(t, 'IO_FAILED', () => gear.readAbout(emptyFolder()), /could not be read/);
+  writeFileSync(path, readFileSync(path).subarray(0, 100));
+  await rejects(t, 'CORRUPT_DATA', () => gear.readAbout(path));
+});
+
 test('IO_FAILED: the system error is the cause, and the old file stays', async (t) => {
   const folder = emptyFolder();
   const cache = filled();

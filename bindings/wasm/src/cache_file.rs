@@ -1,0 +1,105 @@
+//! A cache's container, frozen or not, piece by piece: written and read.
+
+use gearkv_format::{CacheReader as Reader, CacheWriter as Writer, Kind};
+use gearkv_marshal::{Result, Slot, about, whole};
+use js_sys::Uint8Array;
+use wasm_bindgen::prelude::wasm_bindgen;
+
+use crate::arrays::{JsResult, copy_u8, room_for, thrown};
+use crate::cache::Cache;
+use crate::frozen::Frozen;
+
+/// A container in the making, of a cache as it was.
+#[wasm_bindgen]
+pub struct CacheWriter {
+    slot: Slot<Writer>,
+}
+
+impl CacheWriter {
+    pub(crate) fn new(writer: Writer) -> Self {
+        Self { slot: Slot::new("cache writer", writer) }
+    }
+}
+
+#[wasm_bindgen]
+impl CacheWriter {
+    /// Bytes that are still to come.
+    pub fn remaining(&mut self) -> JsResult<f64> {
+        self.slot.change(|writer| Ok(writer.remaining()? as f64)).map_err(thrown)
+    }
+
+    /// The next bytes, at most `most`; none at the end.
+    pub fn next(&mut self, most: f64) -> JsResult<Uint8Array> {
+        let most = whole("most", most).map_err(thrown)?;
+        self.slot.change(|writer| Ok(Uint8Array::from(writer.next_bytes(most)?))).map_err(thrown)
+    }
+
+    /// Frees the memory now. Any later call fails with `DISPOSED`.
+    pub fn release(&mut self) {
+        self.slot.release();
+    }
+}
+
+/// A cache that comes in pieces.
+#[wasm_bindgen]
+pub struct CacheReader {
+    slot: Slot<Reader>,
+}
+
+#[wasm_bindgen]
+impl CacheReader {
+    /// A reader of kind `cache` or `frozen`, or with any other word of either.
+    pub fn create(kind: &str) -> CacheReader {
+        Self { slot: Slot::new("cache reader", Reader::new(Kind::of_cache(kind))) }
+    }
+
+    /// Takes the next bytes.
+    pub fn push(&mut self, bytes: &Uint8Array) -> JsResult<()> {
+        let push = |bytes: Vec<u8>| {
+            self.slot.change(|reader| {
+                // What is read of a container takes about as much again.
+                room_for(reader.held().saturating_add(bytes.len()))?;
+                Ok(reader.push(&bytes)?)
+            })
+        };
+        copy_u8(bytes).and_then(push).map_err(thrown)
+    }
+
+    /// Bytes that are needed before it is known what the cache is, the next part of them; 0 when it is known.
+    #[wasm_bindgen(js_name = missingToKnow)]
+    pub fn missing_to_know(&self) -> JsResult<f64> {
+        let missing = |reader: &Reader| if reader.knows_tokens() { 0.0 } else { reader.missing() as f64 };
+        self.slot.get().map(missing).map_err(thrown)
+    }
+
+    /// What the container says of the cache, as JSON, as soon as its header was read.
+    pub fn about(&self) -> JsResult<String> {
+        self.slot.get().and_then(about::to_json_of).map_err(thrown)
+    }
+
+    /// The bytes of token ids and arrays.
+    #[wasm_bindgen(js_name = aboutBytes)]
+    pub fn about_bytes(&self) -> JsResult<Uint8Array> {
+        let bytes = self.slot.get().and_then(about::bytes_of).map_err(thrown)?;
+        Ok(Uint8Array::from(&bytes[..]))
+    }
+
+    /// The cache, once all of it came; the reader is empty then.
+    pub fn cache(&mut self) -> JsResult<Cache> {
+        self.take().and_then(|reader| Ok(Cache::new(reader.into_cache()?.0))).map_err(thrown)
+    }
+
+    /// The frozen cache, once all of it came; the reader is empty then.
+    pub fn frozen(&mut self) -> JsResult<Frozen> {
+        self.take().and_then(|reader| Ok(Frozen::new(reader.into_frozen()?.0))).map_err(thrown)
+    }
+
+    /// Frees the memory now. Any later call fails with `DISPOSED`.
+    pub fn release(&mut self) {
+        self.slot.release();
+    }
+
+    fn take(&mut self) -> Result<Reader> {
+        self.slot.change(|reader| Ok(std::mem::take(reader)))
+    }
+}

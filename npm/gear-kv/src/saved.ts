@@ -1,0 +1,145 @@
+// A cache's container, frozen or not, as bytes, as a stream and as a file: piece by piece, so that no more than the keys or the
+// values of a layer are held beside the cache.
+
+import { turn } from './abort.js';
+import { type About, aboutOf } from './about.js';
+import type { Backend, CacheHandle, CacheReaderHandle, CacheWriterHandle, FrozenHandle } from './backend/binding.js';
+import { guarded, settled } from './backend/failure.js';
+import { byteStream, chunksOf } from './byte-stream.js';
+import { GearError } from './errors.js';
+import { fileChunks, writeFileAtomically } from './file.js';
+import { byteArray } from './kv-array.js';
+
+/** What each read and write moves: large enough to cost nothing, small enough that a slow reader holds little. */
+const CHUNK_BYTES = 1 << 20;
+
+/** All that a writer has to give. */
+export function wholeBytes(writer: CacheWriterHandle): Uint8Array {
+  try {
+    return guarded(() => {
+      const whole = newBytes(writer.remaining());
+      for (let position = 0; position < whole.length; ) {
+        const piece = writer.next(CHUNK_BYTES);
+        whole.set(piece, position);
+        position += piece.length;
+      }
+      return whole;
+    });
+  } finally {
+    writer.release();
+  }
+}
+
+/** The same as a stream; nothing is computed before it is read. */
+export function writerStream(
+  backend: Backend,
+  writer: CacheWriterHandle,
+  signal: AbortSignal | undefined,
+): ReadableStream<Uint8Array> {
+  return byteStream(
+    () => nextPiece(backend, writer),
+    () => writer.release(),
+    signal,
+  );
+}
+
+/** The same as a file, whole or not at all. */
+export async function writeCacheFile(
+  location: string | URL,
+  backend: Backend,
+  writer: CacheWriterHandle,
+): Promise<void> {
+  try {
+    await writeFileAtomically(location, pieces(backend, writer));
+  } finally {
+    writer.release();
+  }
+}
+
+async function* pieces(backend: Backend, writer: CacheWriterHandle): AsyncGenerator<Uint8Array> {
+  for (;;) {
+    const piece = await nextPiece(backend, writer);
+    if (piece.length === 0) return;
+    yield piece;
+  }
+}
+
+async function nextPiece({ tasks }: Backend, writer: CacheWriterHandle): Promise<Uint8Array> {
+  if (tasks !== undefined) return settled(() => tasks.writerNextTask(writer, CHUNK_BYTES));
+  await turn(undefined);
+  return guarded(() => writer.next(CHUNK_BYTES));
+}
+
+/** Handles of the two kinds of caches. */
+interface Handles {
+  cache: CacheHandle;
+  frozen: FrozenHandle;
+}
+
+/** A cache that was read, and what its container says of it. */
+export interface Read<Handle> {
+  handle: Handle;
+  about: Readonly<About> | undefined;
+}
+
+/** A cache from all bytes of its container. */
+export function readCache<Kind extends keyof Handles>(
+  kind: Kind,
+  backend: Backend,
+  bytes: Uint8Array,
+): Read<Handles[Kind]> {
+  const reader = guarded(() => backend.binding.CacheReader.create(kind));
+  try {
+    guarded(() => reader.push(bytes));
+    return finished(kind, reader);
+  } finally {
+    reader.release();
+  }
+}
+
+/** The same from a stream of them, or from an iterable of pieces. */
+export async function readCacheStream<Kind extends keyof Handles>(
+  kind: Kind,
+  backend: Backend,
+  source: unknown,
+  signal: AbortSignal | undefined,
+): Promise<Read<Handles[Kind]>> {
+  const reader = guarded(() => backend.binding.CacheReader.create(kind));
+  try {
+    for await (const chunk of chunksOf(source, signal)) {
+      const bytes = byteArray('a chunk of the stream', chunk);
+      guarded(() => reader.push(bytes));
+    }
+    return finished(kind, reader);
+  } finally {
+    reader.release();
+  }
+}
+
+/** The same from a file. */
+export async function readCacheFile<Kind extends keyof Handles>(
+  kind: Kind,
+  backend: Backend,
+  location: string | URL,
+): Promise<Read<Handles[Kind]>> {
+  return readCacheStream(kind, backend, fileChunks(location, CHUNK_BYTES), undefined);
+}
+
+function finished<Kind extends keyof Handles>(kind: Kind, reader: CacheReaderHandle): Read<Handles[Kind]> {
+  return guarded(() => {
+    const told = reader.about() === '' ? undefined : aboutOf(reader);
+    return { handle: reader[kind]() as Handles[Kind], about: told };
+  });
+}
+
+function newBytes(length: number): Uint8Array {
+  try {
+    return new Uint8Array(length);
+  } catch (cause) {
+    throw new GearError(
+      'OUT_OF_RANGE',
+      `a container of ${length} bytes cannot be allocated here; use save() or toStream(), which hold little of it`,
+      { cause },
+    );
+  }
+}
