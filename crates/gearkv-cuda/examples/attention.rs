@@ -1,7 +1,8 @@
 //! How long decode attention takes on this machine's GPU: `cargo run --release -p gearkv-cuda --example attention`.
 //!
 //! Layers of 8 KV heads of 128 channels and 32 query heads. Layers are rotated so that none is in the second-level cache when its turn
-//! comes. Options: `--tokens 32768`, `--batches 1,8,32`, `--presets float16,gear-4`, `--rounds 5`.
+//! comes. Options: `--tokens 32768`, `--batches 1,8,32`, `--presets float16,gear-4`, `--rounds 5`, `--positions 64` (of a chunk), `--chunk-batch 8`
+//! (the largest that chunks are measured for).
 
 use std::sync::Arc;
 
@@ -69,11 +70,33 @@ fn time(
         stream.synchronize()?;
         Ok(start.elapsed_ms(&end)?)
     };
-    measure(20)?;
-    let calls = ((ROUND / (measure(20)? / 20.0)) as usize).clamp(20, 20_000);
+    measure(5)?;
+    let calls = ((ROUND / (measure(5)? / 5.0)) as usize).clamp(5, 20_000);
     let mut times = (0..rounds).map(|_| measure(calls)).collect::<Result<Vec<f32>, _>>()?;
     times.sort_by(f32::total_cmp);
     Ok(times[rounds / 2] / calls as f32 * 1000.0)
+}
+
+/// What it takes to compress a full buffer: the median of some, in microseconds; `None` where the device does not do it.
+fn time_segments(stream: &Arc<CudaStream>, layer: &mut DeviceLayer, planes: usize) -> Result<Option<f32>, Failure> {
+    const SEGMENTS: usize = 20;
+    let Ok(tokens) = layer.segment_tokens() else { return Ok(None) };
+    layer.reserve_segments(stream, (SEGMENTS + 1) * tokens)?;
+    // The buffer is filled up first, so that none has to move.
+    let more = (tokens - layer.waiting() % tokens) % tokens;
+    let mut marks = Vec::new();
+    for i in 0..=SEGMENTS {
+        let count = if i == 0 && more > 0 { more } else { tokens };
+        let k = stream.clone_htod(&rows(planes * count, 7 + i as u32))?;
+        layer.append::<f32>(stream, &k, &k, count)?;
+        let start = stream.record_event(Some(CUevent_flags::CU_EVENT_DEFAULT))?;
+        layer.settle(stream)?;
+        marks.push((start, stream.record_event(Some(CUevent_flags::CU_EVENT_DEFAULT))?));
+    }
+    stream.synchronize()?;
+    let mut times = marks[1..].iter().map(|(start, end)| start.elapsed_ms(end)).collect::<Result<Vec<f32>, _>>()?;
+    times.sort_by(f32::total_cmp);
+    Ok(Some(times[SEGMENTS / 2] * 1000.0))
 }
 
 /// Bytes that a copy within the device's memory reads and writes, in GB/s.
@@ -96,7 +119,15 @@ fn main() -> Result<(), Failure> {
     println!("{}, {tokens} tokens, {HEADS} KV heads of {DIM}, {QUERY_HEADS} query heads", context.name()?);
     let rate = copy_rate(&stream, rounds)?;
     println!("a copy within its memory: {rate:.0} GB/s read and written\n");
-    println!("preset    batch    MiB read  of float16  attend µs   GB/s  of copy  append µs  decompress µs");
+    let (positions, chunk_batch): (usize, usize) =
+        (argument("--positions", "64").parse()?, argument("--chunk-batch", "8").parse()?);
+    println!("compress: a full buffer, in µs; what it adds to each of its tokens' steps; its float16 input in GB/s.");
+    println!(
+        "chunk: {positions} positions in µs, and what that is of as many steps; ragged: every second sequence half as long.\n"
+    );
+    println!(
+        "preset    batch    MiB read  of float16  attend µs   GB/s  of copy  append µs  decompress µs  compress µs  of step   GB/s   chunk µs  of steps  ragged µs"
+    );
     for preset in argument("--presets", "float16,gear-4,gear-3,gear-2").split(',') {
         let cache = cache(preset, tokens)?;
         let (key, value) = (cache.tensor(0, Role::Key)?, cache.tensor(0, Role::Value)?);
@@ -121,6 +152,23 @@ fn main() -> Result<(), Failure> {
                 let n = layers.len();
                 time(&stream, 1, |i| layers[i % n].decompress(&stream, Role::Value, &mut all))?
             };
+            let visible: Vec<u32> = (0..batch).flat_map(|b| [(b % 2 * tokens / 2) as u32, tokens as u32]).collect();
+            let visible = stream.clone_htod(&visible)?;
+            let ragged = time(&stream, rounds, |i| {
+                let layer = &layers[i % layers.len()];
+                layer.attend_ragged(&stream, &mut workspace, &q, 1, &visible, &options, &mut out)
+            })?;
+            let chunk = if batch <= chunk_batch {
+                let q = stream.clone_htod(&rows(batch * QUERY_HEADS * positions, 8))?;
+                let mut out = stream.alloc_zeros::<f32>(q.len())?;
+                let took = time(&stream, 1, |i| {
+                    layers[i % layers.len()].attend_chunk(&stream, &mut workspace, &q, positions, &options, &mut out)
+                })?;
+                Some(took)
+            } else {
+                None
+            };
+            let segment = time_segments(&stream, &mut layers[0], batch * HEADS)?;
             let token = stream.clone_htod(&rows(batch * HEADS, 6))?;
             let append = {
                 // As many as there is room for, so that none has to grow.
@@ -134,11 +182,18 @@ fn main() -> Result<(), Failure> {
             };
             let gigabytes = read as f32 / attend / 1000.0;
             let float16 = 2.0 * (2 * batch * HEADS * tokens * DIM) as f32;
+            let or_none = |x: Option<f32>, digits: usize| x.map_or("-".to_owned(), |x| format!("{x:.digits$}"));
+            let of_segment = (2 * batch * HEADS * 64 * DIM * 2) as f32;
             println!(
-                "{preset:8} {batch:6} {:11.1} {:11.3} {attend:10.1} {gigabytes:6.0} {:8.2} {append:10.2} {decompressed:14.0}",
+                "{preset:8} {batch:6} {:11.1} {:11.3} {attend:10.1} {gigabytes:6.0} {:8.2} {append:10.2} {decompressed:14.0} {:>12} {:>8} {:>6} {:>10} {:>9} {ragged:10.1}",
                 read as f32 / 1_048_576.0,
                 read as f32 / float16,
-                gigabytes / rate
+                gigabytes / rate,
+                or_none(segment, 1),
+                or_none(segment.map(|segment| segment / 64.0 / attend), 4),
+                or_none(segment.map(|segment| of_segment / segment / 1000.0), 0),
+                or_none(chunk, 0),
+                or_none(chunk.map(|chunk| chunk / attend / positions as f32), 3),
             );
         }
     }

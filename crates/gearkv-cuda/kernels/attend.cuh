@@ -18,6 +18,11 @@ INLINE void clear_outputs(float* outputs, u32 dim, const Lane& lane) {
 // The `run`-th of `runs` shares of `count`: its first.
 INLINE u32 share_start(u32 count, u32 run, u32 runs) { return (u32)((u64)count * run / runs); }
 
+// Whether any of a set's queries sees any of a block's tokens.
+INLINE bool in_sight(const QueryTables& q, const Block& block) {
+    return block.first + block.tokens > q.range[0] && block.first < q.range[1];
+}
+
 template <int UNITS, bool PLAIN>
 INLINE void attend(const Attention& a) {
     SHARED(shared);
@@ -70,11 +75,11 @@ INLINE void attend(const Attention& a) {
     bool apart = false, coded = false;
 #pragma unroll 1
     while (there) {
+        bool seen = in_sight(q, block);
         // Values are on their way while keys are worked on, the next keys while values are.
-        start_copy(own.values, layer, block.value, block.value_bytes, lane.lane);
+        start_copy(own.values, layer, block.value, seen ? block.value_bytes : 0, lane.lane);
         await_groups<1>();
         __syncwarp();
-        bool seen = block.first + block.tokens > a.first_seen;
         const Head* head = block.key_bytes ? own.key_head : 0;
         KeyRecord record = {};
         Finish finish = {};
@@ -122,7 +127,7 @@ INLINE void attend(const Attention& a) {
             block = next < layer.fixed && !changes ? *own.coming : block_at(layer, plane, next);
             __syncwarp();
             call_block(layer, plane, next + 1, own.coming, lane.lane);
-            start_copy(own.keys, layer, block.key, block.key_bytes, lane.lane);
+            start_copy(own.keys, layer, block.key, in_sight(q, block) ? block.key_bytes : 0, lane.lane);
         } else {
             close_group();
         }

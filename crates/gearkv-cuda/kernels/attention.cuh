@@ -31,7 +31,7 @@ struct Attention {
 INLINE u32 max_u32(u32 a, u32 b) { return a > b ? a : b; }
 
 // Shared memory: first what all warps read, then a share for each warp.
-INLINE u32 query_bytes(const Attention& a) { return ((a.layer.dim + 32) * (a.keys_turned ? 2 : 1) + 4) * QUERIES * 4; }
+INLINE u32 query_bytes(const Attention& a) { return ((a.layer.dim + 32) * (a.keys_turned ? 2 : 1) + 5) * QUERIES * 4; }
 INLINE u32 stage_bytes(const Attention& a) { return a.key_stage + max_u32(a.value_stage, a.layer.dim * QUERIES * 4); }
 // Rows of sums of queries, which plain kernels do not need.
 INLINE u32 sum_rows(const Attention& a) { return a.plain ? 0 : 16; }

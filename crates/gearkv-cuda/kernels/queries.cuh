@@ -38,6 +38,7 @@ struct QueryTables {
     float* back;           // [QUERIES]: what undoes that, and makes logits base 2
     u32* seen;             // [2, QUERIES]: the first position that each query sees, and the one behind the last
     float* norms;          // what scales of values are multiplied by, and what undoes it
+    u32* range;            // the first position that any of the queries sees, and the one behind the last
 };
 
 // What a query sees, where that is not all that is not before `first_seen`.
@@ -58,7 +59,15 @@ INLINE QueryTables load_queries(const Attention& a, u8* shared, u32 plane, u32 s
     tables.back = tables.turned + width;
     tables.seen = (u32*)(tables.back + QUERIES);
     tables.norms = (float*)(tables.seen + 2 * QUERIES);
+    tables.range = (u32*)(tables.norms + QUERIES);
     if (threadIdx.x == 0) {
+        u32 queries = a.per_head * a.positions, last = set * QUERIES + QUERIES <= queries ? set * QUERIES + QUERIES - 1 : queries - 1, unused;
+        tables.range[0] = a.first_seen;
+        tables.range[1] = ~0u;
+        if (a.limited) {
+            find_limits(a, plane, set * QUERIES, tables.range[0], unused);
+            find_limits(a, plane, last, unused, tables.range[1]);
+        }
         tables.norms[0] = value_norm(a.layer);
         tables.norms[1] = value_back(a.layer, tables.norms[0]);
     }

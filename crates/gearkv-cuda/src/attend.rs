@@ -57,7 +57,7 @@ impl DeviceLayer {
     fn plan(&self, sets: usize, plain: bool) -> Result<Plan> {
         let parts = &self.parts;
         let align = |bytes: usize| bytes.next_multiple_of(16);
-        let queries = ((self.dim + 32) * if parts.keys_turned { 2 } else { 1 } + 4) * QUERIES * 4;
+        let queries = ((self.dim + 32) * if parts.keys_turned { 2 } else { 1 } + 5) * QUERIES * 4;
         let stage = parts.key_stage + parts.value_stage.max(self.dim * QUERIES * 4);
         let outputs = if plain { 0 } else { self.dim };
         let rows = outputs + parts.key_slots.max(self.dim) + 2 * parts.rank + 2 + if plain { 0 } else { 16 };
@@ -78,12 +78,12 @@ impl DeviceLayer {
             .clamp(1, MOST_RESIDENT[usize::from(!plain)] * MOST_WARPS / warps);
         let at_once = self.kernels.processors * resident;
         let planes = self.batch * self.heads * sets;
-        let blocks = parts.fixed + self.buffered().div_ceil(BLOCK);
+        let blocks = parts.fixed + self.waiting().div_ceil(BLOCK);
         Ok(Plan { warps, shared, splits: splits(blocks, warps, planes, at_once) })
     }
 
     /// Attention of one query position a batch item over all tokens: `q` and `out` are `[batch, query_heads, 1, head_dim]`. Two
-    /// launches, no waiting. With a window, what lies before it does not count. Queries must be finite, which is not checked.
+    /// launches, no waiting. With a window, what lies before it is not read. Queries must be finite, which is not checked.
     ///
     /// # Errors
     /// `SHAPE_MISMATCH` for wrong lengths and for a layer without tokens, `INVALID_OPTION`, `BACKEND_UNAVAILABLE`.

@@ -102,7 +102,7 @@ impl DeviceLayer {
     pub fn settle(&mut self, stream: &Arc<CudaStream>) -> Result<usize> {
         let tokens = self.segment_tokens()?;
         let mut taken = 0;
-        while self.buffered() >= tokens {
+        while self.waiting() >= tokens {
             self.compress_once(stream)?;
             taken += tokens;
         }

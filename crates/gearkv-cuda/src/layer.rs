@@ -154,8 +154,8 @@ impl DeviceLayer {
         self.parts.buffer_first + self.buffered
     }
 
-    /// Tokens in the buffer.
-    pub(crate) fn buffered(&self) -> usize {
+    /// Tokens that wait in the buffer, uncompressed.
+    pub fn waiting(&self) -> usize {
         self.buffered
     }
 
