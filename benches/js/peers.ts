@@ -1,4 +1,5 @@
-// What this package is compared with, installed outside the repository when it is asked for: it is large, and only benchmarks want it.
+// What this package is compared with and adapts to, installed outside the repository when it is asked for: it is large, and only
+// benchmarks and some tests want it.
 
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync } from 'node:fs';
@@ -7,7 +8,11 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 
 /** Without their install scripts: node-llama-cpp's would compile, onnxruntime-node's would download CUDA. */
-const VERSIONS = { 'node-llama-cpp': '3.22.1', 'onnxruntime-node': '1.30.0' } as const;
+const VERSIONS = {
+  'node-llama-cpp': '3.22.1',
+  'onnxruntime-node': '1.30.0',
+  '@huggingface/transformers': '4.3.1',
+} as const;
 
 export type Peer = keyof typeof VERSIONS;
 

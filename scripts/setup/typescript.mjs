@@ -17,6 +17,8 @@ import { DIST, PACKAGE, ROOT } from './places.mjs';
 import { run, step } from './progress.mjs';
 
 const ENTRIES = ['index.node', 'index.web', 'native', 'wasm', 'llm'];
+/** They import the core as `gear-kv`, by whatever build the runtime gets under that name: one class GearCache, one init(). */
+const ADAPTERS = ['transformers', 'ort'];
 /** Its bundle holds the glue of the engine's WebAssembly module, which not every set-up builds. */
 const WEB_ENGINE = 'llm.web';
 const WEB_ENGINE_GLUE = join(DIST, 'wasm-llm/gearkv_wasm_llm.js');
@@ -32,8 +34,11 @@ export async function buildTypeScript() {
   const built = [...glue, 'scripts/setup/typescript.mjs'];
   const shipped = ['README.md', 'LICENSE', ...SHIPPED_FIXTURES];
   const outputs = [
-    ...[...ENTRIES, ...webEntries()].flatMap((entry) => [join(DIST, `${entry}.js`), join(DIST, `${entry}.cjs`)]),
-    ...ENTRIES.flatMap((entry) => [join(TYPES, `${entry}.d.ts`), join(TYPES, `${entry}.d.cts`)]),
+    ...[...ENTRIES, ...ADAPTERS, ...webEntries()].flatMap((entry) => [
+      join(DIST, `${entry}.js`),
+      join(DIST, `${entry}.cjs`),
+    ]),
+    ...[...ENTRIES, ...ADAPTERS].flatMap((entry) => [join(TYPES, `${entry}.d.ts`), join(TYPES, `${entry}.d.cts`)]),
     join(DIST, 'cli.js'),
     ...SHIPPED_FIXTURES.map((file) => join(DIST, file)),
   ];
@@ -63,6 +68,13 @@ const forBrowsers = {
   },
 };
 
+const onTheCore = {
+  name: 'adapters on the core',
+  setup({ onResolve }) {
+    onResolve({ filter: /\/public\.js$/ }, () => ({ path: 'gear-kv', external: true, sideEffects: false }));
+  },
+};
+
 async function bundle() {
   const { build } = await import('esbuild');
   const { version } = JSON.parse(readFileSync(join(PACKAGE, 'package.json'), 'utf8'));
@@ -83,6 +95,7 @@ async function bundle() {
   const cli = { in: join(PACKAGE, 'src/cli/main.ts'), out: 'cli' };
   for (const [names, plugins] of [
     [ENTRIES, []],
+    [ADAPTERS, [onTheCore]],
     [webEntries(), [forBrowsers]],
   ]) {
     const these = { ...common, entryPoints: names.map(entry), plugins };

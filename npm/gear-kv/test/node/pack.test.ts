@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import { npm, packRelease, type Release, runProgram, type Tarball } from '../pack/staging.js';
 
-const ENTRIES = ['index.node', 'index.web', 'native', 'wasm', 'llm', 'llm.web'];
+const ENTRIES = ['index.node', 'index.web', 'native', 'wasm', 'llm', 'llm.web', 'transformers', 'ort'];
 const FIXTURE = 'node_modules/gear-kv/dist/fixtures/kv_smollm2_135m.safetensors';
 
 /** Compresses on the default backend and says what ran and how far off the result is. */

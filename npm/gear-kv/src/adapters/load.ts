@@ -1,0 +1,59 @@
+import { checkedSignal } from '../abort.js';
+import { type ByteSource, chunksOf, joined } from '../byte-stream.js';
+import { byteArray } from '../kv-array.js';
+import { FrozenCache, GearCache, readAbout } from '../public.js';
+import type { FromBytesOptions } from '../tensor.js';
+import { FrozenPrefix } from './prefix.js';
+
+/** Options of {@link loadFrozen}. */
+export interface LoadFrozenOptions extends FromBytesOptions {
+  /** Stops reading; the promise rejects with the signal's reason. */
+  signal?: AbortSignal;
+}
+
+/**
+ * Restores what `save`, `toBytes` or `toStream` of a {@link FrozenPrefix} made.
+ *
+ * @param source - A path or a `file:` URL (Node, Deno and Bun), bytes, or a stream of them.
+ * @throws GearError `CORRUPT_DATA`, `UNSUPPORTED_VERSION`, `IO_FAILED`, `BACKEND_UNAVAILABLE`; the signal's reason where that fired.
+ */
+export async function loadFrozen(
+  source: string | URL | Uint8Array | ArrayBuffer | ByteSource,
+  options: LoadFrozenOptions = {},
+): Promise<FrozenPrefix> {
+  const { signal: given, ...rest } = options;
+  const signal = checkedSignal(given);
+  signal?.throwIfAborted();
+  const cache = await restored(source, rest, signal);
+  try {
+    signal?.throwIfAborted();
+    return new FrozenPrefix(cache, cache.about ?? {});
+  } catch (error) {
+    cache.dispose();
+    throw error;
+  }
+}
+
+/** Which of the two classes it is for is what the container says first. */
+async function restored(
+  source: unknown,
+  options: FromBytesOptions,
+  signal: AbortSignal | undefined,
+): Promise<GearCache | FrozenCache> {
+  if (typeof source === 'string' || source instanceof URL) {
+    const { kind } = await readAbout(source, options);
+    return (kind === 'cache' ? GearCache : FrozenCache).load(source, options);
+  }
+  const bytes = await bytesOf(source, signal);
+  const { kind } = await readAbout(bytes, options);
+  return (kind === 'cache' ? GearCache : FrozenCache).fromBytes(bytes, options);
+}
+
+async function bytesOf(source: unknown, signal: AbortSignal | undefined): Promise<Uint8Array> {
+  if (ArrayBuffer.isView(source) || Object.prototype.toString.call(source) === '[object ArrayBuffer]') {
+    return byteArray('source', source);
+  }
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of chunksOf(source, signal)) chunks.push(byteArray('a chunk of the stream', chunk));
+  return joined(chunks);
+}
