@@ -24,7 +24,8 @@ const suites = [
   ['native in Bun', (onTest) => runBun('native', onTest)],
   ['wasm in Bun', (onTest) => runBun('wasm', onTest)],
   ['command, files and package in Node', (onTest) => runAva('test/node/**/*.test.ts', {}, onTest)],
-  ['transformers.js in Node', (onTest) => runAva('test/peers/**/*.test.ts', {}, onTest)],
+  ['transformers.js in Node and Chromium', (onTest) => runAva('test/peers/**/*.test.ts', {}, onTest)],
+  ['examples', (onTest) => runAva('test/examples/**/*.test.ts', {}, onTest)],
   ['engine in Node', (onTest) => runAva('test/llm/**/*.test.ts', {}, onTest)],
   ['engine and demo page in Chromium', runDemo],
 ];
