@@ -50,6 +50,7 @@ for (const [name, suite] of selected) {
   const skipped = report.skipped > 0 ? `, ${report.skipped} skipped` : '';
   const mark = report.failed === 0 ? '✓' : '✗';
   console.log(`${mark} ${name.padEnd(36)} ${report.passed} passed, ${report.failed} failed${skipped} (${elapsed()})`);
+  for (const reason of report.reasons) console.log(`  skipped: ${reason}`);
   total.passed += report.passed;
   total.failed += report.failed;
 }
