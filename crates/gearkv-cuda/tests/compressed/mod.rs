@@ -224,7 +224,6 @@ fn segments_of_what_is_hard_to_quantize() {
             pair.append_rows(64, change);
             assert_eq!(pair.settle(&format!("{preset}, {what}")), 64);
         }
-        // Scales that are larger than all before do not overflow what tensor cores are given.
         pair.attends(preset);
     }
 }
@@ -236,8 +235,13 @@ fn a_layer_that_begins_on_the_device_and_one_that_is_there_several_times() {
     for preset in ["kivi-4", "uniform-4"] {
         let options = options(&format!(r#"{{"preset": "{preset}"}}"#));
         let mut pair = Pair::new(&device, [&options, &options], Shape { batch: 1, heads: 2, dim: 64 }, 0, 46);
-        pair.append(150);
-        assert_eq!(pair.settle(preset), 128);
+        // Scales that are far larger than all before do not overflow what tensor cores are given.
+        for factor in [1e-4, 1e-3, 1.0] {
+            pair.append_rows(64, |_, row| row.iter_mut().for_each(|x| *x *= factor));
+            assert_eq!(pair.settle(preset), 64);
+            pair.attends(preset);
+        }
+        pair.append(22);
         pair.attends(preset);
     }
     let options = options(r#"{"preset": "gear-3"}"#);
