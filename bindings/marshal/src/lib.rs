@@ -19,5 +19,5 @@ mod slot;
 
 pub use append::NewTokens;
 pub use error::{BindingError, Result};
-pub use number::{extents, indices, whole};
+pub use number::{extents, shift, whole};
 pub use slot::Slot;

@@ -1,6 +1,6 @@
 //! JavaScript numbers that stand for counts.
 
-use gearkv::{ErrorCode, GearError, KvShape};
+use gearkv::{ErrorCode, GearCache, GearError, KvShape};
 
 use crate::Result;
 
@@ -20,11 +20,6 @@ pub fn whole(name: &str, value: f64) -> Result<usize> {
     Err(GearError::new(ErrorCode::ShapeMismatch, message).into())
 }
 
-/// Indices as the core takes them.
-pub fn indices(given: &[u32]) -> Vec<usize> {
-    given.iter().map(|&index| index as usize).collect()
-}
-
 /// `[batch, heads, tokens, headDim]` as a checked shape.
 ///
 /// # Errors
@@ -35,6 +30,18 @@ pub fn extents(batch: f64, heads: f64, tokens: f64, head_dim: f64) -> Result<KvS
     let tokens = whole("shape.tokens", tokens)?;
     let head_dim = whole("shape.headDim", head_dim)?;
     Ok(KvShape::new(batch, heads, tokens, head_dim)?)
+}
+
+/// Drops tokens behind the first `keep`: behind the sinks, where that is left out.
+///
+/// # Errors
+/// `SHAPE_MISMATCH` unless both are whole numbers and the cache has as many tokens.
+pub fn shift(cache: &mut GearCache, drop: f64, keep: Option<f64>) -> Result<()> {
+    let keep = match keep {
+        Some(keep) => Some(whole("keep", keep)?),
+        None => None,
+    };
+    Ok(cache.shift(keep, whole("drop", drop)?)?)
 }
 
 #[cfg(test)]

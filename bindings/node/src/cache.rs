@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use gearkv::{CacheShape, GearCache, KvSlice, NEVER, Role, f16_slice};
 use gearkv_format::CacheWriter as Writer;
-use gearkv_marshal::{NewTokens, about, indices, info, options, whole};
+use gearkv_marshal::{NewTokens, about, info, options, shift, whole};
 use napi::Env;
 use napi::bindgen_prelude::{Float32ArraySlice, ObjectFinalize};
 use napi_derive::napi;
@@ -197,10 +197,18 @@ impl Cache {
         Ok(())
     }
 
+    /// Drops `drop` tokens behind the first `keep`: behind the sinks, where that is left out.
+    #[napi]
+    pub fn shift(&self, env: &Env, drop: f64, keep: Option<f64>) -> napi::Result<()> {
+        self.held.change(|cache| shift(cache, drop, keep))?;
+        self.held.weigh(env);
+        Ok(())
+    }
+
     /// Makes batch item `i` a copy of what item `order[i]` was.
     #[napi]
     pub fn reorder(&self, env: &Env, order: &[u32]) -> napi::Result<()> {
-        self.held.change(|cache| Ok(cache.reorder(&indices(order))?))?;
+        self.held.change(|cache| Ok(cache.reorder(order)?))?;
         self.held.weigh(env);
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use gearkv::{CacheShape, GearCache, KvSlice, NEVER, Role, f16_slice};
 use gearkv_format::CacheWriter as Writer;
-use gearkv_marshal::{NewTokens, Result, Slot, about, indices, info, options, whole};
+use gearkv_marshal::{NewTokens, Result, Slot, about, info, options, shift, whole};
 use js_sys::{Float32Array, Uint8Array, Uint16Array};
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -190,9 +190,14 @@ impl Cache {
         self.slot.change(|cache| Ok(cache.truncate(whole("tokens", tokens)?)?)).map_err(thrown)
     }
 
+    /// Drops `drop` tokens behind the first `keep`: behind the sinks, where that is left out.
+    pub fn shift(&mut self, drop: f64, keep: Option<f64>) -> JsResult<()> {
+        self.slot.change(|cache| shift(cache, drop, keep)).map_err(thrown)
+    }
+
     /// Makes batch item `i` a copy of what item `order[i]` was.
     pub fn reorder(&mut self, order: &[u32]) -> JsResult<()> {
-        self.slot.change(|cache| Ok(cache.reorder(&indices(order))?)).map_err(thrown)
+        self.slot.change(|cache| Ok(cache.reorder(order)?)).map_err(thrown)
     }
 
     /// Removes all tokens.

@@ -27,7 +27,6 @@ mod attend;
 mod compress;
 mod contents;
 mod error;
-mod host;
 mod kernels;
 mod layer;
 mod pack;

@@ -36,15 +36,9 @@ fn image<'a>(entry: &TensorEntry, piece: Piece<'a>) -> Result<TensorImage<'a>> {
     let shape = KvShape::new(batch, heads, tokens, head_dim)?;
     let bytes = |place: Section| piece.section(place).map(Cow::Borrowed);
     let segments = entry.segments.iter().map(|segment| {
-        // FORMAT.md has it from version 6 on; the core cannot hide tokens at a segment's front yet, and nothing writes it.
-        if segment.hidden != 0 {
-            return Err(GearError::new(
-                ErrorCode::UnsupportedVersion,
-                "tokens are hidden at the front of a segment, which this build cannot do; use the gear-kv that wrote the file",
-            ));
-        }
         Ok(SegmentImage {
             tokens: segment.tokens,
+            hidden: segment.hidden,
             visible: segment.visible,
             rank: segment.rank,
             codes: bytes(segment.sections.codes)?,

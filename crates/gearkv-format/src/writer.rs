@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use gearkv::{CacheShape, ErrorCode, FrozenCache, FrozenTensor, GearCache, GearError, GearTensor, Result, TensorImage};
+use gearkv::{
+    CacheShape, ErrorCode, FrozenCache, FrozenTensor, GearCache, GearError, GearTensor, Result, SegmentImage,
+    TensorImage,
+};
 
 use crate::about::{About, AboutHeader};
 use crate::check::{ROLES, STATISTICS, entry_name};
@@ -319,8 +322,8 @@ fn place_tensor(name: String, metadata: Metadata, image: &TensorImage, placement
             outlier_indices: placement.place(&segment.outlier_indices)?,
             outlier_values: placement.place(&segment.outlier_values)?,
         };
-        let (tokens, visible, rank) = (segment.tokens, segment.visible, segment.rank);
-        segments.push(SegmentEntry { tokens, hidden: 0, visible, rank, sections });
+        let &SegmentImage { tokens, hidden, visible, rank, .. } = segment;
+        segments.push(SegmentEntry { tokens, hidden, visible, rank, sections });
     }
     let buffer = placement.place(&image.buffer)?;
     Ok(Entry::Tensor(TensorEntry {

@@ -3,7 +3,9 @@
 mod common;
 
 use common::{tensor, values};
-use gearkv::{Backbone, GearConfig, GearOptions, GearTensor, KvShape, KvSlice, NEVER, Role, f16};
+use gearkv::{
+    Backbone, CacheShape, GearCache, GearConfig, GearOptions, GearTensor, KvShape, KvSlice, NEVER, Role, f16,
+};
 use gearkv_format::{Container, Entry, Section, SegmentEntry, TensorEntry, tensor_to_bytes};
 
 /// Both sides add the same few terms, in another order.
@@ -120,7 +122,7 @@ impl Decoder<'_> {
                 let plane = i * heads + h;
                 let before: usize = ranks[..plane].iter().sum();
                 let rows = before..before + ranks[plane];
-                for t in 0..segment.visible {
+                for t in segment.hidden..segment.hidden + segment.visible {
                     let mut backbone = vec![0.0; dim];
                     for (d, value) in backbone.iter_mut().enumerate() {
                         let Place { byte, bit, bits, sorted } = places.find(plane, t, d);
@@ -154,7 +156,7 @@ impl Decoder<'_> {
                     }
                     for (d, backbone) in backbone.iter().enumerate() {
                         let low_rank: f32 = rows.clone().map(|r| a[r * tokens + t] * b[r * dim + d]).sum();
-                        let at = self.at(i, h, t, d);
+                        let at = self.at(i, h, t - segment.hidden, d);
                         self.out[at] = backbone + low_rank;
                     }
                 }
@@ -303,8 +305,8 @@ impl Decoder<'_> {
                 Role::Key => (line / dim / heads, line / dim % heads, j, line % dim),
                 Role::Value => (line / tokens, j / dim, line % tokens, j % dim),
             };
-            if t < segment.visible {
-                let at = self.at(i, h, t, d);
+            if (segment.hidden..segment.hidden + segment.visible).contains(&t) {
+                let at = self.at(i, h, t - segment.hidden, d);
                 self.out[at] += value;
             }
         }
@@ -399,6 +401,30 @@ fn ranks_by_need_decode_as_the_page_says() {
                 let ranked = of(config).image().segments.iter().filter(|segment| segment.rank > 0).count();
                 assert_eq!(size - even_size, 6 * ranked, "{what}");
                 assert!(rank == 0 || ranked > 1, "{what}");
+            }
+        }
+    }
+}
+
+/// Tensors that begin inside a segment, and have two parts of one.
+#[test]
+fn shifted_tensors_decode_as_the_page_says() {
+    for backbone in ["uniform", "kcvt", "kivi", "rotated"] {
+        for (keep, drop) in [(None, 9), (Some(20), 13), (None, 80)] {
+            let json = format!(
+                r#"{{"backbone":"{backbone}","groupSize":8,"bufferTokens":16,"sparsity":0.06,"sinks":3,"rank":4,"decodeRank":2,"bits":4}}"#
+            );
+            let config = |role| GearOptions::from_json(&json).unwrap().resolve(role).unwrap();
+            let shape = CacheShape { layers: 1, batch: 2, kv_heads: 3, head_dim: 21 };
+            let mut cache = GearCache::new(shape, config(Role::Key), config(Role::Value)).unwrap();
+            for tokens in [70, 30] {
+                let (k, v) = (values(2 * 3 * 21 * tokens, 3), values(2 * 3 * 21 * tokens, 4));
+                cache.append(0, KvSlice::F32(&k), KvSlice::F32(&v), tokens, NEVER).unwrap();
+            }
+            cache.shift(keep, drop).unwrap();
+            for role in [Role::Key, Role::Value] {
+                let what = format!("{backbone} {role:?}, {drop} tokens behind {keep:?} dropped");
+                check(cache.tensor(0, role).unwrap(), &what);
             }
         }
     }

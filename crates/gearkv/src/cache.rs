@@ -8,7 +8,7 @@ use crate::config::{GearConfig, Storage};
 use crate::error::{Cancel, GearError, Result};
 use crate::need::Observed;
 use crate::shape::{KvShape, KvSlice, Role};
-use crate::tensor::{GearTensor, check_order};
+use crate::tensor::GearTensor;
 
 /// What all layers of a cache have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -355,25 +355,62 @@ impl GearCache {
         Ok(())
     }
 
+    /// Drops `drop` tokens behind the first `keep` (where that is `None`: behind the sinks) in every layer: a context shift. What is left
+    /// decompresses to what it did before, and a key stays turned by the position that it was embedded with.
+    ///
+    /// # Errors
+    /// `SHAPE_MISMATCH` when a layer has fewer tokens than that, or `keep` is less than its sinks; nothing is changed then.
+    pub fn shift(&mut self, keep: Option<usize>, drop: usize) -> Result<()> {
+        let sinks = |layer: &Arc<Layer>| layer.key.sinks().tokens().max(layer.value.sinks().tokens());
+        let sinks = self.layers.iter().map(sinks).max().unwrap_or(0);
+        let keep = keep.unwrap_or(sinks);
+        let end = keep.saturating_add(drop);
+        if keep < sinks || end > self.tokens() {
+            return Err(GearError::shape(format!(
+                "shift of {drop} tokens behind {keep}; keep at least the {sinks} sinks, of {} tokens in all",
+                self.tokens()
+            )));
+        }
+        for layer in self.layers.iter_mut().filter(|_| drop > 0).map(Arc::make_mut) {
+            // Queries are of what waits in the buffer.
+            if end + layer.key.buffer().tokens() > layer.key.tokens() {
+                layer.observed.clear();
+            }
+            layer.key.remove(keep..end);
+            layer.value.remove(keep..end);
+        }
+        Ok(())
+    }
+
     /// Makes batch item `i` of every layer a copy of what item `order[i]` was: beam search. Items may be repeated and left out, so that
-    /// the batch becomes as large as `order` is long. See [`GearTensor::reorder`].
+    /// the batch becomes as large as `order` is long. Of what is compressed nothing moves.
     ///
     /// # Errors
     /// `SHAPE_MISMATCH` for no items at all, for items that are not there, and when a tensor could not be addressed. Nothing is
     /// changed then.
-    pub fn reorder(&mut self, order: &[usize]) -> Result<()> {
-        let batch = self.shape.batch;
-        check_order(order, batch)?;
-        if order.len() == batch && order.iter().enumerate().all(|(i, item)| i == *item) {
+    pub fn reorder(&mut self, order: &[u32]) -> Result<()> {
+        let CacheShape { batch, kv_heads, head_dim, .. } = self.shape;
+        let (mut most, mut present, mut tokens) = (0, order.len() == batch, 0);
+        for (i, &item) in order.iter().enumerate() {
+            most = most.max(item as usize);
+            present &= i == item as usize;
+        }
+        if most >= batch {
+            return Err(GearError::shape(format!("item {most} is in the order; a batch of {batch} does not have it")));
+        }
+        for layer in &self.layers {
+            tokens = layer.key.tokens().max(tokens);
+        }
+        KvShape::new(order.len(), kv_heads, tokens, head_dim)?;
+        if present {
             return Ok(());
         }
-        let mut next = self.layers.clone();
-        for layer in next.iter_mut().map(Arc::make_mut) {
-            layer.key.reorder(order)?;
-            layer.value.reorder(order)?;
+        for layer in self.layers.iter_mut().map(Arc::make_mut) {
+            layer.key.reorder(order);
+            layer.value.reorder(order);
             layer.observed.reorder(order, batch);
         }
-        (self.layers, self.shape.batch) = (next, order.len());
+        self.shape.batch = order.len();
         Ok(())
     }
 

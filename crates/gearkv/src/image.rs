@@ -8,6 +8,7 @@ use crate::backbone::rotated::Means;
 use crate::config::{GearConfig, MAX_SEGMENT_TOKENS, Storage};
 use crate::error::{GearError, Result};
 use crate::factors::Factors;
+use crate::items::picked;
 use crate::ranks::Ranks;
 use crate::raw::{RawTokens, f16_bytes, finite_f16};
 use crate::segment::{self, Segment, SegmentLayout, SegmentParts};
@@ -39,7 +40,9 @@ pub struct TensorImage<'a> {
 pub struct SegmentImage<'a> {
     /// Tokens compressed together.
     pub tokens: usize,
-    /// How many of them still count.
+    /// How many of them, from the first on, no longer count.
+    pub hidden: usize,
+    /// How many of those behind these still count.
     pub visible: usize,
     /// Rank of the low-rank part; with `rankByNeed`, of a head on the average.
     pub rank: usize,
@@ -59,10 +62,10 @@ impl GearTensor {
     /// Its image, borrowing what it can.
     pub fn image(&self) -> TensorImage<'_> {
         let segments = self.segments().iter().map(|view| {
-            let image = segment_image(&view.segment, view.visible());
+            let image = SegmentImage { hidden: view.hidden(), visible: view.visible(), ..segment_image(&view.segment) };
             match view.items() {
                 None => image,
-                Some(items) => picked(image, &view.segment, items),
+                Some(items) => with_items(image, &view.segment, items),
             }
         });
         TensorImage {
@@ -107,10 +110,11 @@ impl GearTensor {
     }
 }
 
-fn segment_image(segment: &Segment, visible: usize) -> SegmentImage<'_> {
+fn segment_image(segment: &Segment) -> SegmentImage<'_> {
     SegmentImage {
         tokens: segment.tokens(),
-        visible,
+        hidden: 0,
+        visible: segment.tokens(),
         rank: segment.layout.rank,
         codes: segment.row_codes(),
         scales: Cow::Owned([segment.scales.bytes(), segment.means.bytes(), segment.widths.bytes()].concat()),
@@ -120,11 +124,21 @@ fn segment_image(segment: &Segment, visible: usize) -> SegmentImage<'_> {
     }
 }
 
-/// The same of some batch items, which `items` names, as if they had been compressed alone.
-fn picked<'a>(image: SegmentImage<'a>, segment: &Segment, items: &[u32]) -> SegmentImage<'a> {
+/// The same of some batch items, as if they had been compressed alone.
+fn with_items<'a>(image: SegmentImage<'a>, segment: &Segment, items: &[u32]) -> SegmentImage<'a> {
     let layout = &segment.layout;
-    let codes = items.iter().flat_map(|&item| &image.codes[segment.item_codes(item as usize)]).copied().collect();
-    let pick = |bytes: &[u8], arrays: &[usize]| Cow::Owned(pick(bytes, arrays, layout.batch, items));
+    let mut codes = Vec::new();
+    items.iter().for_each(|&item| codes.extend_from_slice(&image.codes[segment.item_codes(item as usize)]));
+    // Of each of these arrays, one after the other, every item has as many bytes as another.
+    let pick = |bytes: &[u8], arrays: &[usize]| {
+        let (mut all, mut rest) = (Vec::new(), bytes);
+        for &length in arrays {
+            let array;
+            (array, rest) = rest.split_at(length);
+            all.extend_from_slice(&picked(array, layout.batch, length / layout.batch, items));
+        }
+        Cow::Owned(all)
+    };
     SegmentImage {
         codes: Cow::Owned(codes),
         scales: pick(&image.scales, &scale_arrays(layout)),
@@ -133,19 +147,6 @@ fn picked<'a>(image: SegmentImage<'a>, segment: &Segment, items: &[u32]) -> Segm
         outlier_values: pick(&image.outlier_values, &[image.outlier_values.len()]),
         ..image
     }
-}
-
-/// Some of the `batch` items of arrays, one after the other, of so many bytes each, in all of which every item has as many as another.
-fn pick(bytes: &[u8], arrays: &[usize], batch: usize, items: &[u32]) -> Vec<u8> {
-    let mut picked = Vec::with_capacity(bytes.len() / batch * items.len());
-    let mut rest = bytes;
-    for &length in arrays {
-        let (array, after) = rest.split_at(length);
-        let own = length / batch;
-        items.iter().for_each(|&item| picked.extend_from_slice(&array[item as usize * own..][..own]));
-        rest = after;
-    }
-    picked
 }
 
 fn load_raw(raw: &mut RawTokens, bytes: &[u8], tokens: usize, what: &str) -> Result<()> {
@@ -222,9 +223,12 @@ fn load_factors(layout: &SegmentLayout, bytes: &[u8]) -> Option<(Ranks, Factors)
 
 fn load_segment(tensor: &GearTensor, image: &SegmentImage<'_>) -> Result<SegmentView> {
     let KvShape { batch, heads, head_dim, .. } = tensor.shape();
-    let SegmentImage { tokens, visible, rank, .. } = *image;
-    if tokens == 0 || tokens > MAX_SEGMENT_TOKENS || visible == 0 || visible > tokens {
-        return Err(GearError::corrupt(format!("damaged segment: {visible} of {tokens} tokens visible")));
+    let SegmentImage { tokens, hidden, visible, rank, .. } = *image;
+    let there = tokens.checked_sub(hidden).is_some_and(|behind| (1..=behind).contains(&visible));
+    if tokens > MAX_SEGMENT_TOKENS || !there {
+        return Err(GearError::corrupt(format!(
+            "damaged segment: {visible} of {tokens} tokens visible behind {hidden} hidden ones"
+        )));
     }
     // A segment of one token less than this shape was checked for can still be too large; codes are the smallest part.
     let fits = batch.checked_mul(heads).and_then(|n| n.checked_mul(head_dim)).and_then(|n| n.checked_mul(tokens));
@@ -267,5 +271,5 @@ fn load_segment(tensor: &GearTensor, image: &SegmentImage<'_>) -> Result<Segment
         outlier_indices: image.outlier_indices.as_ref().into(),
         outlier_values: values.into(),
     });
-    Ok(SegmentView::new(segment, visible))
+    Ok(SegmentView::new(segment).part(hidden, visible))
 }

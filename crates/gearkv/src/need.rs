@@ -5,6 +5,7 @@
 //! values a token matters as the square of the weight that it gets.
 
 use crate::attention::AttendOptions;
+use crate::items::picked;
 use crate::parallel;
 use crate::shape::KvSlice;
 use crate::simd;
@@ -66,14 +67,9 @@ impl Observed {
     }
 
     /// Makes what batch item `i` asked what item `order[i]` of `batch` did.
-    pub fn reorder(&mut self, order: &[usize], batch: usize) {
-        if self.positions == 0 {
-            return;
-        }
-        let row = self.rows.len() / self.positions;
-        let own = row / batch;
-        let rows = self.rows.chunks_exact(row);
-        self.rows = rows.flat_map(|row| order.iter().flat_map(|i| &row[i * own..(i + 1) * own])).copied().collect();
+    pub fn reorder(&mut self, order: &[u32], batch: usize) {
+        let row = self.rows.len() / self.positions.max(1);
+        self.rows = picked(&self.rows, batch, row / batch, order);
     }
 
     /// Forgets all, but keeps the room for as many again.

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use half::f16;
 
+use crate::items::picked;
 use crate::segment::Rows;
 use crate::shape::{KvShape, KvSlice};
 use crate::simd::{self, LANES, RawRows, RawValues};
@@ -70,13 +71,23 @@ impl RawTokens {
         }
     }
 
-    /// Makes the `i`-th run of `item` values of every token what the `order[i]`-th was.
-    pub fn reorder(&mut self, order: &[usize], item: usize) {
+    /// Makes batch item `i` what item `order[i]` of `batch` was.
+    pub fn reorder(&mut self, order: &[u32], batch: usize) {
+        let item = self.row / batch;
         match &mut self.values {
-            Values::F16(x) => *x = reordered(x, self.row, order, item),
-            Values::F32(x) => *x = reordered(x, self.row, order, item),
+            Values::F16(x) => *x = picked(x, batch, item, order),
+            Values::F32(x) => *x = picked(x, batch, item, order),
         }
         self.row = order.len() * item;
+    }
+
+    /// Removes tokens, and gives memory back beyond what `room` tokens need.
+    pub fn remove(&mut self, range: std::ops::Range<usize>, room: usize) {
+        let (values, room) = (range.start * self.row..range.end * self.row, room * self.row);
+        match &mut self.values {
+            Values::F16(x) => remove(x, values, room),
+            Values::F32(x) => remove(x, values, room),
+        }
     }
 
     /// Appends tokens `range` of `input`, which has `shape`.
@@ -179,17 +190,16 @@ fn make_room<T>(values: &mut Vec<T>, added: usize) {
     }
 }
 
-fn reordered<T: Copy>(values: &[T], row: usize, order: &[usize], item: usize) -> Vec<T> {
-    let mut next = Vec::with_capacity(values.len() / row * order.len() * item);
-    for token in values.chunks_exact(row) {
-        order.iter().for_each(|i| next.extend_from_slice(&token[i * item..(i + 1) * item]));
-    }
-    next
+fn remove<T: Copy>(values: &mut Vec<T>, range: std::ops::Range<usize>, room: usize) {
+    let left = values.len() - range.len();
+    values.copy_within(range.end.., range.start);
+    values.truncate(left);
+    values.shrink_to(room);
 }
 
 fn remove_first<T: Copy>(values: &mut Vec<T>, start: usize, room: usize) {
     if values.capacity() <= room {
-        values.drain(..start.min(values.len()));
+        remove(values, 0..start.min(values.len()), room);
         return;
     }
     // In a place of its own: shrunk in its old place, what is left of a layer's prompt would break up the room that the next

@@ -5,10 +5,10 @@ mod hold;
 mod parts;
 mod reorder;
 mod runs;
+mod shift;
 mod view;
 
 pub use parts::Parts;
-pub(crate) use reorder::check_order;
 use runs::Run;
 pub(crate) use runs::{Piece, PreparedAppend};
 pub(crate) use view::SegmentView;
@@ -20,7 +20,7 @@ use crate::error::{Cancel, GearError, Result, check};
 use crate::input::{self, InputRows};
 use crate::parallel;
 use crate::raw::RawTokens;
-use crate::segment::{self, Guidance, Rows, SEGMENT_HEADER_BYTES, Segment, SegmentLayout};
+use crate::segment::{self, Guidance, Rows, SEGMENT_HEADER_BYTES, SegmentLayout};
 use crate::shape::{KvShape, KvSlice, Role};
 use crate::spread::{MAX_CHANNELS, Widths};
 
@@ -205,7 +205,7 @@ impl GearTensor {
         let widths = before.map(SegmentView::widths);
         let guidance = Guidance { need: run.need, widths: widths.as_deref() };
         let segment = segment::encode(rows, layout, config, guidance, cancel)?;
-        Ok(SegmentView::new(segment, tokens))
+        Ok(SegmentView::new(segment))
     }
 
     /// The last segment's widths, where these are equal: what was shared before it was saved is shared again.
@@ -291,22 +291,30 @@ impl GearTensor {
 
     /// Bytes of each part.
     pub fn parts(&self) -> Parts {
-        let mut parts = self.segment_parts(|_| true);
+        let mut parts = self.segment_parts(false);
         parts.sinks = self.sinks.byte_length();
         parts.buffer = self.buffer.byte_length();
         parts.headers += TENSOR_HEADER_BYTES;
         parts
     }
 
-    /// What those segments take that `counts`.
-    fn segment_parts(&self, counts: impl Fn(&Arc<Segment>) -> bool) -> Parts {
+    /// What segments take: all, or those that other tensors (clones of it) have, too.
+    fn segment_parts(&self, only_shared: bool) -> Parts {
         let mut parts = Parts::default();
-        for (i, view) in self.segments.iter().enumerate().filter(|(_, view)| counts(&view.segment)) {
-            let before = i.checked_sub(1).map(|i| &self.segments[i]);
-            let segment = &view.segment;
-            let shared = before.is_some_and(|before| segment.widths.shares(&before.segment.widths));
+        let mut last: Option<&SegmentView> = None;
+        for view in &self.segments {
+            let (segment, before) = (&view.segment, last.replace(view));
+            // What was dropped between two parts of a segment leaves two views of it.
+            let again = |other: &SegmentView| Arc::ptr_eq(segment, &other.segment);
+            if only_shared && Arc::strong_count(segment) <= self.segments.iter().filter(|view| again(view)).count() {
+                continue;
+            }
             parts.headers += SEGMENT_HEADER_BYTES + view.item_bytes(before);
-            parts.codes += segment.codes.len() + if shared { 0 } else { segment.widths.byte_length() };
+            if before.is_some_and(again) {
+                continue;
+            }
+            let shares_widths = before.is_some_and(|before| segment.widths.shares(&before.segment.widths));
+            parts.codes += segment.codes.len() + if shares_widths { 0 } else { segment.widths.byte_length() };
             parts.scales += segment.scales.byte_length() + segment.means.byte_length();
             parts.low_rank += segment.low_rank_bytes();
             parts.sparse += segment.outlier_indices.len() + size_of_val(&*segment.outlier_values);
@@ -321,7 +329,7 @@ impl GearTensor {
 
     /// Of [`Self::byte_length`], bytes of segments that other tensors (clones of it) have, too.
     pub fn shared_byte_length(&self) -> usize {
-        self.segment_parts(|segment| Arc::strong_count(segment) > 1).total()
+        self.segment_parts(true).total()
     }
 
     /// Bytes that the same tokens take in float16.

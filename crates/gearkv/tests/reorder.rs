@@ -56,8 +56,8 @@ fn attend(cache: &GearCache, items: &[usize]) -> Vec<f32> {
     out
 }
 
-fn picked(items: &[usize], order: &[usize]) -> Vec<usize> {
-    order.iter().map(|&i| items[i]).collect()
+fn picked(items: &[usize], order: &[u32]) -> Vec<usize> {
+    order.iter().map(|&i| items[i as usize]).collect()
 }
 
 /// All bytes of an image.
@@ -88,7 +88,7 @@ fn assert_same(cache: &GearCache, expected: &GearCache, items: &[usize], what: &
 /// A reordered cache is, to the bit, the one that got its items in that order from the start.
 #[test]
 fn items_are_what_they_would_be_in_that_order_from_the_start() {
-    let orders: [&[usize]; 4] = [&[2, 0, 1], &[1, 1, 0, 2, 1], &[2], &[0, 0]];
+    let orders: [&[u32]; 4] = [&[2, 0, 1], &[1, 1, 0, 2, 1], &[2], &[0, 0]];
     for &preset in preset_names().iter().chain(&[BY_NEED]) {
         for order in orders {
             let what = format!("{preset} {order:?}");
@@ -142,7 +142,7 @@ fn an_order_of_items_that_are_not_there_changes_nothing() {
     let mut cache = empty("gear-4", 2);
     append(&mut cache, &[0, 1], 100, 1, false);
     let before = attend(&cache, &[0, 1]);
-    for order in [&[][..], &[2], &[0, usize::MAX]] {
+    for order in [&[][..], &[2], &[0, u32::MAX]] {
         assert_eq!(cache.reorder(order).unwrap_err().code(), ErrorCode::ShapeMismatch);
     }
     assert_eq!(cache.shape().batch, 2);
@@ -181,7 +181,7 @@ proptest! {
         let mut was = vec![vec![0, 1]];
         for (i, step) in steps.iter().enumerate() {
             let batch = cache.shape().batch;
-            let order: Vec<usize> = step.order.iter().map(|i| i % batch).collect();
+            let order: Vec<u32> = step.order.iter().map(|i| (i % batch) as u32).collect();
             cache.reorder(&order).unwrap();
             was.iter_mut().for_each(|items| *items = picked(items, &order));
             // New tokens differ from item to item, also where these were one.

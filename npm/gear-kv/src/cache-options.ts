@@ -61,6 +61,14 @@ export interface CacheAppendOptions {
   softcap?: number;
 }
 
+/** Options of {@link GearCache.shift}. */
+export interface ShiftOptions {
+  /** How many tokens to drop. */
+  drop: number;
+  /** How many of the first tokens stay: no fewer than the cache's sinks. Default: these. */
+  keep?: number;
+}
+
 /** What preset `auto` chose. See {@link GearOptions} for the fields. */
 export interface Chosen {
   /** Bits of a code on the average. */

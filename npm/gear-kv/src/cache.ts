@@ -15,6 +15,7 @@ import {
   cacheSettings,
   type GearCacheOptions,
   type LayerStats,
+  type ShiftOptions,
 } from './cache-options.js';
 import { GearError } from './errors.js';
 import { checkedBytes, checkedLoadOptions, checkedStreamOptions } from './from-bytes.js';
@@ -285,6 +286,25 @@ export class GearCache {
     checkedCount('tokens', tokens, 0);
     this.#info = undefined;
     guarded(() => handle.truncate(tokens));
+  }
+
+  /**
+   * Drops the `drop` oldest tokens behind the first `keep`, in every layer: a context shift. What is left decompresses to what it did
+   * before, and `tokens` falls by `drop`.
+   *
+   * Keys stay turned by the positions that they were embedded with. So positions go on from where they were (from `tokens` before
+   * the shift), and distances between all tokens that are left stay what they were; do not count them by `tokens` from here on.
+   *
+   * @throws GearError `SHAPE_MISMATCH` if a layer has fewer tokens than that or `keep` is less than its sinks, `INVALID_OPTION`, `DISPOSED`.
+   */
+  shift(options: ShiftOptions): void {
+    const handle = this.#live();
+    const { drop, keep } = checkedOptions<ShiftOptions>('the options of shift', options);
+    refuseUnknown('shift', options, ['drop', 'keep']);
+    checkedCount('drop', drop, 0);
+    if (keep !== undefined) checkedCount('keep', keep, 0);
+    this.#info = undefined;
+    guarded(() => handle.shift(drop, keep));
   }
 
   /**

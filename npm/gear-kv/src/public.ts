@@ -12,6 +12,7 @@ export type {
   GearCacheOptions,
   HalfStats,
   LayerStats,
+  ShiftOptions,
 } from './cache-options.js';
 export {
   type AppendOptions,

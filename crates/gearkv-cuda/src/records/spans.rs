@@ -37,7 +37,7 @@ pub(super) fn pieces(source: &Source, end: usize) -> Vec<(usize, usize, Part)> {
     };
     push(source.image.sink_tokens, Part::Raw { buffer: false, first: 0 });
     for (segment, image) in source.image.segments.iter().enumerate() {
-        push(image.visible, Part::Coded { segment, first: 0 });
+        push(image.visible, Part::Coded { segment, first: image.hidden });
     }
     push(source.image.buffer_tokens, Part::Raw { buffer: true, first: 0 });
     found
@@ -47,12 +47,18 @@ pub(super) fn pieces(source: &Source, end: usize) -> Vec<(usize, usize, Part)> {
 pub(super) fn cuts(source: &Source, end: usize) -> Vec<usize> {
     let mut cuts = vec![end];
     for (start, tokens, part) in pieces(source, end) {
-        cuts.extend((start..start + tokens).step_by(BLOCK));
+        // A segment whose first tokens were dropped begins inside a block.
+        let (Part::Raw { first, .. } | Part::Coded { first, .. }) = part;
+        let mut every = |length: usize| {
+            let whole = start + (length - first % length) % length;
+            cuts.extend([start].into_iter().chain((whole..start + tokens).step_by(length)));
+        };
+        every(BLOCK);
         if let Part::Coded { segment, .. } = part
             && let Grouping::Channel { tokens: group } =
                 Grouping::of(source.config(), source.image.role, source.image.segments[segment].tokens)
         {
-            cuts.extend((start..start + tokens).step_by(group));
+            every(group);
         }
     }
     cuts
@@ -76,7 +82,7 @@ pub(super) fn part_at(pieces: &[(usize, usize, Part)], token: usize) -> Part {
     let (start, _, part) = pieces[at];
     match part {
         Part::Raw { buffer, .. } => Part::Raw { buffer, first: token - start },
-        Part::Coded { segment, .. } => Part::Coded { segment, first: token - start },
+        Part::Coded { segment, first } => Part::Coded { segment, first: first + token - start },
     }
 }
 

@@ -54,7 +54,7 @@ impl Keys {
     ) {
         let Queries { plane, dim, rows: q } = queries;
         let Place { piece, first, tokens, .. } = place;
-        if first == 0 {
+        if place.begins() {
             self.cursor.reset(dim);
         }
         let (segment, plane) = match piece {

@@ -15,6 +15,17 @@ pub(super) struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
+    /// Whether nothing of its piece is before it.
+    pub fn begins(self) -> bool {
+        self.first == self.piece.first()
+    }
+
+    /// A block's tokens. A piece that begins inside a tile begins with what is left of that, so that the next block is a whole one.
+    fn whole_block(self) -> usize {
+        let most = if self.begins() { BLOCK - self.first % BLOCK } else { BLOCK };
+        self.tokens.min(most)
+    }
+
     /// The codes of one head from there on, where these are tiles.
     pub fn codes(self, plane: usize) -> &'a [u8] {
         match self.piece {
@@ -54,7 +65,7 @@ impl<'a> Walk<'a> {
     /// The next block, of at most so many tokens, none of which is cut in two where it would fit the next time.
     pub fn next(&mut self, most: usize) -> Option<Step> {
         let (Some(key), Some(value)) = self.rest() else { return None };
-        let tokens = key.tokens.min(value.tokens).min(BLOCK);
+        let tokens = key.whole_block().min(value.whole_block());
         if tokens > most {
             return None;
         }
@@ -82,10 +93,10 @@ impl<'a> Pieces<'a> {
     }
 
     pub fn rest(&self) -> Option<Place<'a>> {
-        let Self { tensor, index, offset: first } = *self;
+        let Self { tensor, index, offset } = *self;
         (index < tensor.piece_count()).then(|| {
             let piece = tensor.piece(index);
-            Place { piece, index, first, tokens: piece.tokens() - first }
+            Place { piece, index, first: piece.first() + offset, tokens: piece.tokens() - offset }
         })
     }
 

@@ -160,7 +160,7 @@ impl Trial<'_> {
             self.run.rows.load(plane, 0, &mut x);
             if let Some(segment) = segment {
                 let mut restored = vec![0.0; tokens * dim];
-                segment.decompress_plane(plane, &mut restored);
+                segment.decompress_rows(plane, 0, &mut restored);
                 x.iter_mut().zip(&restored).for_each(|(x, restored)| *x -= restored);
             }
             let moments = need.filter(|_| role == Role::Key).map(|need| need.moments(plane));

@@ -228,8 +228,8 @@ impl Segment {
         }
     }
 
-    /// `D̂ + L + S` of the first tokens of one plane, as many as `out` (`[tokens, head_dim]`) holds.
-    pub fn decompress_plane(&self, plane: usize, out: &mut [f32]) {
+    /// `D̂ + L + S` of the tokens of one plane from `first` on, as many as `out` (`[tokens, head_dim]`) holds.
+    pub fn decompress_rows(&self, plane: usize, first: usize, out: &mut [f32]) {
         let layout = &self.layout;
         let dim = layout.dim;
         let mut scratch = BlockScratch::default();
@@ -240,8 +240,11 @@ impl Segment {
         let mut cursor = KeyCursor::default();
         cursor.reset(dim);
         // Block by block, each of which stays in the nearest caches from its codes to the last of its outliers.
-        for (block, out) in out.chunks_mut(TILE * dim).enumerate() {
-            let (first, tokens) = (block * TILE, out.len() / dim);
+        let (mut first, mut rest) = (first, out);
+        while !rest.is_empty() {
+            let tokens = (TILE - first % TILE).min(rest.len() / dim);
+            let out;
+            (out, rest) = rest.split_at_mut(tokens * dim);
             self.rows_of(plane, first, order, out, &mut scratch.decoding);
             if layout.rotated {
                 rotated::turn_back(out, &scratch.mean);
@@ -254,6 +257,7 @@ impl Segment {
                 Role::Key => self.for_each_key_outlier(plane, first, tokens, &mut cursor, add),
                 Role::Value => self.for_each_value_outlier(plane, first, tokens, add),
             }
+            first += tokens;
         }
     }
 }

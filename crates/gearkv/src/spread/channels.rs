@@ -6,6 +6,7 @@
 
 use super::allocation::{Unit, deal};
 use super::{HEADER_BYTES, NUMBER_BYTES};
+use crate::items::picked;
 
 /// What a channel can have, the widest first.
 const WIDTHS: [u8; 6] = [8, 6, 4, 3, 2, 1];
@@ -103,9 +104,7 @@ impl ChannelWidths {
 
     /// Those of some batch items, of `heads` heads each.
     pub fn picked(&self, items: &[u32], heads: usize) -> Self {
-        let (bits, own) = (self.bytes(), heads * self.dim);
-        let picked: Vec<u8> = items.iter().flat_map(|&item| &bits[item as usize * own..][..own]).copied().collect();
-        Self::of_bits(&picked, self.dim)
+        Self::of_bits(&picked(&self.bytes(), self.planes() / heads, heads * self.dim, items), self.dim)
     }
 
     /// What [`Self::bytes`] gave; `None` where the length does not fit or a width is none.

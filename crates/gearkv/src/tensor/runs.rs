@@ -54,6 +54,14 @@ pub(crate) enum Piece<'a> {
 }
 
 impl Piece<'_> {
+    /// The first token that counts: of a segment that may be behind its first.
+    pub fn first(&self) -> usize {
+        match self {
+            Self::Raw(_) => 0,
+            Self::Segment(view) => view.hidden(),
+        }
+    }
+
     pub fn tokens(&self) -> usize {
         match self {
             Self::Raw(raw) => raw.tokens(),

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::items::picked;
 use crate::segment::Segment;
 use crate::spread::Widths;
 
@@ -12,20 +13,32 @@ const _: () = assert!(size_of::<Vec<u32>>() + 2 * size_of::<usize>() <= ITEMS_HE
 
 type Items = Arc<Vec<u32>>;
 
-/// A segment, of which the first `visible` tokens count, and of them the batch items that `items` names.
+/// A segment, of which the tokens from `hidden` on count, `visible` of them, and the batch items that `items` names.
 #[derive(Clone)]
 pub(crate) struct SegmentView {
     pub segment: Arc<Segment>,
-    /// Truncating hides tokens, it does not compress again.
+    /// Dropping the first tokens hides them, and so does truncating: nothing is compressed again.
+    hidden: u32,
     visible: u32,
     /// Of each of the tensor's batch items, which of the segment's it is; `None` where they are the same.
     items: Option<Items>,
 }
 
 impl SegmentView {
-    /// The first `visible` tokens, and every item.
-    pub fn new(segment: Segment, visible: usize) -> Self {
-        Self { segment: Arc::new(segment), visible: visible as u32, items: None }
+    /// All tokens and every item.
+    pub fn new(segment: Segment) -> Self {
+        Self { hidden: 0, visible: segment.tokens() as u32, segment: Arc::new(segment), items: None }
+    }
+
+    /// Of the tokens that count only `tokens`, from the `first`-th on.
+    pub fn part(&self, first: usize, tokens: usize) -> Self {
+        debug_assert!(first + tokens <= self.visible());
+        Self { hidden: self.hidden + first as u32, visible: tokens as u32, ..self.clone() }
+    }
+
+    /// The segment's first token that counts.
+    pub fn hidden(&self) -> usize {
+        self.hidden as usize
     }
 
     /// How many tokens count.
@@ -68,7 +81,7 @@ impl SegmentView {
 
     /// Decompresses a plane of the tensor: as many tokens as `out` (`[tokens, head_dim]`) holds.
     pub fn decompress_plane(&self, plane: usize, out: &mut [f32]) {
-        self.segment.decompress_plane(self.plane(plane), out);
+        self.segment.decompress_rows(self.plane(plane), self.hidden(), out);
     }
 }
 
@@ -80,7 +93,7 @@ pub(super) fn reorder(views: &mut [SegmentView], order: &[u32]) {
             Some((before, next)) if same(before.as_ref(), view.items.as_ref()) => Arc::clone(next),
             _ => match &view.items {
                 None => Arc::new(order.to_vec()),
-                Some(items) => Arc::new(order.iter().map(|&item| items[item as usize]).collect()),
+                Some(items) => Arc::new(picked(items, items.len(), 1, order)),
             },
         };
         let before = view.items.replace(Arc::clone(&next));

@@ -1,6 +1,5 @@
 import { checkedSignal } from '../abort.js';
 import { type ByteSource, chunksOf, joined } from '../byte-stream.js';
-import { GearError } from '../errors.js';
 import { byteArray } from '../kv-array.js';
 import { FrozenCache, GearCache, readAbout } from '../public.js';
 import type { FromBytesOptions } from '../tensor.js';
@@ -35,47 +34,19 @@ export async function loadFrozen(
   }
 }
 
-/** A cache, or one at rest. */
+/** Which of the two classes it is for is what the container says first. */
 async function restored(
   source: unknown,
   options: FromBytesOptions,
   signal: AbortSignal | undefined,
 ): Promise<GearCache | FrozenCache> {
   if (typeof source === 'string' || source instanceof URL) {
-    return eitherOf(
-      source,
-      options,
-      () => GearCache.load(source, options),
-      () => FrozenCache.load(source, options),
-    );
+    const { kind } = await readAbout(source, options);
+    return (kind === 'cache' ? GearCache : FrozenCache).load(source, options);
   }
   const bytes = await bytesOf(source, signal);
-  return eitherOf(
-    bytes,
-    options,
-    async () => GearCache.fromBytes(bytes, options),
-    async () => FrozenCache.fromBytes(bytes, options),
-  );
-}
-
-/** A class refuses the other's container as soon as it has read what it is; asking first would mean to read that twice. */
-async function eitherOf(
-  source: Uint8Array | string | URL,
-  options: FromBytesOptions,
-  cache: () => Promise<GearCache>,
-  frozen: () => Promise<FrozenCache>,
-): Promise<GearCache | FrozenCache> {
-  try {
-    return await cache();
-  } catch (error) {
-    if (!(error instanceof GearError)) throw error;
-    const kind = await readAbout(source, options).then(
-      (about) => about.kind,
-      () => 'unknown',
-    );
-    if (kind === 'frozen') return frozen();
-    throw error;
-  }
+  const { kind } = await readAbout(bytes, options);
+  return (kind === 'cache' ? GearCache : FrozenCache).fromBytes(bytes, options);
 }
 
 async function bytesOf(source: unknown, signal: AbortSignal | undefined): Promise<Uint8Array> {

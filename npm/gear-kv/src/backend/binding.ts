@@ -44,6 +44,7 @@ export interface CacheHandle {
   fork(): CacheHandle;
   truncate(tokens: number): void;
   reorder(order: Uint32Array): void;
+  shift(drop: number, keep?: number): void;
   clear(): void;
   writer(aboutJson: string, aboutBytes: Uint8Array): CacheWriterHandle;
   release(): void;

@@ -263,6 +263,7 @@ test('DISPOSED: nothing works afterwards, and disposing again does nothing', asy
     () => cache.fork(),
     () => cache.truncate(0),
     () => cache.reorder([0]),
+    () => cache.shift({ drop: 0 }),
     () => cache.clear(),
     () => cache.toBytes(),
     () => cache.toStream(),

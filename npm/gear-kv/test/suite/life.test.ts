@@ -1,6 +1,7 @@
 // A cache's batch reordered, and what it goes on with.
 import test from 'ava';
-import { kvNumbers, tokenRange } from './numbers.js';
+import { attention } from './attention.js';
+import { kvNumbers, relativeError, tokenRange } from './numbers.js';
 import { gear, presets, refuses, sameBits } from './support.js';
 
 const queryHeads = 4;
@@ -70,6 +71,72 @@ for (const preset of presets) {
     t.true(same(answers(original, [0, 1, 2]), before));
   });
 }
+
+/** What is left of `[batch, heads, tokens, headDim]`. */
+function without(all: Float32Array, tokens: number, keep: number, drop: number): Float32Array {
+  const shape = { ...sizes, tokens };
+  const [first, last] = [tokenRange(all, shape, 0, keep), tokenRange(all, shape, keep + drop, tokens)];
+  const [own, rest] = [keep * sizes.headDim, (tokens - keep - drop) * sizes.headDim];
+  const left = new Float32Array(first.length + last.length);
+  for (let plane = 0; plane < sizes.batch * sizes.heads; plane++) {
+    left.set(first.subarray(plane * own, (plane + 1) * own), plane * (own + rest));
+    left.set(last.subarray(plane * rest, (plane + 1) * rest), plane * (own + rest) + own);
+  }
+  return left;
+}
+
+for (const preset of presets) {
+  test(`${preset}: what is left after a shift is what it was, and is attended to`, async (t) => {
+    const original = filled(preset, [0, 1, 2]);
+    const before = answers(original, [0, 1, 2]);
+    // Inside the prompt, to its end, behind it, into the buffer; the last keeps more than sinks.
+    for (const { drop, keep } of [{ drop: 30 }, { drop: 96 }, { drop: 130 }, { drop: 160 }, { drop: 50, keep: 20 }]) {
+      const cache = original.fork();
+      cache.shift(keep === undefined ? { drop } : { drop, keep });
+      const tokens = 170 - drop;
+      t.is(cache.tokens, tokens);
+      for (let layer = 0; layer < 2; layer++) {
+        const kept = keep ?? cache.stats().keyOptions.sinks;
+        t.true(sameBits(cache.key(layer), without(before[3 * layer + 1] as Float32Array, 170, kept, drop)));
+        t.true(sameBits(cache.value(layer), without(before[3 * layer + 2] as Float32Array, 170, kept, drop)));
+      }
+      const attends = () => {
+        const exact = { ...sizes, kvHeads: sizes.heads, tokens: cache.tokens, queryHeads, queries: 1 };
+        const expected = attention(query, cache.key(0), cache.value(0), exact);
+        t.true(relativeError(cache.attend(0, query, { queryHeads }), expected) < 1e-3, `${drop} of ${preset}`);
+      };
+      attends();
+      append(cache, 170, 200, [0, 1, 2]);
+      attends();
+      t.is(cache.tokens, tokens + 30);
+      const restored = gear.GearCache.fromBytes(cache.toBytes());
+      t.true(same(answers(restored, [0, 1, 2]), answers(cache, [0, 1, 2])), `${drop} of ${preset}, restored`);
+      const [frozen, again] = [await cache.freeze(), await restored.freeze()];
+      t.deepEqual(frozen.toBytes(), again.toBytes());
+      t.is(frozen.tokens, cache.tokens);
+    }
+    t.true(same(answers(original, [0, 1, 2]), before));
+  });
+}
+
+test('a shift that cannot be done changes nothing', (t) => {
+  const cache = filled('gear-4', [0, 1]);
+  const before = answers(cache, [0, 1]);
+  for (const options of [
+    { drop: 167 },
+    { drop: 1, keep: 3 },
+    { drop: 1, keep: 170 },
+    { drop: -1 },
+    { drop: 0.5 },
+    { keep: 4 },
+  ]) {
+    refuses(t, 'SHAPE_MISMATCH', () => cache.shift(options as { drop: number }));
+  }
+  refuses(t, 'INVALID_OPTION', () => cache.shift({ drop: 1, sinks: 4 } as { drop: number }), /sinks/);
+  refuses(t, 'INVALID_OPTION', () => cache.shift(undefined as unknown as { drop: number }));
+  t.is(cache.tokens, 170);
+  t.true(same(answers(cache, [0, 1]), before));
+});
 
 test('a prompt becomes beams, which share it', (t) => {
   const cache = filled('gear-4', [0]);
