@@ -24,7 +24,8 @@ const suites = [
   ['native in Bun', (onTest) => runBun('native', onTest)],
   ['wasm in Bun', (onTest) => runBun('wasm', onTest)],
   ['command, files and package in Node', (onTest) => runAva('test/node/**/*.test.ts', {}, onTest)],
-  ['transformers.js in Node', (onTest) => runAva('test/peers/**/*.test.ts', {}, onTest)],
+  ['transformers.js in Node and Chromium', (onTest) => runAva('test/peers/**/*.test.ts', {}, onTest)],
+  ['examples', (onTest) => runAva('test/examples/**/*.test.ts', {}, onTest)],
   ['engine in Node', (onTest) => runAva('test/llm/**/*.test.ts', {}, onTest)],
   ['engine and demo page in Chromium', runDemo],
 ];
@@ -49,6 +50,7 @@ for (const [name, suite] of selected) {
   const skipped = report.skipped > 0 ? `, ${report.skipped} skipped` : '';
   const mark = report.failed === 0 ? '✓' : '✗';
   console.log(`${mark} ${name.padEnd(36)} ${report.passed} passed, ${report.failed} failed${skipped} (${elapsed()})`);
+  for (const reason of report.reasons) console.log(`  skipped: ${reason}`);
   total.passed += report.passed;
   total.failed += report.failed;
 }

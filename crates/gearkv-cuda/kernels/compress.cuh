@@ -12,6 +12,7 @@ struct Compression {
     Layer layer;
     const u8* templates;      // [planes][head of keys, head of values]
     float* variances;         // [planes, tokens]: of values, where widths are dealt by them
+    const float* starts;      // [heads, rank, dim] of keys, then of values: where power iteration starts
     u32* value_range;         // bits of the largest scale of values
     Block* blocks;            // layer.blocks
     u8* data;                 // layer.data
@@ -42,6 +43,8 @@ struct Bench {
     double* gains;  // [heads, units]
     u16* order;     // [heads, tokens]: rows, the heaviest of each block first
     u8* widths;     // [tokens]
+    // Factors: [rank, tokens], [rank, dim], and scales of the first.
+    float *a, *b, *factor_scales;
 };
 
 INLINE u32 row_stride(u32 dim) { return dim + 1; }

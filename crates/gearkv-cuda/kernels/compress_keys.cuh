@@ -1,6 +1,6 @@
 // Keys of a segment: scales, codes and records.
 #pragma once
-#include "compress.cuh"
+#include "lowrank.cuh"
 
 // The width of a slot's unit.
 INLINE u32 key_bits(const Head* head, u32 unit) {
@@ -144,6 +144,7 @@ INLINE void compress_keys(const Compression& a, const Bench& bench, u32 plane) {
         head->back = exact_power_of_two(exponent - 14);
     }
     const u16* order = order_of(head);
+    // A segment's codes first: what they leave takes the rows' place.
 #pragma unroll 1
     for (u32 i = 0; i < a.blocks_made; i++) {
         u32 first = a.cuts[i], tokens = a.cuts[i + 1] - first;
@@ -181,4 +182,19 @@ INLINE void compress_keys(const Compression& a, const Bench& bench, u32 plane) {
             }
         }
     }
+    if (!a.key.rank) return;
+    __syncthreads();
+#pragma unroll 1
+    for (u32 i = threadIdx.x; i < a.tokens * (of_channels ? slots : dim); i += blockDim.x) {
+        u32 per_row = of_channels ? slots : dim, token = i / per_row, channel = of_channels ? order[i % per_row] : i % per_row;
+        if (channel == NO_CHANNEL) continue;
+        u32 at = of_channels ? token / a.key_group * slots + i % per_row : token * groups + channel / a.key_channels;
+        u32 bits = of_channels ? key_bits(head, i % per_row / 8) : head->widths[0] >> 16;
+        float* x = bench.rows + token * row_stride(dim) + channel;
+        *x = what_is_left(*x, {bench.scales[at], bench.zeros[at]}, levels_of(bits));
+    }
+    approximate(a, a.key, bench, a.starts + plane % a.heads * a.key.rank * dim, head);
+#pragma unroll 1
+    for (u32 i = 0; i < a.blocks_made; i++)
+        store_factor(a, a.key, bench, a.cuts[i], a.cuts[i + 1] - a.cuts[i], own + record_at(a, i, true) + head->rest_at);
 }

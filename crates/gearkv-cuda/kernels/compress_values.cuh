@@ -255,8 +255,8 @@ INLINE void compress_values(const Compression& a, const Bench& bench, u32 plane)
             Block block;
             block.key = a.at + plane * a.plane_stride + record_at(a, i, true) / 16;
             block.value = a.at + plane * a.plane_stride + record_at(a, i, false) / 16;
-            block.key_bytes = key_head->rest_at;
-            block.value_bytes = rest_at;
+            block.key_bytes = key_head->rest_at + aligned(factor_bytes(key_head));
+            block.value_bytes = rest_at + aligned(factor_bytes(head));
             block.key_head = a.at + plane * a.plane_stride;
             block.value_head = block.key_head + a.key_head_bytes / 16;
             block.first = a.layer.buffer_first + first;
@@ -312,6 +312,37 @@ INLINE void compress_values(const Compression& a, const Bench& bench, u32 plane)
     }
 }
 
+// Low-rank of what codes leave of values, behind their records.
+INLINE void add_low_rank(const Compression& a, const Bench& bench, u32 plane, Head* head) {
+    u32 dim = a.layer.dim, stride = row_stride(dim), channels = a.value_channels, groups = (dim + channels - 1) / channels;
+    bool turned = head->mode == LEVELS;
+    __syncthreads();
+#pragma unroll 1
+    for (u32 i = threadIdx.x; i < a.tokens * dim; i += blockDim.x) {
+        u32 token = i / dim, channel = i % dim, at = token * groups + channel / channels;
+        float* x = bench.rows + token * stride + channel;
+        *x = turned ? level_value(*x, bench.scales[at], bench.widths[token]) : what_is_left(*x, {bench.scales[at], bench.zeros[at]}, levels_of(a.value_bits));
+    }
+    __syncthreads();
+    if (turned) {
+        turn_in_place(bench.rows, a.tokens, stride, dim, false);
+        const float* means = (const float*)((const u8*)head + head->means_at);
+        const u16* from = a.layer.value_buffer + (u64)plane * a.layer.capacity * raw_value_width(dim);
+#pragma unroll 1
+        for (u32 i = threadIdx.x; i < a.tokens * dim; i += blockDim.x) {
+            float* x = bench.rows + i / dim * stride + i % dim;
+            *x = minus(widen(from[raw_value_index(i / dim, i % dim, dim)]), plus(*x, means[i % dim]));
+        }
+    }
+    approximate(a, a.value, bench, a.starts + (a.heads * a.key.rank + plane % a.heads * a.value.rank) * dim, head);
+    u8* own = plane_at(a, plane);
+#pragma unroll 1
+    for (u32 i = 0; i < a.blocks_made; i++) {
+        u8* record = own + record_at(a, i, false);
+        store_factor(a, a.value, bench, a.cuts[i], a.cuts[i + 1] - a.cuts[i], record + ((const ValueStart*)record)->rest_at);
+    }
+}
+
 INLINE Bench bench_of(const Compression& a, u8* shared) {
     Bench bench;
     u32 dim = a.layer.dim, key_groups = (a.tokens + a.key_group - 1) / a.key_group * a.key_slots;
@@ -323,7 +354,11 @@ INLINE Bench bench_of(const Compression& a, u8* shared) {
     bench.zeros = bench.scales + scales;
     bench.means = bench.zeros + scales;
     bench.words = (u32*)(bench.means + dim);
-    bench.order = (u16*)(bench.words + BLOCK + 32);
+    u32 rank = max_u32(a.key.rank, a.value.rank);
+    bench.a = (float*)(bench.words + BLOCK + 32);
+    bench.b = bench.a + rank * a.tokens;
+    bench.factor_scales = bench.b + rank * dim;
+    bench.order = (u16*)(bench.factor_scales + rank * ((a.tokens + 31) / 32));
     bench.widths = (u8*)(bench.order + (a.units ? a.heads * a.tokens : 0));
     return bench;
 }
@@ -333,6 +368,7 @@ INLINE void compress(const Compression& a) {
     Bench bench = bench_of(a, shared);
     if (blockIdx.y == 0) compress_keys(a, bench, blockIdx.x);
     else compress_values(a, bench, blockIdx.x);
+    if (blockIdx.y == 1 && a.value.rank) add_low_rank(a, bench, blockIdx.x, (Head*)(plane_at(a, blockIdx.x) + a.key_head_bytes));
 }
 
 INLINE void survey_values(const Compression& a) {

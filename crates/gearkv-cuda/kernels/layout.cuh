@@ -126,6 +126,7 @@ INLINE const u16* order_of(const Head* head) { return (const u16*)(head + 1); }
 
 // Bytes of A in a record.
 INLINE u32 factor_bytes(const Head* head) {
+    if (!head->rank) return 0;
     return head->small_factors ? aligned(16 + head->rank * (BLOCK + 8)) : head->rank * BLOCK * 2;
 }
 

@@ -91,3 +91,15 @@ INLINE void level_code(float x, float scale, u32 bits, u32& sign, u32& number) {
         number = level.number;
     }
 }
+
+// What a value's code stands for.
+INLINE float level_value(float x, float scale, u32 bits) {
+    u32 sign, number;
+    level_code(x, scale, bits, sign, number);
+    if (bits == 8) {
+        float code = (float)(sign ? 127 - number : 128 + number);
+        return times(times(minus(times(2.0f, code), 255.0f), 1.0f / 256.0f), scale);
+    }
+    float level = magnitude_of(bits, number) * (1.0f / 128.0f);
+    return times(sign ? -level : level, scale);
+}

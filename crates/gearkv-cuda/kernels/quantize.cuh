@@ -5,9 +5,10 @@
 
 #define INFINITE __int_as_float(0x7f800000)
 
-// Scales of 8 bits under a super-scale, or float16; of least squared error, or covering the range.
+// Scales of 8 bits under a super-scale, or float16; of least squared error, or covering the range. Ranks of the low-rank part, passes of power
+// iteration and bits of its factors.
 struct Recipe {
-    u32 small, least_squares;
+    u32 small, least_squares, rank, passes, factor_bits;
 };
 
 INLINE float absolute(float x) { return __uint_as_float(__float_as_uint(x) & 0x7fffffffu); }
@@ -200,6 +201,11 @@ INLINE u32 code_of(float x, Pair pair, float levels) {
     v = v > 0.0f ? v : 0.0f;
     v = v < levels ? v : levels;
     return __float_as_uint(plus(v, 8388608.0f)) & 255u;
+}
+
+// What a code leaves of a value.
+INLINE float what_is_left(float x, Pair pair, float levels) {
+    return minus(x, plus(times((float)code_of(x, pair, levels), pair.scale), pair.zero));
 }
 
 // What is kept of a zero of 8 bits: so many units.

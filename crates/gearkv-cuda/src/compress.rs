@@ -7,7 +7,7 @@ use gearkv::{Range, Result};
 
 use crate::error::{driver, option};
 use crate::kernels::{CompressArgument, Kernels};
-use crate::layer::{DeviceLayer, repeated};
+use crate::layer::{DeviceLayer, padded, repeated};
 use crate::records::{BLOCK, MOST_CUTS, Template};
 use crate::source::{Grouping, Source};
 
@@ -22,7 +22,9 @@ pub(crate) struct Compressor {
     key_group: usize,
     key_channels: usize,
     value_channels: usize,
-    recipes: [u32; 4],
+    /// Where power iteration starts.
+    starts: CudaSlice<f32>,
+    recipes: [[u32; 5]; 2],
     shared: usize,
 }
 
@@ -52,7 +54,9 @@ impl Compressor {
             .max(of_tokens(value_channels));
         let units = template.deal.units;
         // As `bench_of` in the kernels has it.
-        let words = tokens * (dim + 1) + 2 * scales + dim + BLOCK + 32;
+        let [of_keys, of_values] = template.ranks;
+        let rank = of_keys.max(of_values);
+        let words = tokens * (dim + 1) + 2 * scales + dim + BLOCK + 32 + rank * (tokens + dim + tokens.div_ceil(32));
         let order = if units > 0 { 2 * heads * tokens } else { 0 };
         let shared = (8 * heads * units + 4 * words + order + tokens).next_multiple_of(16);
         if shared > kernels.shared_of_block {
@@ -61,20 +65,24 @@ impl Compressor {
                 kernels.shared_of_block
             )));
         }
-        let recipe = |source: &Source| {
+        let recipe = |source: &Source, rank: usize| {
             let config = source.config();
-            [u32::from(config.scale_bits == 8), u32::from(config.range == Range::Mse)]
+            let (small, least_squares) = (u32::from(config.scale_bits == 8), u32::from(config.range == Range::Mse));
+            [small, least_squares, rank as u32, config.power_iterations, config.factor_bits]
         };
-        let ([a, b], [c, d]) = (recipe(key), recipe(value));
+        let starts = [(key, of_keys), (value, of_values)]
+            .map(|(source, rank)| gearkv::power_iteration_starts(heads, dim, rank, source.config().seed));
+        let failed = || driver("make room for compressing");
         let of_layer = if units > 0 { key.planes() * times * tokens } else { 1 };
         Ok(Self {
             heads: repeated(stream, &template.heads, times)?,
-            variances: stream.alloc_zeros(of_layer).map_err(driver("make room for compressing"))?,
+            variances: stream.alloc_zeros(of_layer).map_err(failed())?,
             template,
             key_group,
             key_channels,
             value_channels,
-            recipes: [a, b, c, d],
+            starts: stream.clone_htod(&padded(starts.concat())).map_err(failed())?,
+            recipes: [recipe(key, of_keys), recipe(value, of_values)],
             shared,
         })
     }
@@ -84,9 +92,9 @@ impl DeviceLayer {
     /// Tokens that a segment made on the device has: the buffer is full when it has as many.
     ///
     /// # Errors
-    /// `INVALID_OPTION` saying why the device cannot compress this layer. It can where there are neither outliers nor low-rank (`sparsity` and
-    /// `decodeRank` are 0), keys have backbone `kivi` or `uniform` (or `kcvt`), and values `rotated`, `kivi` or `uniform`: the presets `gear-*`,
-    /// `kivi-*` and `uniform-*`. Keys with `meanBits` need a segment from the core to begin with.
+    /// `INVALID_OPTION` saying why the device cannot compress this layer. It can where there are no outliers (`sparsity` is 0) and heads do not
+    /// share ranks, keys have backbone `kivi` or `uniform` (or `kcvt`), and values `rotated`, `kivi` or `uniform`: the presets `gear-*`,
+    /// `paper-gear-l-*`, `kivi-*` and `uniform-*`. Keys with `meanBits` need a segment from the core to begin with.
     pub fn segment_tokens(&self) -> Result<usize> {
         match &self.compressor {
             Ok(compressor) => Ok(compressor.template.tokens),
@@ -178,6 +186,7 @@ impl DeviceLayer {
             let (value_range, _value_range) = self.value_range.device_ptr_mut(stream);
             let (templates, _templates) = compressor.heads.device_ptr(stream);
             let (variances, _variances) = compressor.variances.device_ptr_mut(stream);
+            let (starts, _starts) = compressor.starts.device_ptr(stream);
             let layer = self.parts.argument(
                 (planes, self.heads, self.dim, self.stride),
                 (self.buffered, self.capacity, self.rotated),
@@ -187,6 +196,7 @@ impl DeviceLayer {
                 layer,
                 templates,
                 variances,
+                starts,
                 value_range,
                 blocks: blocks_at,
                 data,

@@ -163,6 +163,7 @@ pub(crate) struct CompressArgument {
     pub layer: LayerArgument,
     pub templates: u64,
     pub variances: u64,
+    pub starts: u64,
     pub value_range: u64,
     pub blocks: u64,
     pub data: u64,
@@ -180,8 +181,8 @@ pub(crate) struct CompressArgument {
     pub key_group: u32,
     pub key_channels: u32,
     pub value_channels: u32,
-    /// Of keys, then of values: whether scales have 8 bits, and whether they are of least squared error.
-    pub recipes: [u32; 4],
+    /// `Recipe` of keys, then of values.
+    pub recipes: [[u32; 5]; 2],
     pub value_bits: u32,
     pub value_more_bits: u32,
     pub units: u32,
@@ -214,4 +215,4 @@ const _: () = assert!(size_of::<LayerArgument>() == 88);
 const _: () = assert!(size_of::<AttentionArgument>() == 200);
 const _: () = assert!(size_of::<AppendArgument>() == 56);
 const _: () = assert!(size_of::<DecompressArgument>() == 104);
-const _: () = assert!(size_of::<CompressArgument>() == 304);
+const _: () = assert!(size_of::<CompressArgument>() == 336);

@@ -27,6 +27,7 @@ mod attend;
 mod compress;
 mod contents;
 mod error;
+mod host;
 mod kernels;
 mod layer;
 mod pack;

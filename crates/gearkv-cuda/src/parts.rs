@@ -28,6 +28,7 @@ impl Parts {
         self.key_slots = self.key_slots.max(template.key_slots);
         self.word_bytes = self.word_bytes.max(template.word_bytes);
         self.plain &= template.plain;
+        self.rank = self.rank.max(template.ranks[0]).max(template.ranks[1]);
     }
 
     /// The layer as kernels get it: planes, heads, head_dim and descriptors of a plane; tokens in the buffer, room there and whether values are

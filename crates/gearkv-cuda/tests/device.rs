@@ -121,6 +121,7 @@ fn every_way_to_quantize() {
         r#"{"preset": "gear-3", "rank": 2, "factorBits": 8}"#,
         r#"{"preset": "gear-2", "rank": 5, "factorBits": 16, "scaleBits": 16}"#,
         r#"{"preset": "paper-gear-4", "scaleBits": 8, "factorBits": 4, "rank": 7, "decodeRank": 1}"#,
+        r#"{"preset": "paper-gear-4", "rank": 0, "decodeRank": 0, "factorBits": 8}"#,
         r#"{"preset": "paper-gear-4", "rankByNeed": true}"#,
         r#"{"preset": "gear-4", "rank": 2, "decodeRank": 1, "factorBits": 8, "rankByNeed": true}"#,
     ];

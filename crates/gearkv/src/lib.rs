@@ -59,6 +59,7 @@ pub use half::f16;
 pub use image::{SegmentImage, TensorImage};
 pub use input::f16_slice;
 pub use json::{from_json, object_from_json, object_from_tree};
+pub use lowrank::starts as power_iteration_starts;
 pub use options::GearOptions;
 pub use parallel::default_threads;
 pub use preset::{Preset, preset_names};

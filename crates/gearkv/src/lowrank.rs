@@ -34,7 +34,7 @@ pub(crate) fn usable_rank(rank: usize, tokens: usize, dim: usize) -> usize {
 
 /// Where power iteration starts: uniform in [0, 1), from a Mersenne twister as in the reference implementation.
 /// `[heads, rank, dim]`. Every batch item has the same start, so that none depends on its neighbours.
-pub(crate) fn starts(heads: usize, dim: usize, rank: usize, seed: u32) -> Vec<f32> {
+pub fn starts(heads: usize, dim: usize, rank: usize, seed: u32) -> Vec<f32> {
     let mut starts = vec![0.0; heads * rank * dim];
     if starts.is_empty() {
         return starts;

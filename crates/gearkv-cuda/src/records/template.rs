@@ -44,6 +44,8 @@ pub(crate) struct Template {
     pub key_slots: usize,
     pub word_bytes: usize,
     pub deal: Deal,
+    /// Of keys and of values.
+    pub ranks: [usize; 2],
     /// Whether plain kernels suffice for the segments.
     pub plain: bool,
 }
@@ -63,8 +65,8 @@ fn check(key: &Source, value: &Source) -> Result<()> {
         if config.storage != gearkv::Storage::Gear {
             return refuse(format!("{name} are not to be compressed"));
         }
-        if config.decode_rank != 0 {
-            return refuse(format!("{name} have decodeRank {}; expected 0", config.decode_rank));
+        if config.rank_by_need && config.decode_rank != 0 {
+            return refuse(format!("heads of {name} share their ranks (rankByNeed)"));
         }
         if config.sparsity != 0.0 {
             return refuse(format!("{name} have sparsity {}; expected 0", config.sparsity));
@@ -89,8 +91,17 @@ fn check(key: &Source, value: &Source) -> Result<()> {
     Ok(())
 }
 
+/// Bytes of A in a record.
+fn factor_bytes(source: &Source, rank: usize) -> usize {
+    match (rank, source.config().factor_bits) {
+        (0, _) => 0,
+        (_, 16) => rank * BLOCK * 2,
+        _ => (16 + rank * (BLOCK + 8)).next_multiple_of(16),
+    }
+}
+
 /// A plane of a segment that nobody has compressed yet.
-fn blank(source: &Source, plane: usize, tokens: usize) -> Plane {
+fn blank(source: &Source, plane: usize, tokens: usize, rank: usize) -> Plane {
     let (config, dim) = (source.config(), source.dim());
     let scales = match config.scale_bits {
         8 => Scales::Small { super_scale: 0.0, scales: Vec::new(), zeros: Vec::new() },
@@ -110,9 +121,9 @@ fn blank(source: &Source, plane: usize, tokens: usize) -> Plane {
         places: Vec::new(),
         scales,
         means: if source.rotated() { vec![0.0; dim] } else { Vec::new() },
-        rank: 0,
+        rank,
         a,
-        b: Vec::new(),
+        b: vec![0.0; rank * dim],
         outliers: Vec::new(),
     }
 }
@@ -177,15 +188,16 @@ impl Template {
             )));
         }
         let deal = deal(value.config(), heads, tokens)?;
+        let ranks = [key, value].map(|source| (source.config().decode_rank as usize).min(tokens).min(source.dim()));
         let layout = ValueLayout::of(value)?;
         let made: Vec<Made> = (0..planes)
             .map(|plane| {
                 let (mut key_head, mut value_head) = (Vec::new(), Vec::new());
-                let of_keys = blank(key, plane, tokens);
+                let of_keys = blank(key, plane, tokens, ranks[0]);
                 let keys = KeyLayout::of(key, &of_keys);
-                keys.head(key, &of_keys).push(&of_keys, 0, false, &mut key_head);
-                let of_values = blank(value, plane, tokens);
-                layout.head(&of_values).push(&of_values, 0, false, &mut value_head);
+                keys.head(key, &of_keys).push(&of_keys, ranks[0], false, &mut key_head);
+                let of_values = blank(value, plane, tokens, ranks[1]);
+                layout.head(&of_values).push(&of_values, ranks[1], false, &mut value_head);
                 Made { key_head, value_head, keys }
             })
             .collect();
@@ -208,7 +220,8 @@ impl Template {
         let value_record = 16
             + if deal.raised > 0 { slots.next_multiple_of(16) } else { 0 }
             + slots / 8 * layout.units * unit_bytes(bits)
-            + (slots * layout.units * kinds * scale_bytes).next_multiple_of(16);
+            + (slots * layout.units * kinds * scale_bytes).next_multiple_of(16)
+            + factor_bytes(value, ranks[1]);
         let pairs = slots / 2;
         let weights = if pairs > LANES { WEIGHT_BYTES } else { 0 };
         let of_channels = matches!(key.config().backbone, Backbone::Kivi | Backbone::Kcvt);
@@ -219,12 +232,13 @@ impl Template {
             heads: all,
             key_head,
             value_head,
-            key_record: most(&|made| made.keys.record_bytes()),
+            key_record: most(&|made| made.keys.record_bytes()) + factor_bytes(key, ranks[0]),
             value_record,
             key_slots,
             word_bytes: (key_slots / 8 * KEY_UNIT_WORDS).max(layout.units * pairs * VALUE_PAIR_WORDS + weights),
             deal,
-            plain: of_channels && value.rotated() && small,
+            plain: of_channels && value.rotated() && small && ranks == [0, 0],
+            ranks,
         })
     }
 

@@ -91,7 +91,18 @@ impl<'a> Pair<'a> {
 }
 
 /// `gear-l-*` differ from `gear-*` in name only.
-const COMPRESSED: [&str; 8] = ["gear-4", "gear-3", "gear-2", "kivi-4", "kivi-2", "uniform-8", "uniform-4", "uniform-2"];
+const COMPRESSED: [&str; 10] = [
+    "gear-4",
+    "gear-3",
+    "gear-2",
+    "paper-gear-l-4",
+    "paper-gear-l-2",
+    "kivi-4",
+    "kivi-2",
+    "uniform-8",
+    "uniform-4",
+    "uniform-2",
+];
 
 #[test]
 fn segments_of_every_preset_are_the_cores() {
@@ -162,6 +173,10 @@ fn segments_of_every_way_to_quantize() {
         r#"{"preset": "gear-3", "bufferTokens": 40}"#,
         r#"{"preset": "gear-2", "scaleBits": 16}"#,
         r#"{"preset": "gear-4", "bufferTokens": 10, "groupSize": 32}"#,
+        r#"{"preset": "gear-4", "decodeRank": 2}"#,
+        r#"{"preset": "gear-3", "decodeRank": 1, "factorBits": 8, "bufferTokens": 40}"#,
+        r#"{"preset": "gear-4", "meanBits": 0, "bits": 8, "decodeRank": 5, "factorBits": 16}"#,
+        r#"{"preset": "uniform-4", "decodeRank": 3, "factorBits": 4, "bufferTokens": 90}"#,
     ] {
         let options = options(json);
         let prompt = if json.contains("128") { 140 } else { 75 };
@@ -209,7 +224,6 @@ fn segments_of_what_is_hard_to_quantize() {
             pair.append_rows(64, change);
             assert_eq!(pair.settle(&format!("{preset}, {what}")), 64);
         }
-        // Scales that are larger than all before do not overflow what tensor cores are given.
         pair.attends(preset);
     }
 }
@@ -221,8 +235,13 @@ fn a_layer_that_begins_on_the_device_and_one_that_is_there_several_times() {
     for preset in ["kivi-4", "uniform-4"] {
         let options = options(&format!(r#"{{"preset": "{preset}"}}"#));
         let mut pair = Pair::new(&device, [&options, &options], Shape { batch: 1, heads: 2, dim: 64 }, 0, 46);
-        pair.append(150);
-        assert_eq!(pair.settle(preset), 128);
+        // Scales that are far larger than all before do not overflow what tensor cores are given.
+        for factor in [1e-4, 1e-3, 1.0] {
+            pair.append_rows(64, |_, row| row.iter_mut().for_each(|x| *x *= factor));
+            assert_eq!(pair.settle(preset), 64);
+            pair.attends(preset);
+        }
+        pair.append(22);
         pair.attends(preset);
     }
     let options = options(r#"{"preset": "gear-3"}"#);
@@ -249,8 +268,8 @@ fn a_layer_that_begins_on_the_device_and_one_that_is_there_several_times() {
 fn what_a_device_does_not_compress_says_why() {
     let Some(device) = device() else { return };
     for (json, prompt, why) in [
-        (r#"{"preset": "paper-gear-4"}"#, 70, "decodeRank"),
-        (r#"{"preset": "paper-gear-4", "rank": 0, "decodeRank": 0}"#, 70, "sparsity"),
+        (r#"{"preset": "paper-gear-4"}"#, 70, "sparsity"),
+        (r#"{"preset": "paper-gear-l-4", "rankByNeed": true}"#, 70, "share their ranks"),
         (r#"{"preset": "kcvt-4"}"#, 70, "kcvt"),
         (r#"{"preset": "float16"}"#, 70, "not to be compressed"),
         (r#"{"preset": "gear-4", "backbone": "rotated"}"#, 70, "rotated"),
@@ -281,5 +300,37 @@ fn what_a_device_does_not_compress_says_why() {
         let error = layer.settle(&device.stream).expect_err(json);
         assert_eq!(error.code().as_str(), "INVALID_OPTION");
         assert!(error.to_string().contains(why), "{json}: {error}");
+    }
+}
+
+#[test]
+fn what_a_device_does_not_compress_the_core_does() {
+    let Some(device) = device() else { return };
+    let stream = &device.stream;
+    for preset in ["paper-gear-4", "kcvt-4"] {
+        let own = options(&format!(r#"{{"preset": "{preset}"}}"#));
+        let shape = Shape { batch: 2, heads: 2, dim: 64 };
+        let mut pair = Pair::new(&device, [&own, &own], shape, 70, 61);
+        let tensor = |role| pair.cache.tensor(0, role).expect("a layer").clone();
+        let (mut key, mut value) = (tensor(Role::Key), tensor(Role::Value));
+        let full = key.config().buffer_tokens as usize;
+        pair.append(full - 1);
+        let settle = |pair: &mut Pair, key: &mut _, value: &mut _| {
+            pair.layer.settle_on_host(stream, key, value, NEVER).expect("tokens of the core")
+        };
+        assert_eq!(settle(&mut pair, &mut key, &mut value), 0, "{preset}");
+        assert_eq!(key.tokens(), pair.layer.tokens());
+        pair.append(1);
+        assert_eq!(settle(&mut pair, &mut key, &mut value), full, "{preset}");
+        assert_eq!((pair.layer.waiting(), key.tokens()), (0, pair.layer.tokens()));
+        pair.append(3);
+        pair.attends(preset);
+        // One by one or together: the same segment.
+        let exact = pair.cache.tensor(0, Role::Key).expect("a layer").decompress(NEVER).expect("decompression");
+        settle(&mut pair, &mut key, &mut value);
+        assert_eq!(key.decompress(NEVER).expect("decompression"), exact, "{preset}");
+        key.truncate(60).expect("a shorter tensor");
+        let refused = pair.layer.settle_on_host(stream, &mut key, &mut value, NEVER);
+        assert_eq!(refused.expect_err("an error").code().as_str(), "SHAPE_MISMATCH");
     }
 }

@@ -1,5 +1,6 @@
 import { checkedSignal } from '../abort.js';
 import { type ByteSource, chunksOf, joined } from '../byte-stream.js';
+import { GearError } from '../errors.js';
 import { byteArray } from '../kv-array.js';
 import { FrozenCache, GearCache, readAbout } from '../public.js';
 import type { FromBytesOptions } from '../tensor.js';
@@ -34,19 +35,47 @@ export async function loadFrozen(
   }
 }
 
-/** Which of the two classes it is for is what the container says first. */
+/** A cache, or one at rest. */
 async function restored(
   source: unknown,
   options: FromBytesOptions,
   signal: AbortSignal | undefined,
 ): Promise<GearCache | FrozenCache> {
   if (typeof source === 'string' || source instanceof URL) {
-    const { kind } = await readAbout(source, options);
-    return (kind === 'cache' ? GearCache : FrozenCache).load(source, options);
+    return eitherOf(
+      source,
+      options,
+      () => GearCache.load(source, options),
+      () => FrozenCache.load(source, options),
+    );
   }
   const bytes = await bytesOf(source, signal);
-  const { kind } = await readAbout(bytes, options);
-  return (kind === 'cache' ? GearCache : FrozenCache).fromBytes(bytes, options);
+  return eitherOf(
+    bytes,
+    options,
+    async () => GearCache.fromBytes(bytes, options),
+    async () => FrozenCache.fromBytes(bytes, options),
+  );
+}
+
+/** A class refuses the other's container as soon as it has read what it is; asking first would mean to read that twice. */
+async function eitherOf(
+  source: Uint8Array | string | URL,
+  options: FromBytesOptions,
+  cache: () => Promise<GearCache>,
+  frozen: () => Promise<FrozenCache>,
+): Promise<GearCache | FrozenCache> {
+  try {
+    return await cache();
+  } catch (error) {
+    if (!(error instanceof GearError)) throw error;
+    const kind = await readAbout(source, options).then(
+      (about) => about.kind,
+      () => 'unknown',
+    );
+    if (kind === 'frozen') return frozen();
+    throw error;
+  }
 }
 
 async function bytesOf(source: unknown, signal: AbortSignal | undefined): Promise<Uint8Array> {

@@ -1,5 +1,5 @@
 import type { About } from '../about.js';
-import { GearError } from '../errors.js';
+import { describe, GearError } from '../errors.js';
 import type { FrozenCache, GearCache } from '../public.js';
 import type { Layout } from './layout.js';
 
@@ -30,6 +30,15 @@ export function readTravelNote(cache: GearCache | FrozenCache, about: About): La
       `the cache does not say what its ${cache.layers} layers are called; only caches of freezeCache, freezeTensors and GearDynamicCache do`,
     );
   }
+  const others = Object.keys(about.arrays ?? {});
+  // They become properties of caches, whose methods they must not take the place of.
+  const strange = [...names, ...others].find((name) => !name.startsWith('past_'));
+  if (strange !== undefined) {
+    throw new GearError(
+      'CORRUPT_DATA',
+      `the cache has an entry called ${describe(strange)}; those of models begin with 'past_'`,
+    );
+  }
   const { batch, kvHeads, headDim } = cache;
-  return { layers: names, others: Object.keys(about.arrays ?? {}), type, batch, kvHeads, headDim };
+  return { layers: names, others, type, batch, kvHeads, headDim };
 }

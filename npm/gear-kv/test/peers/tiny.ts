@@ -18,8 +18,8 @@ export function testWith<Library>(
     const library = requireFrom(peerFolder(peer))(peer) as Library;
     return (title, run) => test.serial(title, (t) => run(t, library));
   } catch (error) {
-    const [reason] = String(error).split('\n');
-    return (title) => test.serial.skip(`${title} (skipped: there is no ${peer}: ${reason})`, () => {});
+    const reason = error instanceof Error ? error.message : String(error);
+    return (title) => test.serial.skip(`${title} (skipped: ${reason})`, () => {});
   }
 }
 

@@ -17,7 +17,7 @@ export async function runAva(pattern, env, onTest) {
     if (point !== null) {
       finish();
       const title = (point[2] ?? '').replace(/\\#/g, '#');
-      if (point[3] !== undefined) report.skipped += 1;
+      if (point[3] !== undefined) report.skip(title);
       else if (point[1] === undefined) report.pass(title);
       else open = { title, details: [] };
       onTest(title);

@@ -9,6 +9,8 @@ export class Report {
   skipped = 0;
   /** Texts to print in full. */
   failures = [];
+  /** Why tests were skipped, where their titles say so: `… (skipped: REASON)`. */
+  reasons = new Set();
   ended = false;
   latest = '';
 
@@ -23,6 +25,12 @@ export class Report {
     this.latest = title;
   }
 
+  skip(title) {
+    this.skipped += 1;
+    const reason = /\(skipped: (.*)\)$/.exec(title)?.[1];
+    if (reason !== undefined) this.reasons.add(reason);
+  }
+
   /** For a suite that could not be run, crashed or went silent: that is a failure, never a skip. */
   static broken(title, details) {
     const report = new Report();
@@ -35,7 +43,7 @@ export class Report {
     if (!line.startsWith(HARNESS_PREFIX)) return false;
     const { event, file, title, error } = JSON.parse(line.slice(HARNESS_PREFIX.length));
     if (event === 'end') this.ended = true;
-    else if (event === 'skip') this.skipped += 1;
+    else if (event === 'skip') this.skip(title);
     else if (error === undefined) this.pass(`${file}: ${title}`);
     else this.fail(`${file}: ${title}`, error);
     return true;
@@ -48,7 +56,7 @@ export class Report {
     const how = signal ? `was ended by ${signal}` : `exited with code ${code}`;
     if (!this.ended) this.fail('the run did not reach its end', `it ${how}:\n${tail}`);
     else if (code !== 0 && this.failed === 0) this.fail('the run failed after its tests', `it ${how}:\n${tail}`);
-    else if (this.passed + this.failed === 0) this.fail('no test was run', tail);
+    else if (this.passed + this.failed + this.reasons.size === 0) this.fail('no test was run', tail);
     return this;
   }
 }

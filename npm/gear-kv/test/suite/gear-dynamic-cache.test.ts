@@ -64,6 +64,20 @@ test('what a GearDynamicCache holds does not depend on when the next call comes'
   t.true(sameBits(held[0] as Uint8Array, held[1] as Uint8Array));
 });
 
+test('what a call reads is what was compressed, also if it comes at once and compares nothing', async (t) => {
+  const read: Float32Array[] = [];
+  const answers: number[][] = [];
+  for (const settled of [true, false]) {
+    using cache = new GearDynamicCache({ preset: 'gear-2' });
+    const ids = await generate(SMALL, { inputIds: promptOf(200), cache, newTokens: 2 });
+    if (settled) await cache.settle();
+    answers.push(await generate(SMALL, { inputIds: [...ids, 7, 8, 9], cache, newTokens: 3 }));
+    read.push(numbersIn(cache, 'past_key_values.2.key') as Float32Array);
+  }
+  t.true(sameBits(read[0] as Float32Array, read[1] as Float32Array));
+  t.deepEqual(answers[0], answers[1]);
+});
+
 test('between calls a GearDynamicCache holds nothing but what is compressed', async (t) => {
   using cache = new GearDynamicCache({ preset: 'gear-4' });
   const ids = await generate(SMALL, { inputIds: promptOf(600), cache, newTokens: 3 });

@@ -57,6 +57,21 @@ test('what was saved loads again, compressed and at rest, from bytes and from a 
   await rejects(t, 'CORRUPT_DATA', () => loadFrozen(bare.cache.toBytes()), /what its 3 layers are called/);
 });
 
+test('names that are none of a model are refused: they would become properties of a cache', async (t) => {
+  using frozen = await freezeTensors(await outputsOf(promptOf(20)), { tokenIds: promptOf(20) });
+  const note = frozen.about.metadata?.['gear-kv.entries'] as { layers: string[] };
+  const array = { dtype: 'F32', shape: [1], data: new Uint8Array(4) };
+  for (const about of [
+    { ...frozen.about, arrays: { update: array } },
+    { ...frozen.about, metadata: { 'gear-kv.entries': { ...note, layers: ['past_0', 'past_1', '__proto__'] } } },
+    { ...frozen.about, metadata: { 'gear-kv.entries': { ...note, layers: ['past_0', 'past_0', 'past_1'] } } },
+    { ...frozen.about, metadata: { 'gear-kv.entries': { ...note, type: 'int8' } } },
+    { ...frozen.about, metadata: { 'gear-kv.entries': 7 } },
+  ]) {
+    await rejects(t, 'CORRUPT_DATA', () => loadFrozen(frozen.cache.toBytes(about)));
+  }
+});
+
 test('tensors of transformers.js are taken, too, and what is none is refused', async (t) => {
   const ids = promptOf(20);
   const wrapped: Record<string, Tensor> = await step(SMALL, {}, ids);
