@@ -165,6 +165,24 @@ test("an encoder's keys and values travel along, and so do layers of another sha
   t.true(sameBits(numbersIn(cut, 'past_key_values.9.value'), wide.slice(0, 640)));
 });
 
+test('a batch is frozen and thawed as a whole, and no prompt is compared with it', async (t) => {
+  const entries: Record<string, Tensor> = {};
+  for (const name of ['past_key_values.0.key', 'past_key_values.0.value']) {
+    const data = Float32Array.from({ length: 3 * 2 * 40 * 32 }, (_, index) => Math.sin(index * name.length));
+    entries[name] = new Tensor('float32', data, [3, 2, 40, 32]);
+  }
+  using frozen = await freezeCache(new DynamicCache(entries), lossless);
+  t.deepEqual([frozen.cache.batch, frozen.tokens], [3, 40]);
+  const thawed = await thawCache(frozen, classes);
+  for (const name of Object.keys(entries)) {
+    t.true(sameBits(numbersIn(thawed, name), numbersIn(entries, name)), name);
+    t.deepEqual(dimsIn(thawed, name), [3, 2, 40, 32]);
+  }
+  const tokenIds = promptOf(40);
+  await rejects(t, 'INVALID_OPTION', () => freezeCache(new DynamicCache(entries), { tokenIds }), /batch of 3/);
+  await rejects(t, 'MODEL_MISMATCH', () => thawCache(frozen, { ...classes, inputIds: tokenIds }));
+});
+
 test('a longer conversation extends what was frozen: its tokens stay as they are, only new ones are compressed', async (t) => {
   const { cache, ids } = await talked(SMALL, 300);
   using first = await freezeCache(cache, { tokenIds: ids, model: 'fake', preset: 'gear-3' });
