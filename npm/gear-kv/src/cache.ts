@@ -32,6 +32,7 @@ import {
   writeCacheFile,
   writerStream,
 } from './saved.js';
+import { type KeyOptions, optionalKey } from './seal-key.js';
 import { checkedCount, checkedIndices, tokensOf } from './shape.js';
 import type { FromBytesOptions } from './tensor.js';
 
@@ -82,7 +83,7 @@ export class GearCache {
   /**
    * Restores a cache from {@link toBytes}, `bytes` being untrusted: damage is found by checksum and structure.
    *
-   * @throws GearError `CORRUPT_DATA`, `UNSUPPORTED_VERSION`, `BACKEND_UNAVAILABLE`.
+   * @throws GearError `CORRUPT_DATA`, `UNSUPPORTED_VERSION`, `BACKEND_UNAVAILABLE`; `KEY_MISMATCH` for sealed bytes, which {@link fromStream} takes with `key`.
    */
   static fromBytes(bytes: Uint8Array | ArrayBuffer, options: FromBytesOptions = {}): GearCache {
     const { view, backend } = checkedBytes(bytes, options);
@@ -92,21 +93,24 @@ export class GearCache {
   /**
    * Restores a cache from the stream that {@link toStream} made, or from any stream or iterable of byte chunks.
    *
-   * @throws GearError as {@link fromBytes}, and `IO_FAILED` where the stream fails; the signal's reason where that fired.
+   * @throws GearError as {@link fromBytes}, and `KEY_MISMATCH`, `IO_FAILED` where the stream fails; the signal's reason where that fired.
    */
-  static async fromStream(source: ByteSource, options: FromBytesOptions & StreamOptions = {}): Promise<GearCache> {
-    const { backend, signal } = checkedStreamOptions(options);
-    return restoredFrom(backend, await readCacheStream('cache', backend, source, signal));
+  static async fromStream(
+    source: ByteSource,
+    options: FromBytesOptions & StreamOptions & KeyOptions = {},
+  ): Promise<GearCache> {
+    const { backend, signal, key } = checkedStreamOptions(options);
+    return restoredFrom(backend, await readCacheStream('cache', backend, source, signal, key));
   }
 
   /**
    * Restores a cache from a file that {@link save} wrote. Node, Deno and Bun.
    *
-   * @throws GearError as {@link fromBytes}, and `IO_FAILED` with the system's error as `cause`.
+   * @throws GearError as {@link fromBytes}, and `KEY_MISMATCH`, `IO_FAILED` with the system's error as `cause`.
    */
-  static async load(path: string | URL, options: FromBytesOptions = {}): Promise<GearCache> {
-    const backend = checkedLoadOptions(options);
-    return restoredFrom(backend, await readCacheFile('cache', backend, path));
+  static async load(path: string | URL, options: FromBytesOptions & KeyOptions = {}): Promise<GearCache> {
+    const { backend, key } = checkedLoadOptions(options);
+    return restoredFrom(backend, await readCacheFile('cache', backend, path, key));
   }
 
   /** Layers of the model. */
@@ -341,10 +345,11 @@ export class GearCache {
   }
 
   /** The bytes of {@link toBytes} as a stream, which holds little of them. The content is that of the moment of the call. */
-  toStream(options: StreamOptions & AboutOptions = {}): ReadableStream<Uint8Array> {
-    refuseUnknown('toStream', checkedOptions('the options of toStream', options), ['signal', 'about']);
+  toStream(options: StreamOptions & AboutOptions & KeyOptions = {}): ReadableStream<Uint8Array> {
+    refuseUnknown('toStream', checkedOptions('the options of toStream', options), ['signal', 'about', 'key']);
     const signal = checkedSignal(options.signal);
-    return writerStream(this.#backend, this.#writer(options.about), signal);
+    const key = optionalKey(options.key);
+    return writerStream(this.#backend, this.#writer(options.about), signal, key);
   }
 
   /**
@@ -353,9 +358,10 @@ export class GearCache {
    *
    * @throws GearError as {@link toBytes}, and `IO_FAILED` with the system's error as `cause`.
    */
-  async save(path: string | URL, options: AboutOptions = {}): Promise<void> {
-    refuseUnknown('save', checkedOptions('the options of save', options), ['about']);
-    await writeCacheFile(path, this.#backend, this.#writer(options.about));
+  async save(path: string | URL, options: AboutOptions & KeyOptions = {}): Promise<void> {
+    refuseUnknown('save', checkedOptions('the options of save', options), ['about', 'key']);
+    const key = optionalKey(options.key);
+    await writeCacheFile(path, this.#backend, this.#writer(options.about), key);
   }
 
   /**

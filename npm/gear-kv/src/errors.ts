@@ -9,6 +9,8 @@
  * - `UNSUPPORTED_VERSION`: the bytes were written by a newer version of the format.
  * - `UNSUPPORTED_MODEL`: a model whose architecture, tokenizer or weights are not known here.
  * - `MODEL_MISMATCH`: a saved conversation belongs to another model.
+ * - `KEY_MISMATCH`: something sealed was opened without a key or with another one, or was changed since it was sealed; or something that is
+ *   not sealed was opened with a key.
  * - `DISPOSED`: the tensor or cache was used after `dispose()`.
  * - `BUSY`: a tensor was changed on the calling thread while `append()` was still at work on it, or a session while it answered.
  * - `BACKEND_UNAVAILABLE`: the native module or WebAssembly could not be loaded, or `init()` was not awaited.
@@ -25,6 +27,7 @@ export type GearErrorCode =
   | 'UNSUPPORTED_VERSION'
   | 'UNSUPPORTED_MODEL'
   | 'MODEL_MISMATCH'
+  | 'KEY_MISMATCH'
   | 'DISPOSED'
   | 'BUSY'
   | 'BACKEND_UNAVAILABLE'

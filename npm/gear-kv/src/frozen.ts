@@ -19,6 +19,7 @@ import {
 import { newFloat32Array } from './kv-array.js';
 import { checkedOptions, type ResolvedGearOptions, type Role, refuseUnknown } from './options.js';
 import { readCache, readCacheFile, readCacheStream, wholeBytes, writeCacheFile, writerStream } from './saved.js';
+import { type KeyOptions, optionalKey } from './seal-key.js';
 import { checkedCount } from './shape.js';
 import type { FromBytesOptions } from './tensor.js';
 
@@ -59,7 +60,7 @@ export class FrozenCache {
   /**
    * Restores a frozen cache from {@link toBytes}, `bytes` being untrusted: damage is found by checksum and structure.
    *
-   * @throws GearError `CORRUPT_DATA`, `UNSUPPORTED_VERSION`, `BACKEND_UNAVAILABLE`.
+   * @throws GearError `CORRUPT_DATA`, `UNSUPPORTED_VERSION`, `BACKEND_UNAVAILABLE`; `KEY_MISMATCH` for sealed bytes, which {@link fromStream} takes with `key`.
    */
   static fromBytes(bytes: Uint8Array | ArrayBuffer, options: FromBytesOptions = {}): FrozenCache {
     const { view, backend } = checkedBytes(bytes, options);
@@ -70,22 +71,25 @@ export class FrozenCache {
   /**
    * Restores a frozen cache from the stream that {@link toStream} made, or from any stream or iterable of byte chunks.
    *
-   * @throws GearError as {@link fromBytes}, and `IO_FAILED` where the stream fails; the signal's reason where that fired.
+   * @throws GearError as {@link fromBytes}, and `KEY_MISMATCH`, `IO_FAILED` where the stream fails; the signal's reason where that fired.
    */
-  static async fromStream(source: ByteSource, options: FromBytesOptions & StreamOptions = {}): Promise<FrozenCache> {
-    const { backend, signal } = checkedStreamOptions(options);
-    const { handle, about } = await readCacheStream('frozen', backend, source, signal);
+  static async fromStream(
+    source: ByteSource,
+    options: FromBytesOptions & StreamOptions & KeyOptions = {},
+  ): Promise<FrozenCache> {
+    const { backend, signal, key } = checkedStreamOptions(options);
+    const { handle, about } = await readCacheStream('frozen', backend, source, signal, key);
     return frozenCache(backend, handle, about);
   }
 
   /**
    * Restores a frozen cache from a file that {@link save} wrote. Node, Deno and Bun.
    *
-   * @throws GearError as {@link fromBytes}, and `IO_FAILED` with the system's error as `cause`.
+   * @throws GearError as {@link fromBytes}, and `KEY_MISMATCH`, `IO_FAILED` with the system's error as `cause`.
    */
-  static async load(path: string | URL, options: FromBytesOptions = {}): Promise<FrozenCache> {
-    const backend = checkedLoadOptions(options);
-    const { handle, about } = await readCacheFile('frozen', backend, path);
+  static async load(path: string | URL, options: FromBytesOptions & KeyOptions = {}): Promise<FrozenCache> {
+    const { backend, key } = checkedLoadOptions(options);
+    const { handle, about } = await readCacheFile('frozen', backend, path, key);
     return frozenCache(backend, handle, about);
   }
 
@@ -202,10 +206,11 @@ export class FrozenCache {
   }
 
   /** The bytes of {@link toBytes} as a stream, which holds little of them. */
-  toStream(options: StreamOptions & AboutOptions = {}): ReadableStream<Uint8Array> {
-    refuseUnknown('toStream', checkedOptions('the options of toStream', options), ['signal', 'about']);
+  toStream(options: StreamOptions & AboutOptions & KeyOptions = {}): ReadableStream<Uint8Array> {
+    refuseUnknown('toStream', checkedOptions('the options of toStream', options), ['signal', 'about', 'key']);
     const signal = checkedSignal(options.signal);
-    return writerStream(this.#backend, this.#writer(options.about), signal);
+    const key = optionalKey(options.key);
+    return writerStream(this.#backend, this.#writer(options.about), signal, key);
   }
 
   /**
@@ -214,9 +219,10 @@ export class FrozenCache {
    *
    * @throws GearError as {@link toBytes}, and `IO_FAILED` with the system's error as `cause`.
    */
-  async save(path: string | URL, options: AboutOptions = {}): Promise<void> {
-    refuseUnknown('save', checkedOptions('the options of save', options), ['about']);
-    await writeCacheFile(path, this.#backend, this.#writer(options.about));
+  async save(path: string | URL, options: AboutOptions & KeyOptions = {}): Promise<void> {
+    refuseUnknown('save', checkedOptions('the options of save', options), ['about', 'key']);
+    const key = optionalKey(options.key);
+    await writeCacheFile(path, this.#backend, this.#writer(options.about), key);
   }
 
   /** Gives the memory back at once. Any later use throws `DISPOSED`; disposing again does nothing. */

@@ -41,5 +41,7 @@ export {
   type Role,
 } from './options.js';
 export { type AboutFile, type AboutSource, readAbout } from './read-about.js';
+export { type SealOptions, seal, unseal } from './seal.js';
+export type { KeyOptions, SealKey } from './seal-key.js';
 export type { KvShape, ResolvedKvShape } from './shape.js';
 export { CompressedTensor, type FromBytesOptions, type Parts } from './tensor.js';

@@ -6,6 +6,7 @@ import { GearError } from './errors.js';
 import { fileHead } from './file.js';
 import { byteArray } from './kv-array.js';
 import { checkedOptions, refuseUnknown } from './options.js';
+import { isSealed, sealedWithoutKey } from './seal.js';
 import type { FromBytesOptions } from './tensor.js';
 
 /** What a file says of the cache in it. */
@@ -38,7 +39,7 @@ type Bytes = (start: number, length: number) => Promise<Uint8Array>;
  * Reads what a saved cache says of itself, without the cache: of a file only the header and the token ids are read. Their
  * checksums are checked, those of the rest are not.
  *
- * @throws GearError `CORRUPT_DATA`, `UNSUPPORTED_VERSION`; `INVALID_OPTION` for a container of something else; `IO_FAILED` with the
+ * @throws GearError `CORRUPT_DATA`, `UNSUPPORTED_VERSION`; `KEY_MISMATCH` for a sealed file, of which nothing can be told without opening all of it; `INVALID_OPTION` for a container of something else; `IO_FAILED` with the
  * system's error as `cause`.
  */
 export async function readAbout(source: AboutSource, options: FromBytesOptions = {}): Promise<AboutFile> {
@@ -58,6 +59,7 @@ async function about(reader: CacheReaderHandle, bytes: Bytes): Promise<AboutFile
     const missing = guarded(() => reader.missingToKnow());
     if (missing === 0) break;
     const piece = await bytes(position, missing);
+    if (position === 0 && isSealed(piece)) throw sealedWithoutKey();
     guarded(() => reader.push(piece));
     position += piece.length;
     if (piece.length < missing) {

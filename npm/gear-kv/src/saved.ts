@@ -5,10 +5,11 @@ import { turn } from './abort.js';
 import { type About, aboutOf } from './about.js';
 import type { Backend, CacheHandle, CacheReaderHandle, CacheWriterHandle, FrozenHandle } from './backend/binding.js';
 import { guarded, settled } from './backend/failure.js';
-import { byteStream, chunksOf } from './byte-stream.js';
+import { byteStream } from './byte-stream.js';
 import { GearError } from './errors.js';
 import { fileChunks, writeFileAtomically } from './file.js';
-import { byteArray } from './kv-array.js';
+import { byteChunks, piecesStream, sealedPieces, unlessSealed, unsealedPieces } from './seal.js';
+import type { CheckedKey } from './seal-key.js';
 
 /** What each read and write moves: large enough to cost nothing, small enough that a slow reader holds little. */
 const CHUNK_BYTES = 1 << 20;
@@ -35,7 +36,10 @@ export function writerStream(
   backend: Backend,
   writer: CacheWriterHandle,
   signal: AbortSignal | undefined,
+  key: CheckedKey | undefined,
 ): ReadableStream<Uint8Array> {
+  if (key !== undefined)
+    return piecesStream(sealedPieces(pieces(backend, writer), key), signal, () => writer.release());
   return byteStream(
     () => nextPiece(backend, writer),
     () => writer.release(),
@@ -48,9 +52,11 @@ export async function writeCacheFile(
   location: string | URL,
   backend: Backend,
   writer: CacheWriterHandle,
+  key: CheckedKey | undefined,
 ): Promise<void> {
   try {
-    await writeFileAtomically(location, pieces(backend, writer));
+    const plain = pieces(backend, writer);
+    await writeFileAtomically(location, key === undefined ? plain : sealedPieces(plain, key));
   } finally {
     writer.release();
   }
@@ -103,11 +109,12 @@ export async function readCacheStream<Kind extends keyof Handles>(
   backend: Backend,
   source: unknown,
   signal: AbortSignal | undefined,
+  key: CheckedKey | undefined,
 ): Promise<Read<Handles[Kind]>> {
   const reader = guarded(() => backend.binding.CacheReader.create(kind));
   try {
-    for await (const chunk of chunksOf(source, signal)) {
-      const bytes = byteArray('a chunk of the stream', chunk);
+    const given = byteChunks(source, signal);
+    for await (const bytes of key === undefined ? unlessSealed(given) : unsealedPieces(given, key)) {
       guarded(() => reader.push(bytes));
     }
     return finished(kind, reader);
@@ -121,8 +128,9 @@ export async function readCacheFile<Kind extends keyof Handles>(
   kind: Kind,
   backend: Backend,
   location: string | URL,
+  key: CheckedKey | undefined,
 ): Promise<Read<Handles[Kind]>> {
-  return readCacheStream(kind, backend, fileChunks(location, CHUNK_BYTES), undefined);
+  return readCacheStream(kind, backend, fileChunks(location, CHUNK_BYTES), undefined, key);
 }
 
 function finished<Kind extends keyof Handles>(kind: Kind, reader: CacheReaderHandle): Read<Handles[Kind]> {

@@ -1,13 +1,14 @@
 import { checkedSignal } from '../abort.js';
 import { type ByteSource, chunksOf, joined } from '../byte-stream.js';
 import { GearError } from '../errors.js';
+import { fileChunks } from '../file.js';
 import { byteArray } from '../kv-array.js';
-import { FrozenCache, GearCache, readAbout } from '../public.js';
+import { FrozenCache, GearCache, type KeyOptions, readAbout, type SealKey, unseal } from '../public.js';
 import type { FromBytesOptions } from '../tensor.js';
 import { FrozenPrefix } from './prefix.js';
 
 /** Options of {@link loadFrozen}. */
-export interface LoadFrozenOptions extends FromBytesOptions {
+export interface LoadFrozenOptions extends FromBytesOptions, KeyOptions {
   /** Stops reading; the promise rejects with the signal's reason. */
   signal?: AbortSignal;
 }
@@ -16,16 +17,17 @@ export interface LoadFrozenOptions extends FromBytesOptions {
  * Restores what `save`, `toBytes` or `toStream` of a {@link FrozenPrefix} made.
  *
  * @param source - A path or a `file:` URL (Node, Deno and Bun), bytes, or a stream of them.
- * @throws GearError `CORRUPT_DATA`, `UNSUPPORTED_VERSION`, `IO_FAILED`, `BACKEND_UNAVAILABLE`; the signal's reason where that fired.
+ * @throws GearError `CORRUPT_DATA`, `UNSUPPORTED_VERSION`, `KEY_MISMATCH`, `IO_FAILED`, `BACKEND_UNAVAILABLE`; the signal's reason where that fired.
  */
 export async function loadFrozen(
   source: string | URL | Uint8Array | ArrayBuffer | ByteSource,
   options: LoadFrozenOptions = {},
 ): Promise<FrozenPrefix> {
-  const { signal: given, ...rest } = options;
+  const { signal: given, key, ...rest } = options;
   const signal = checkedSignal(given);
   signal?.throwIfAborted();
-  const cache = await restored(source, rest, signal);
+  const plain = key === undefined ? source : await opened(source, key, signal);
+  const cache = await restored(plain, rest, signal);
   try {
     signal?.throwIfAborted();
     return new FrozenPrefix(cache, cache.about ?? {});
@@ -33,6 +35,13 @@ export async function loadFrozen(
     cache.dispose();
     throw error;
   }
+}
+
+/** The bytes of what was sealed. */
+function opened(source: unknown, key: SealKey, signal: AbortSignal | undefined): Promise<Uint8Array> {
+  const sealed = typeof source === 'string' || source instanceof URL ? fileChunks(source, 1 << 20) : source;
+  const bytes = ArrayBuffer.isView(sealed) || isArrayBuffer(sealed) ? [byteArray('source', sealed)] : sealed;
+  return bytesOf(unseal(bytes as ByteSource, { key, ...(signal !== undefined && { signal }) }), signal);
 }
 
 /** A cache, or one at rest. */
@@ -78,8 +87,12 @@ async function eitherOf(
   }
 }
 
+function isArrayBuffer(source: unknown): source is ArrayBuffer {
+  return Object.prototype.toString.call(source) === '[object ArrayBuffer]';
+}
+
 async function bytesOf(source: unknown, signal: AbortSignal | undefined): Promise<Uint8Array> {
-  if (ArrayBuffer.isView(source) || Object.prototype.toString.call(source) === '[object ArrayBuffer]') {
+  if (ArrayBuffer.isView(source) || isArrayBuffer(source)) {
     return byteArray('source', source);
   }
   const chunks: Uint8Array[] = [];

@@ -9,6 +9,7 @@ const codes: ReadonlySet<string> = new Set<GearErrorCode>([
   'UNSUPPORTED_VERSION',
   'UNSUPPORTED_MODEL',
   'MODEL_MISMATCH',
+  'KEY_MISMATCH',
   'DISPOSED',
   'BUSY',
   'BACKEND_UNAVAILABLE',

@@ -9,7 +9,7 @@ import * as transformers from 'gear-kv/transformers';
 import { narrowed } from '../../src/adapters/rows.js';
 import { DynamicCache, generate, promptOf, SMALL, Tensor } from '../suite/fake-model.js';
 import { sameBits } from '../suite/support.js';
-import { packageFolder } from './command.js';
+import { emptyFolder, packageFolder } from './command.js';
 
 const require = createRequire(import.meta.url);
 
@@ -28,6 +28,22 @@ test('the adapters work on the core that the application has', async (t) => {
   }
   t.is(typeof (require('gear-kv/ort') as typeof ort).freezeTensors, 'function');
   t.is(ort.init, gear.init);
+});
+
+test('loadFrozen opens what was sealed, from a file, bytes or a stream', async (t) => {
+  const cache = new DynamicCache();
+  const tokenIds = await generate(SMALL, { inputIds: promptOf(90), cache, newTokens: 2 });
+  using frozen = await transformers.freezeCache(cache, { tokenIds });
+  const key = crypto.getRandomValues(new Uint8Array(32));
+  const path = join(emptyFolder(), 'prefix.gear');
+  await frozen.save(path, { key });
+  for (const sealed of [path, readFileSync(path), frozen.toStream({ key })]) {
+    using opened = await transformers.loadFrozen(sealed, { key });
+    t.true(sameBits(opened.toBytes(), frozen.toBytes()));
+  }
+  await t.throwsAsync(transformers.loadFrozen(path), { code: 'KEY_MISMATCH' });
+  await t.throwsAsync(transformers.loadFrozen(readFileSync(path)), { code: 'KEY_MISMATCH' });
+  await t.throwsAsync(transformers.loadFrozen(frozen.toBytes(), { key }), { code: 'KEY_MISMATCH' });
 });
 
 test('float16 is rounded as the core rounds it', (t) => {

@@ -103,6 +103,31 @@ test('a cache file that was cut short is CORRUPT_DATA', async (t) => {
   await rejects(t, 'CORRUPT_DATA', () => gear.GearCache.load(path));
 });
 
+test('a sealed file is opened with its key alone', async (t) => {
+  const path = join(emptyFolder(), 'chat.gear');
+  const key = crypto.getRandomValues(new Uint8Array(32));
+  const cache = filled();
+  await cache.save(path, { key, about: { model: 'a name to look for' } });
+  const bytes = readFileSync(path);
+  t.is(bytes.indexOf('a name to look for'), -1);
+  t.is(bytes.toString('latin1', 0, 8), 'GEARSEAL');
+  const restored = await gear.GearCache.load(path, { key });
+  t.is(restored.about?.model, 'a name to look for');
+  t.true(sameBits(restored.toBytes(), cache.toBytes()));
+  await rejects(t, 'KEY_MISMATCH', () => gear.GearCache.load(path), /is sealed; pass the key/);
+  await rejects(t, 'KEY_MISMATCH', () => gear.readAbout(path), /is sealed/);
+  await rejects(t, 'KEY_MISMATCH', () => gear.GearCache.load(path, { key: new Uint8Array(32) }), /another one/);
+  writeFileSync(path, bytes.subarray(0, bytes.length - 1));
+  await rejects(t, 'KEY_MISMATCH', () => gear.GearCache.load(path, { key }));
+  await cache.save(path);
+  await rejects(t, 'KEY_MISMATCH', () => gear.GearCache.load(path, { key }), /not sealed/);
+  const frozen = await cache.freeze();
+  await frozen.save(path, { key });
+  t.is((await gear.FrozenCache.load(path, { key })).tokens, 100);
+  await rejects(t, 'INVALID_OPTION', () => frozen.save(path, { key: new Uint8Array(31) }), /31 bytes/);
+  t.is((await gear.FrozenCache.load(path, { key })).tokens, 100, 'the old file stays');
+});
+
 test('a stream of Node is a source like any other', async (t) => {
   const cache = filled();
   const restored = await gear.GearCache.fromStream(Readable.from([cache.toBytes()]));
