@@ -135,11 +135,15 @@ test('without a platform package it falls back to wasm and says why', async (t) 
 test('its types hold in strict ESM and CommonJS projects', async (t) => {
   const project = await projectWith(release.facade);
   const source = `import { type CompressedTensor, compressSync, GearError, type KvShape } from 'gear-kv';
+import { freezeTensors } from 'gear-kv/ort';
+import { type FrozenPrefix, GearDynamicCache } from 'gear-kv/transformers';
 import { GearCache } from 'gear-kv/wasm';
 const shape: KvShape = { heads: 1, tokens: 1, headDim: 8 };
 export const packed: CompressedTensor = compressSync(new Float32Array(8), { shape, role: 'key' });
 export const cache: GearCache = new GearCache({ layers: 1, kvHeads: 1, headDim: 8 });
 export const code: string = new GearError('DISPOSED', 'x').code;
+export const prefix: Promise<FrozenPrefix> = freezeTensors({}, { preset: 'gear-4', tokenIds: [1n] });
+export const dynamic: GearDynamicCache = new GearDynamicCache({ preset: 'gear-4' });
 // @ts-expect-error: there is no such role, and types that hold say so
 compressSync(new Float32Array(8), { shape, role: 'query' });
 `;
