@@ -1,4 +1,4 @@
-//! A cache that is appended to, truncated, forked, reordered, saved and restored in any order. What is forked must not change, what is
+//! A cache that is appended to, truncated, shifted, forked, reordered, saved and restored in any order. What is forked must not change, what is
 //! truncated must stay as it was up to there, and what is restored must be what was saved.
 
 use gearkv::{AttendOptions, CacheShape, GearCache, GearOptions, KvSlice, NEVER, Role};
@@ -42,7 +42,7 @@ pub fn run(bytes: &[u8]) {
     let mut steps = 0;
     while choices.0.len() > 0 && steps < MOST_STEPS {
         steps += 1;
-        match choices.below(9) {
+        match choices.below(10) {
             0..=2 => {
                 let (tokens, seed) = (1 + choices.below(24), choices.below(256));
                 (0..cache.shape().layers).for_each(|layer| append(&mut cache, layer, tokens, seed));
@@ -65,8 +65,18 @@ pub fn run(bytes: &[u8]) {
             7 => cache = restored(&cache, 1 + choices.below(256)),
             8 => {
                 let batch = cache.shape().batch;
-                let order: Vec<usize> = (0..batch).map(|_| choices.below(batch)).collect();
+                let order: Vec<u32> = (0..batch).map(|_| choices.below(batch) as u32).collect();
                 cache.reorder(&order).unwrap();
+            }
+            9 if cache.tokens() > 0 => {
+                let tokens = cache.tokens();
+                let keep = choices.below(tokens);
+                let drop = choices.below(tokens - keep + 1);
+                let before = content(&cache, keep);
+                // Sinks stay: to refuse less than these is right.
+                let dropped = if cache.shift(Some(keep), drop).is_ok() { drop } else { 0 };
+                assert_eq!(cache.tokens(), tokens - dropped);
+                assert!(content(&cache, keep) == before, "a shift changed what it keeps");
             }
             _ => attend(&cache),
         }
