@@ -41,6 +41,7 @@ fn a_thousand_forks_cost_about_one_cache() {
     let (original, one) = counted(|| cache(PROMPT));
     let expected = attend(&original);
     let (mut forks, all) = counted(|| vec![original.clone(); FORKS]);
+    println!("{FORKS} forks take {} bytes, one cache of {PROMPT} tokens {}", all.live, one.live);
     assert!(all.live <= one.live / 10, "{FORKS} forks take {} bytes, one cache {}", all.live, one.live);
     assert_eq!(original.shared_byte_length(), original.byte_length());
 
@@ -60,6 +61,44 @@ fn a_thousand_forks_cost_about_one_cache() {
     assert_eq!(attend(&forks[FORKS - 1]), expected);
     let ((), freed) = counted(|| drop(forks));
     assert_eq!(dropped.live + freed.live, -(one.live + all.live + grown.live), "everything was given back");
+}
+
+/// What is compressed is never copied; without compression all of a layer is one buffer.
+#[test]
+fn a_fork_that_gets_a_token_copies_sinks_and_buffer_of_its_layer_and_no_segment() {
+    for preset in ["gear-4", "kivi-2", "paper-gear-4", "float16"] {
+        let shape = CacheShape { layers: LAYERS, batch: 1, kv_heads: HEADS, head_dim: DIM };
+        let mut original = GearCache::new(shape, config(preset, Role::Key), config(preset, Role::Value)).unwrap();
+        append(&mut original, 2000, 1);
+        append(&mut original, WAITING, 2);
+        let mut fork = original.clone();
+        let new = common::values(KvShape::new(1, HEADS, 1, DIM).unwrap(), 3);
+        let ((), one) = counted(|| fork.append(0, KvSlice::F32(&new), KvSlice::F32(&new), 1, NEVER).unwrap());
+        let row = 2 * HEADS * DIM;
+        // The list of segments, and what both tensors keep beside arrays; the room of a buffer grows by an eighth.
+        let most = match preset {
+            "float16" => 2 * (2000 + WAITING + 1) * row * 9 / 8,
+            _ => 2 * (4 + 2 * (WAITING + 1)) * row + 2048,
+        };
+        println!("{preset}: one token more takes {} of {} bytes", one.live, original.byte_length());
+        assert!(one.live <= most as isize, "{preset}: {one:?}, at most {most} are expected");
+    }
+}
+
+/// A shift frees what it leaves nothing of, at once.
+#[test]
+fn a_shift_gives_memory_back() {
+    for preset in ["gear-4", "kivi-2", "float16"] {
+        let shape = CacheShape { layers: LAYERS, batch: 1, kv_heads: HEADS, head_dim: DIM };
+        let mut cache = GearCache::new(shape, config(preset, Role::Key), config(preset, Role::Value)).unwrap();
+        (0..2000).for_each(|token| append(&mut cache, 1, token));
+        let bytes = cache.byte_length();
+        let ((), shifted) = counted(|| cache.shift(None, 1000).unwrap());
+        println!("{preset}: {bytes} bytes, {} after 1000 of 2000 tokens were dropped", cache.byte_length());
+        // Nearly half, but for the segment that the cut goes through.
+        assert!(cache.byte_length() < bytes * 6 / 10, "{preset}: {} of {bytes} bytes", cache.byte_length());
+        assert!(-shifted.live > (bytes * 4 / 10) as isize, "{preset}: {shifted:?} of {bytes} bytes");
+    }
 }
 
 #[test]
