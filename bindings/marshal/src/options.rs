@@ -49,7 +49,11 @@ pub fn attend(json: &str) -> Result<AttendOptions> {
 /// # Errors
 /// `INVALID_OPTION` for anything else.
 pub fn metadata(json: &str) -> Result<Metadata> {
-    Ok(read::<Option<Metadata>>("metadata", json)?.unwrap_or_default())
+    match read("metadata", json)? {
+        Value::Object(metadata) => Ok(metadata),
+        Value::Null => Ok(Metadata::new()),
+        _ => Err(GearError::new(ErrorCode::InvalidOption, "metadata: expected an object").into()),
+    }
 }
 
 /// A raw array's shape.
@@ -57,7 +61,11 @@ pub fn metadata(json: &str) -> Result<Metadata> {
 /// # Errors
 /// `INVALID_OPTION` for anything but a list of whole numbers.
 pub fn shape(json: &str) -> Result<Vec<u64>> {
-    read("shape", json)
+    let extents = match read("shape", json)? {
+        Value::Array(extents) => extents.iter().map(Value::as_u64).collect(),
+        _ => None,
+    };
+    extents.ok_or_else(|| GearError::new(ErrorCode::InvalidOption, "shape: expected a list of whole numbers").into())
 }
 
 /// What a safetensors file is to hold.

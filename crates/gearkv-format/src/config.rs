@@ -52,7 +52,7 @@ pub(crate) fn read(mut fields: Fields) -> Result<GearConfig> {
         preset: fields.text("preset")?,
         max_bits_per_element: fields.number_or_0("maxBitsPerElement")?,
         max_error: fields.number_or_0("maxError")?,
-        storage: fields.word("storage")?,
+        storage: parse::storage(&mut fields)?,
         bits: fields.small("bits")?,
         mean_bits: fields.number_or_0("meanBits")?,
         layer_bits: Vec::new(),

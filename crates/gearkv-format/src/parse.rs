@@ -1,6 +1,6 @@
 //! The header from its JSON (FORMAT.md, "Header").
 
-use gearkv::{KvShape, Range, Result, Role};
+use gearkv::{KvShape, Range, Result, Role, Storage};
 use serde_json::Value;
 
 use crate::about::AboutHeader;
@@ -123,6 +123,16 @@ fn segment(value: Value) -> Result<SegmentEntry> {
     places.finish()?;
     fields.finish()?;
     Ok(SegmentEntry { tokens, hidden, visible, rank, sections })
+}
+
+/// By its name.
+pub(crate) fn storage(fields: &mut Fields) -> Result<Storage> {
+    match fields.text("storage")?.as_str() {
+        "gear" => Ok(Storage::Gear),
+        "float16" => Ok(Storage::Float16),
+        "float32" => Ok(Storage::Float32),
+        _ => Err(fields.wrong("storage")),
+    }
 }
 
 /// `minmax` where it is left out.

@@ -190,7 +190,9 @@ fn read_header(bytes: &[u8]) -> Result<Header> {
         return Err(corrupt(format!("the safetensors header claims {length} bytes, but {} follow", rest.len())));
     };
     let malformed = |e: serde_json::Error| corrupt(format!("the safetensors header is malformed: {e}"));
-    let mut fields: BTreeMap<String, Value> = gearkv::from_json(json).map_err(malformed)?;
+    let Value::Object(mut fields) = gearkv::from_json(json).map_err(malformed)? else {
+        return Err(corrupt("the safetensors header is malformed: expected an object"));
+    };
     let texts = match fields.remove(TEXTS) {
         Some(texts) => Option::deserialize(texts).map_err(malformed)?.unwrap_or_default(),
         None => BTreeMap::new(),

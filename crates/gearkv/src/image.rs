@@ -261,7 +261,7 @@ fn load_segment(tensor: &GearTensor, image: &SegmentImage<'_>) -> Result<Segment
         }
     }
     let segment = Segment::new(SegmentParts {
-        codes: segment::held(&layout, &widths, image.codes.as_ref()),
+        codes: segment::held(&layout, &widths, image.codes.as_ref(), tensor.config().threads),
         layout,
         widths: tensor.shared_widths(widths),
         scales,

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use crate::backbone::Grouping;
+use crate::parallel;
 use crate::shape::{Role, blocks};
 use crate::simd::{self, Level, TILE, TileOrder, UnitRun};
 use crate::spread::{ChannelWidths, RowWidths, Widths};
@@ -139,11 +140,16 @@ impl<'a> HeadCodes<'a> {
             }
             Self::Bands(_) => {}
             Self::Rows(widths) => {
-                for (t, out) in out.chunks_exact_mut(dim).enumerate() {
+                // Neighbors of one width together: they are mostly dealt out in fours.
+                let mut t = 0;
+                while t < tokens {
                     let bits = widths.of(first + t);
-                    let bytes = simd::row_bytes(dim, bits);
+                    let alike = (t + 1..tokens).find(|&t| widths.of(first + t) != bits).unwrap_or(tokens) - t;
+                    let bytes = alike * simd::row_bytes(dim, bits);
+                    let out = &mut out[t * dim..(t + alike) * dim];
                     simd::unpack_rows(&rows[start..start + bytes], dim, bits, out, dim);
                     start += bytes;
+                    t += alike;
                 }
             }
         }
@@ -185,29 +191,33 @@ impl<'a> HeadCodes<'a> {
     }
 }
 
-/// Codes as a segment holds them, out of those that a file has.
-pub(crate) fn held(layout: &SegmentLayout, widths: &Widths, rows: &[u8]) -> Box<[u8]> {
+/// Codes as a segment holds them, out of those that a file has, head by head on as many threads as that.
+pub(crate) fn held(layout: &SegmentLayout, widths: &Widths, rows: &[u8], threads: u32) -> Box<[u8]> {
     let tiling = Tiling::of(layout, widths);
     if tiling == Tiling::Rows {
         return rows.into();
     }
     let &SegmentLayout { tokens, dim, .. } = layout;
     let mut held = vec![0; rows.len()];
-    let mut codes = vec![0; TILE * dim];
-    let mut start = 0;
+    let (mut from, mut to) = (rows, &mut *held);
+    let mut planes = Vec::with_capacity(layout.planes());
     for plane in 0..layout.planes() {
         let head = HeadCodes::of(layout, widths, plane);
-        let end = start + head.bytes(dim, tokens);
-        let own = &rows[start..end];
-        let mut packer = Packer::new(head, dim, tokens, tiling, &mut held[start..end]);
+        let bytes = head.bytes(dim, tokens);
+        let ((own, rows), (held, rest)) = (from.split_at(bytes), to.split_at_mut(bytes));
+        planes.push((head, own, held));
+        (from, to) = (rows, rest);
+    }
+    parallel::map_mut(&mut planes, threads, |_, (head, rows, held)| {
+        let mut codes = vec![0; TILE * dim];
+        let mut packer = Packer::new(*head, dim, tokens, tiling, held);
         let mut at = 0;
         for (first, count) in blocks(tokens, TILE) {
             let codes = &mut codes[..count * dim];
-            at += head.unpack_rows(&own[at..], dim, (tokens, first), first, codes);
+            at += head.unpack_rows(&rows[at..], dim, (tokens, first), first, codes);
             packer.put(codes);
         }
-        start = end;
-    }
+    });
     held.into()
 }
 
