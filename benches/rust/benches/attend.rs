@@ -1,8 +1,8 @@
 //! One decode step of `attend` on each preset, beside the same step on uncompressed caches, interleaved in one run: one thread, 32 768 tokens.
 //!
-//! `cargo bench -p gearkv-benches --bench attend -- [--json] [--tokens N] [--queries N] [--rows float32,gear-4]`
+//! `cargo bench -p gearkv-benches --bench attend -- [--json] [--tokens N] [--queries N] [--rows float32,gear-4] [--each 1]`
 //!
-//! Rows `float32` and `float16` are caches whose heads lie one after the other (a layer a head), which is the most favorable order for them, and what
+//! `--each` chooses how many query heads share a KV head. Rows `float32` and `float16` are caches whose heads lie one after the other (a layer a head), which is the most favorable order for them, and what
 //! the others are compared with; in `float16 cache`, as applications have it, the heads of a token lie side by side. `read` adds up as many bytes as
 //! `float32` takes. GB/s are bytes that a cache keeps, divided by the time of a step. Times are those of the fastest round, which other work on the machine
 //! moves least; medians stand beside them.
@@ -131,6 +131,8 @@ fn main() {
     let tokens = arguments::number("--tokens").unwrap_or(32_768);
     let queries = arguments::number("--queries").unwrap_or(1);
     let only = arguments::list("--rows");
+    let each = arguments::number("--each");
+    let most = arguments::number("--rounds").unwrap_or(200);
     let wanted = |name: &str| only.as_ref().is_none_or(|only| only.iter().any(|row| row == name));
     let mut results = Vec::new();
     for shape in SHAPES {
@@ -153,12 +155,14 @@ fn main() {
                 rows.push(Row::new(name, work));
             }
         }
-        for query_heads in shape.query_heads {
+        for query_heads in shape.query_heads.into_iter().filter(|n| each.is_none_or(|each| *n == each * shape.kv_heads))
+        {
             let query: Vec<f32> = (0..query_heads * queries * shape.dim).map(|_| numbers.next() * 0.3).collect();
             let mut out = query.clone();
             rows.iter_mut().for_each(|row| row.times.clear());
             let start = Instant::now();
-            while rows[0].times.len() < ROUNDS || (start.elapsed().as_secs_f64() < SECONDS && rows[0].times.len() < 200)
+            while rows[0].times.len() < ROUNDS
+                || (start.elapsed().as_secs_f64() < SECONDS && rows[0].times.len() < most)
             {
                 rows.iter_mut().for_each(|row| row.step(&query, query_heads, queries, &mut out));
                 if start.elapsed().as_secs_f64() > 4.0 * SECONDS {

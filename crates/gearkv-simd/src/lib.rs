@@ -42,8 +42,8 @@ pub use scales::{SmallGrid, narrow_magnitudes, narrow_scales, widen_multiples, w
 
 pub use stripes::{Stripe, turned_stripes};
 pub use tile::{
-    KeyRoom, KeyScales, KeyTile, Levels, TILE, TileOrder, UnitRun, ValueRoom, ValueTile, add_values, key_logits,
-    levels_of_codes, pack_channels, pack_tokens, tile_order, unpack_channels, unpack_tokens,
+    KeyRoom, KeyScales, KeyTiles, Levels, MOST_TILES, TILE, TileOrder, UnitRun, ValueRoom, ValueTiles, add_values,
+    key_logits, levels_of_codes, pack_channels, pack_tokens, tile_order, unpack_channels, unpack_tokens,
 };
 pub use trellis::{NEXT_STATE, TrellisRoom, point, trellis_codes};
 pub use triangle::{factorize, invert_lower};

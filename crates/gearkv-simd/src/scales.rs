@@ -3,8 +3,8 @@
 use multiversion::multiversion;
 
 /// A code and this, moved behind 19 mantissa bits, are the float `(16 + s mod 16) · 2^(⌊s/16⌋ − 20)`.
-const CODE_OF_ZERO: u32 = (127 - 16) << 4;
-const MANTISSA_LEFT_OUT: u32 = 19;
+pub(super) const CODE_OF_ZERO: u32 = (127 - 16) << 4;
+pub(super) const MANTISSA_LEFT_OUT: u32 = 19;
 const LARGEST_CODE: i32 = 255;
 const LARGEST_ZERO: f32 = 127.0;
 /// Adding it and taking it away rounds a float below 2²² to a whole number, halves to even.
@@ -20,8 +20,14 @@ pub struct SmallGrid {
 }
 
 #[inline(always)]
-pub(super) fn scale_of_code(code: u32, super_scale: f32) -> f32 {
-    super_scale * f32::from_bits((code + CODE_OF_ZERO) << MANTISSA_LEFT_OUT)
+fn scale_of_code(code: u32, super_scale: f32) -> f32 {
+    super_scale * share_of_code(code)
+}
+
+/// What a scale is of its super-scale.
+#[inline(always)]
+pub(super) fn share_of_code(code: u32) -> f32 {
+    f32::from_bits((code + CODE_OF_ZERO) << MANTISSA_LEFT_OUT)
 }
 
 #[inline(always)]

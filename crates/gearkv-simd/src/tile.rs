@@ -15,19 +15,24 @@
 //! So a register that is loaded is moved and masked once for each field, and never shuffled.
 
 mod keys;
+mod order;
 mod pack;
 mod sums;
 mod values;
 
-pub use keys::{KeyRoom, KeyScales, KeyTile, key_logits};
+pub use keys::{KeyRoom, KeyScales, KeyTiles, key_logits};
+pub use order::{TileOrder, tile_order};
 pub use pack::{pack_channels, pack_tokens, unpack_channels, unpack_tokens};
 pub use sums::UnitRun;
-pub use values::{Levels, TileOrder, ValueRoom, ValueTile, add_values, levels_of_codes, tile_order};
+pub use values::{Levels, ValueRoom, ValueTiles, add_values, levels_of_codes};
 
 use super::vector::LARGEST_MULTIPLIER;
 
 /// Lanes of a unit, and tokens of a tile.
 pub const TILE: usize = 64;
+
+/// So many tiles are taken together at most.
+pub const MOST_TILES: usize = 4;
 
 /// Bytes of a unit of codes of so many bits.
 pub const fn unit_bytes(bits: usize) -> usize {
@@ -46,7 +51,7 @@ fn planes(bits: u32) -> &'static [(u32, u32)] {
     }
 }
 
-/// Multipliers of up to [`sums::MOST_ROWS`] rows.
+/// Multipliers of rows.
 #[derive(Default)]
 struct TileMultipliers {
     /// Words of a row.
@@ -56,10 +61,10 @@ struct TileMultipliers {
 }
 
 impl TileMultipliers {
-    fn resize(&mut self, words: usize) {
+    fn resize(&mut self, rows: usize, words: usize) {
         self.words = words;
-        self.first.resize(sums::MOST_ROWS * words, 0);
-        self.second.resize(sums::MOST_ROWS * words, 0);
+        self.first.resize(rows * words, 0);
+        self.second.resize(rows * words, 0);
     }
 
     /// Where a row's words are written.

@@ -93,6 +93,10 @@ pub(super) trait Vector {
     unsafe fn floats(at: *const f32) -> Self::Floats;
     /// Sixteen float16.
     unsafe fn widened(at: *const u16) -> Self::Floats;
+    /// What sixteen small scales are of their super-scale: `scales::share_of_code` of each.
+    unsafe fn shares(codes: *const u8) -> Self::Floats;
+    /// Sixteen whole numbers of 8 bits.
+    unsafe fn signed(at: *const i8) -> Self::Floats;
     unsafe fn put(x: Self::Floats, at: *mut f32);
     /// One number in every place.
     unsafe fn every(x: f32) -> Self::Floats;
@@ -108,8 +112,10 @@ pub(super) trait Vector {
 
     /// The nearest whole numbers, halves to even, of magnitudes below 2²².
     unsafe fn whole(x: Self::Floats) -> Self::Whole;
-    /// The sum of 64, which wraps around.
-    unsafe fn whole_total(numbers: [Self::Whole; 4]) -> i32;
+    /// Sums, which wrap around.
+    unsafe fn added(a: Self::Whole, b: Self::Whole) -> Self::Whole;
+    /// The sum of all sixteen, which wraps around.
+    unsafe fn whole_total(numbers: Self::Whole) -> i32;
     unsafe fn put_whole(x: Self::Whole, at: *mut i32);
     /// Brings 16 whole numbers within ±[`LARGEST_MULTIPLIER`] into the form that [`Self::add_products`] takes: two words for every four.
     unsafe fn multipliers(numbers: Self::Whole, first: *mut i32, second: *mut i32);

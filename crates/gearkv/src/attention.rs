@@ -20,12 +20,12 @@ pub use options::AttendOptions;
 use keys::Queries;
 use room::{HeadRoom, Room};
 use values::Outputs;
-use walk::{Coming, Place, Step, Walk, place};
+use walk::{Blocks, Coming, Walk};
 
 use crate::config::{Backbone, Storage};
 use crate::error::{Cancel, ErrorCode, GearError, Result, check};
 use crate::parallel;
-use crate::shape::{KvShape, KvSlice};
+use crate::shape::{KvShape, KvSlice, Role};
 use crate::simd;
 use crate::tensor::GearTensor;
 
@@ -35,13 +35,12 @@ const BLOCK: usize = 64;
 /// From so many query rows on, a copy of a block of rows in float32 (transposed, where it is keys) pays.
 const MANY_QUERIES: usize = 8;
 
-/// Tokens whose logits are taken together: several blocks, so that their work overlaps, where there are few query rows; one where there are
-/// many.
-const STRETCH: usize = 4 * BLOCK;
+/// Tokens whose logits are taken together where there are few query rows: several blocks, so that their work overlaps. One block where there
+/// are many.
+const STRETCH: usize = 8 * BLOCK;
+/// The same where what a head reads lies in short segments.
+const SHORT_STRETCH: usize = 4 * BLOCK;
 const FEW_QUERIES: usize = 16;
-
-/// Tokens that are fetched ahead where they are not compressed and their head is read alone.
-const ROWS_AHEAD: usize = 16;
 
 /// Which tokens one query row may see.
 #[derive(Clone, Copy)]
@@ -108,6 +107,18 @@ fn in_long_pieces(tensor: &GearTensor) -> bool {
     tensor.config().storage == Storage::Gear && tensor.tokens() / tensor.pieces().count().max(1) >= LONG
 }
 
+/// Tokens of a stretch: whatever the number of threads, on which results must not depend.
+fn stretch_of(tensor: &GearTensor, rows: usize) -> usize {
+    match tensor.config().storage {
+        _ if rows > FEW_QUERIES => BLOCK,
+        Storage::Gear if in_long_pieces(tensor) => STRETCH,
+        Storage::Gear => SHORT_STRETCH,
+        // All heads of a token lie side by side: those of a longer stretch would not stay in the nearest caches from one head to the next.
+        _ if tensor.shape().planes() > 1 => BLOCK,
+        _ => SHORT_STRETCH,
+    }
+}
+
 /// The shape of queries, which fits a tensor of keys and these options.
 fn query_shape(key: &GearTensor, q: KvSlice, queries: usize, options: &AttendOptions) -> Result<KvShape> {
     let KvShape { batch, heads, head_dim, .. } = key.shape();
@@ -147,15 +158,6 @@ fn check_finite(q: KvSlice, shape: KvShape) -> Result<()> {
     ))
 }
 
-/// What will be read next.
-#[derive(Clone, Copy)]
-struct Ahead<'a> {
-    /// Codes.
-    codes: &'a [u8],
-    /// Where tokens are not compressed: how many rows of one head lie between.
-    rows: usize,
-}
-
 /// The columns of a block in rows of logits that reach over several.
 #[derive(Clone, Copy)]
 struct Columns {
@@ -172,13 +174,13 @@ impl Columns {
     }
 }
 
-impl<'a> Job<'a> {
+impl Job<'_> {
     /// Heads from `first_plane` on, each of which has `run` values of the queries and of `out`.
     fn planes(&self, first_plane: usize, run: usize, out: &mut [f32], room: &mut Room, cancel: Cancel) {
         let dim = self.key.shape().head_dim;
         let rows_of = run / dim;
         let count = out.len() / run;
-        let Room { q, logits, steps, heads, block } = room;
+        let Room { q, logits, stretches: [now, next], heads, block } = room;
         self.scaled(first_plane * run, out.len(), q);
         let queries = |i: usize| Queries { plane: first_plane + i, dim, rows: &q[i * run..(i + 1) * run] };
         let [turned_keys, turned_values] =
@@ -192,57 +194,64 @@ impl<'a> Job<'a> {
             head.values.begin(&mut self.outputs(first_plane + i, out), turned_values);
             head.softmax.begin(rows_of);
         }
-        let stretch = if rows_of <= FEW_QUERIES { STRETCH } else { BLOCK };
+        let stretch = stretch_of(self.key, rows_of);
         logits.resize(count * rows_of * stretch, 0.0);
         let mut walk = Walk::new(self.key, self.value);
         let mut coming = [self.key, self.value].map(Coming::new);
         let in_sight = self.sight(0).first;
-        loop {
-            steps.clear();
-            let mut tokens = 0;
-            while let Some(step) = walk.next(stretch - tokens) {
-                if step.token + step.tokens > in_sight {
-                    tokens += step.tokens;
-                    steps.push(step);
-                }
-                if tokens == stretch {
-                    break;
-                }
-            }
-            if steps.is_empty() || cancel() {
-                break;
-            }
-            let after = walk.rest();
+        walk.stretch(stretch, in_sight, now);
+        while !(now.steps.is_empty() || cancel()) {
+            walk.stretch(stretch, in_sight, next);
             for (coming, pieces) in coming.iter_mut().zip([&walk.key, &walk.value]) {
                 coming.fetch(pieces.index + 1);
             }
-            let (size, first) = (rows_of * tokens, steps[0].token);
-            let columns = |step: &Step| Columns { first: step.token - first, stride: tokens };
+            let tokens = now.tokens;
+            let blocks = |role, head| Blocks {
+                tensor: if role == Role::Key { self.key } else { self.value },
+                role,
+                now,
+                next,
+                head,
+                heads: count,
+                first_plane,
+            };
             // All heads of a block before the next block: what they read of a short segment, or of a token, lies side by side.
-            for (s, step) in steps.iter().enumerate() {
-                let place = self.key_place(step);
-                let next = steps.get(s + 1).map_or(after.0, |next| Some(self.key_place(next)));
+            let size = rows_of * tokens;
+            let mut s = 0;
+            while s < now.steps.len() {
+                let mut done = 1;
                 for (i, (head, logits)) in heads.iter_mut().zip(logits.chunks_exact_mut(size)).enumerate() {
-                    let ahead = self.ahead(place, next, first_plane, (i, count));
-                    head.keys.logits(queries(i), place, ahead, logits, columns(step), block);
+                    done = head.keys.logits(queries(i), blocks(Role::Key, i), s, logits, block);
                 }
+                s += done;
             }
             let each = heads.iter_mut().zip(logits.chunks_exact_mut(size)).zip(out.chunks_exact_mut(run));
-            for (i, ((HeadRoom { values, softmax, .. }, logits), out)) in each.enumerate() {
-                self.mask(logits, tokens, first);
+            for (i, ((head, logits), out)) in each.enumerate() {
+                head.keys.add_what_codes_lack(queries(i), blocks(Role::Key, i), logits, block);
+                self.mask(logits, tokens, now.first());
                 let mut out = self.outputs(first_plane + i, out);
-                softmax.take_block(logits, tokens, |row, factor| values.shrink(&mut out, row, factor));
+                head.softmax.take_block(logits, tokens, |row, factor| head.values.shrink(&mut out, row, factor));
+                head.values.weigh_means(&mut out, blocks(Role::Value, i), logits, block);
             }
-            for (s, step) in steps.iter().enumerate() {
-                let place = self.value_place(step);
-                let next = steps.get(s + 1).map_or(after.1, |next| Some(self.value_place(next)));
+            let mut s = 0;
+            while s < now.steps.len() {
+                let mut done = 1;
                 let each = heads.iter_mut().zip(logits.chunks_exact(size)).zip(out.chunks_exact_mut(run));
                 for (i, ((head, weights), out)) in each.enumerate() {
-                    let ahead = self.ahead(place, next, first_plane, (i, count));
                     let mut out = self.outputs(first_plane + i, out);
-                    head.values.add(&mut out, place, ahead, weights, columns(step), block);
+                    done = head.values.add(&mut out, blocks(Role::Value, i), s, weights, block);
                 }
+                s += done;
             }
+            for (i, (logits, out)) in logits.chunks_exact(size).zip(out.chunks_exact_mut(run)).enumerate() {
+                values::add_what_codes_lack(
+                    &mut self.outputs(first_plane + i, out),
+                    blocks(Role::Value, i),
+                    logits,
+                    block,
+                );
+            }
+            std::mem::swap(now, next);
         }
         for (i, (head, out)) in heads.iter_mut().zip(out.chunks_exact_mut(run)).enumerate() {
             head.values.finish(&mut self.outputs(first_plane + i, out), head.softmax.sums(), block);
@@ -261,32 +270,6 @@ impl<'a> Job<'a> {
 
     fn outputs<'b>(&'b self, plane: usize, rows: &'b mut [f32]) -> Outputs<'b> {
         Outputs { tensor: self.value, plane, dim: self.value.shape().head_dim, rows }
-    }
-
-    fn key_place(&self, step: &Step) -> Place<'a> {
-        place(self.key, step.key, step.tokens)
-    }
-
-    fn value_place(&self, step: &Step) -> Place<'a> {
-        place(self.value, step.value, step.tokens)
-    }
-
-    /// What is read after the `i`-th of `count` heads has read its share of a block: that of the next head, or the first head's share of the
-    /// next block.
-    fn ahead(
-        &self,
-        now: Place<'a>,
-        next: Option<Place<'a>>,
-        first_plane: usize,
-        (i, count): (usize, usize),
-    ) -> Ahead<'a> {
-        let all = self.key.shape().planes();
-        let (place, plane, rows) = match i + 1 < count {
-            true => (Some(now), first_plane + i + 1, 1),
-            false if count == 1 => (next, first_plane, ROWS_AHEAD * all),
-            false => (next, first_plane, now.tokens * all - (count - 1)),
-        };
-        Ahead { codes: place.map_or(&[], |place| place.codes(plane)), rows }
     }
 
     /// What query `i` sees: the later it is, the more of what follows and the less of what comes first.

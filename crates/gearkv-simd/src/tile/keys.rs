@@ -1,25 +1,26 @@
-//! Logits of a tile of keys: `q·(code · scale + zero)` with the scales of channels folded into the queries.
+//! Logits of tiles of keys: `q·(code · scale + zero)` with the scales of channels folded into the queries.
+
+use half::f16;
 
 use super::sums::{MOST_ROWS, Row, UnitRun, Units, sums};
-use super::{TILE, TileMultipliers};
+use super::{MOST_TILES, TILE, TileMultipliers};
 use crate::LANES;
 use crate::level::Level;
-use crate::scales::scale_of_code;
 #[cfg(target_arch = "x86_64")]
 use crate::vector::{Avx2, Avx512};
 use crate::vector::{LARGEST_MULTIPLIER, Line, Portable, Vector};
 
-/// Scales and zeros of a tile's channels, in the order of its units.
+/// Scales and zeros of a tile's channels, in the order of its units, as they are kept.
 #[derive(Clone, Copy)]
 pub enum KeyScales<'a> {
-    /// As floats.
-    Plain {
+    /// In float16.
+    Wide {
         /// One a channel.
-        scales: &'a [f32],
+        scales: &'a [f16],
         /// One a channel.
-        zeros: &'a [f32],
+        zeros: &'a [f16],
     },
-    /// As they are kept; `steps` is what a step of each channel's zero is, in steps of its codes.
+    /// In 8 bits each; `steps` is what a step of each channel's zero is, in steps of its codes.
     Small {
         /// What scales are multiples of.
         super_scale: f32,
@@ -32,167 +33,232 @@ pub enum KeyScales<'a> {
     },
 }
 
-/// The keys of up to 64 tokens.
+impl KeyScales<'_> {
+    /// How many there are.
+    fn len(&self) -> usize {
+        match *self {
+            Self::Wide { scales, zeros } => scales.len().min(zeros.len()),
+            Self::Small { scales, zeros, .. } => scales.len().min(zeros.len()),
+        }
+    }
+
+    /// Whether each of the channels has a step of its zero.
+    fn have_steps(&self, dim: usize) -> bool {
+        match *self {
+            Self::Wide { .. } => true,
+            Self::Small { steps, .. } => steps.len() == dim,
+        }
+    }
+}
+
+/// Neighboring tiles of keys, [`MOST_TILES`] at most.
 #[derive(Clone, Copy)]
-pub struct KeyTile<'a> {
-    /// Each unit has four channels.
+pub struct KeyTiles<'a> {
+    /// Of each tile; a unit has four channels.
     pub runs: &'a [UnitRun],
-    /// As many bytes as the runs have.
+    /// Tile after tile, as many bytes each as the runs have.
     pub units: &'a [u8],
-    /// Units that will be read next.
+    /// Units that will be read soon.
     pub ahead: &'a [u8],
-    /// Of the tile's channels.
+    /// Of the channels, tile after tile; or once, for all tiles.
     pub scales: KeyScales<'a>,
     /// Of each channel of *w* bits: 2^(*w* − 8).
     pub units_of_codes: &'a [f32],
-    /// How many of the tile's tokens count.
+    /// How many tokens count, of all tiles: 64 of each but the last.
     pub tokens: usize,
+    /// In which column of the logits the first one's are.
+    pub column: usize,
+}
+
+impl KeyTiles<'_> {
+    /// How many.
+    fn count(&self) -> usize {
+        self.tokens.div_ceil(TILE)
+    }
 }
 
 /// Memory that is kept from one call to the next.
 #[derive(Default)]
 pub struct KeyRoom {
+    /// Of each tile: `[tiles, channels]`.
     scales: Vec<f32>,
     zeros: Vec<f32>,
+    /// Of a few queries: `[rows, channels]`.
     folded: Vec<f32>,
     multipliers: TileMultipliers,
+    /// Logits of a tile whose tokens do not all count: `[rows, 64]`.
+    aside: Vec<f32>,
 }
 
-/// `logits[row · stride + first + token]` of queries `q` (`[rows, channels]`, channels in the order of the units, at most 256 and a multiple of
-/// 16).
-pub fn key_logits(
-    level: Level,
-    tile: KeyTile,
-    q: &[f32],
-    logits: &mut [f32],
-    (first, stride): (usize, usize),
-    room: &mut KeyRoom,
-) {
-    let dim = 4 * tile.runs.iter().map(|run| usize::from(run.units)).sum::<usize>();
-    assert!(tile.units.len() == tile.runs.iter().map(|run| run.bytes()).sum::<usize>());
-    assert!(dim > 0 && dim.is_multiple_of(LANES) && q.len().is_multiple_of(dim) && tile.tokens <= TILE);
-    assert!(first + tile.tokens <= stride && logits.len() >= q.len() / dim * stride);
-    let at = (first, stride);
-    let (scales, zeros) = match tile.scales {
-        KeyScales::Plain { scales, zeros } => (scales.len(), zeros.len()),
-        KeyScales::Small { scales, zeros, steps, .. } => (scales.len().min(steps.len()), zeros.len()),
-    };
-    assert!(scales == dim && zeros == dim && tile.units_of_codes.len() == dim);
+/// `logits[row · stride + column + token]` of queries `q`: `[rows, channels]`, channels in the order of the units, at most 256 and a multiple of
+/// 16.
+///
+/// All tiles' multipliers are made before the first sums, so that none waits for the quotient that another one needs.
+pub fn key_logits(level: Level, tiles: KeyTiles, q: &[f32], logits: &mut [f32], stride: usize, room: &mut KeyRoom) {
+    let (dim, count) = (tiles.units_of_codes.len(), tiles.count());
+    let (units, bytes) =
+        tiles.runs.iter().fold((0, 0), |(units, bytes), run| (units + usize::from(run.units), bytes + run.bytes()));
+    assert!(dim > 0 && dim == 4 * units && dim.is_multiple_of(LANES) && q.len().is_multiple_of(dim));
+    assert!(count <= MOST_TILES && tiles.units.len() == count * bytes);
+    assert!([dim, count * dim].contains(&tiles.scales.len()) && tiles.scales.have_steps(dim));
+    assert!(tiles.column + tiles.tokens <= stride && logits.len() >= q.len() / dim * stride);
     // SAFETY: a level is only named where the machine has it, and the lengths were just checked.
     unsafe {
         match level {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => avx512(tile, dim, q, logits, at, room),
+            Level::Avx512 => avx512(tiles, q, logits, stride, room),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => avx2(tile, dim, q, logits, at, room),
-            Level::Portable => generic::<Portable>(tile, dim, q, logits, at, room),
+            Level::Avx2 => avx2(tiles, q, logits, stride, room),
+            Level::Portable => generic::<Portable>(tiles, q, logits, stride, room),
         }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2")]
-unsafe fn avx512(tile: KeyTile, dim: usize, q: &[f32], logits: &mut [f32], at: (usize, usize), room: &mut KeyRoom) {
-    unsafe { generic::<Avx512>(tile, dim, q, logits, at, room) }
+unsafe fn avx512(tiles: KeyTiles, q: &[f32], logits: &mut [f32], stride: usize, room: &mut KeyRoom) {
+    unsafe { generic::<Avx512>(tiles, q, logits, stride, room) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn avx2(tile: KeyTile, dim: usize, q: &[f32], logits: &mut [f32], at: (usize, usize), room: &mut KeyRoom) {
-    unsafe { generic::<Avx2>(tile, dim, q, logits, at, room) }
+unsafe fn avx2(tiles: KeyTiles, q: &[f32], logits: &mut [f32], stride: usize, room: &mut KeyRoom) {
+    unsafe { generic::<Avx2>(tiles, q, logits, stride, room) }
 }
 
 #[inline(always)]
-unsafe fn generic<V: Vector>(
-    tile: KeyTile,
-    dim: usize,
-    q: &[f32],
-    logits: &mut [f32],
-    at: (usize, usize),
-    room: &mut KeyRoom,
-) {
-    let KeyRoom { scales: own_scales, zeros: own_zeros, folded, multipliers } = room;
-    own_scales.resize(dim, 0.0);
-    own_zeros.resize(dim, 0.0);
-    match tile.scales {
-        KeyScales::Plain { scales, zeros } => {
-            own_scales.copy_from_slice(scales);
-            own_zeros.copy_from_slice(zeros);
-        }
-        KeyScales::Small { super_scale, scales, zeros, steps } => {
-            let out = own_scales.iter_mut().zip(own_zeros.iter_mut());
-            for (((scale, zero), (&code, &multiple)), &step) in out.zip(scales.iter().zip(zeros)).zip(steps) {
-                *scale = scale_of_code(u32::from(code), super_scale);
-                *zero = f32::from(multiple) * step * *scale;
-            }
-        }
+unsafe fn generic<V: Vector>(tiles: KeyTiles, q: &[f32], logits: &mut [f32], stride: usize, room: &mut KeyRoom) {
+    let KeyRoom { scales, zeros, folded, multipliers, aside } = room;
+    let (dim, count) = (tiles.units_of_codes.len(), tiles.count());
+    scales.resize(MOST_TILES * dim, 0.0);
+    zeros.resize(MOST_TILES * dim, 0.0);
+    folded.resize(MOST_ROWS * dim, 0.0);
+    aside.resize(MOST_ROWS * TILE, 0.0);
+    multipliers.resize(MOST_TILES * MOST_ROWS, dim / 4);
+    let kept = tiles.scales.len();
+    for first in (0..kept).step_by(dim) {
+        // SAFETY: the caller vouches for the instruction set and for `dim` numbers of each kind, a multiple of 16.
+        unsafe { load::<V>(&tiles, first, &mut scales[first..first + dim], &mut zeros[first..first + dim]) };
     }
-    own_scales.iter_mut().zip(tile.units_of_codes).for_each(|(scale, unit)| *scale *= unit);
-    let (scales, zeros) = (&**own_scales, &**own_zeros);
-    folded.resize(dim, 0.0);
-    multipliers.resize(dim / 4);
-    let units =
-        Units { runs: tile.runs, bytes: tile.units.as_ptr(), ahead: tile.ahead.as_ptr(), tables: &[[0; 16]; 4] };
-    let whole = tile.tokens == TILE;
-    let mut aside = [[0.0f32; TILE]; MOST_ROWS];
+    let bytes = tiles.units.len() / count.max(1);
     for (first, q) in q.chunks(MOST_ROWS * dim).enumerate() {
         let now = q.len() / dim;
-        let mut lines = [Line::default(); MOST_ROWS];
-        for (r, (q, line)) in q.chunks_exact(dim).zip(&mut lines).enumerate() {
-            // SAFETY: queries, scales and zeros have `dim` numbers, a multiple of 16, and a row has room for `dim / 4` words.
-            *line = unsafe { fold::<V>(q, scales, zeros, folded, multipliers.row(r)) };
+        let mut lines = [[Line::default(); MOST_ROWS]; MOST_TILES];
+        for (t, lines) in lines.iter_mut().enumerate().take(count) {
+            let at = if kept == dim { 0 } else { t * dim };
+            let (scales, zeros) = (&scales[at..at + dim], &zeros[at..at + dim]);
+            // SAFETY: queries, scales and zeros have `dim` numbers, a multiple of 16, as many a row as there is room for in `folded`, and a
+            // row of multipliers has room for `dim / 4` words.
+            unsafe {
+                let rows = |r: usize| multipliers.row(t * MOST_ROWS + r);
+                match now {
+                    // Where few rows are summed at a time, code that is small.
+                    _ if V::ROWS < MOST_ROWS => {
+                        for (r, (q, line)) in q.chunks_exact(dim).zip(lines.chunks_mut(1)).enumerate() {
+                            fold::<V, 1>(q, dim, scales, zeros, folded, |_| multipliers.row(t * MOST_ROWS + r), line);
+                        }
+                    }
+                    1 => fold::<V, 1>(q, dim, scales, zeros, folded, rows, lines),
+                    2 => fold::<V, 2>(q, dim, scales, zeros, folded, rows, lines),
+                    3 => fold::<V, 3>(q, dim, scales, zeros, folded, rows, lines),
+                    _ => fold::<V, 4>(q, dim, scales, zeros, folded, rows, lines),
+                }
+            }
         }
-        // Where not all of a tile's tokens count, there may be no room for the logits of the others.
-        let start = |r: usize| (first * MOST_ROWS + r) * at.1 + at.0;
-        let out = if whole { logits.as_mut_ptr() } else { aside.as_mut_ptr().cast() };
-        let rows: [Row; MOST_ROWS] = std::array::from_fn(|r| Row {
-            multipliers: multipliers.of(r),
-            line: lines[r],
-            out: out.wrapping_add(if whole { start(r) } else { r * TILE }),
-        });
-        // SAFETY: what the caller vouches for; rows have as many multipliers as the runs have units, and room for 64 logits.
-        unsafe { sums::<V, false, false>(units, &rows[..now]) };
-        if !whole {
-            for (r, own) in aside[..now].iter().enumerate() {
-                logits[start(r)..start(r) + tile.tokens].copy_from_slice(&own[..tile.tokens]);
+        for (t, lines) in lines.iter().enumerate().take(count) {
+            let tokens = (tiles.tokens - t * TILE).min(TILE);
+            let whole = tokens == TILE;
+            // Where not all of a tile's tokens count, there may be no room for the logits of the others.
+            let start = |r: usize| (first * MOST_ROWS + r) * stride + tiles.column + t * TILE;
+            let out = if whole { logits.as_mut_ptr() } else { aside.as_mut_ptr() };
+            let rows: [Row; MOST_ROWS] = std::array::from_fn(|r| Row {
+                multipliers: multipliers.of(t * MOST_ROWS + r),
+                line: lines[r],
+                out: out.wrapping_add(if whole { start(r) } else { r * TILE }),
+            });
+            let units = Units {
+                runs: tiles.runs,
+                bytes: tiles.units[t * bytes..].as_ptr(),
+                // What comes soon is asked for once.
+                ahead: if first == 0 { tiles.ahead.as_ptr().wrapping_add(t * bytes) } else { std::ptr::null() },
+            };
+            // SAFETY: what the caller vouches for; rows have as many multipliers as the runs have units, and room for 64 logits.
+            unsafe { sums::<V, false, false>(&[units], &[[0; 16]; 4], &rows[..now]) };
+            if !whole {
+                for (r, own) in aside.chunks_exact(TILE).enumerate().take(now) {
+                    logits[start(r)..start(r) + tokens].copy_from_slice(&own[..tokens]);
+                }
             }
         }
     }
 }
 
-/// Multipliers of one query under the scales of a tile, and what their sums come to.
+/// The scales from `first` on, each times what a step of its channel's codes is there, and zeros.
 #[inline(always)]
-unsafe fn fold<V: Vector>(
+unsafe fn load<V: Vector>(tiles: &KeyTiles, first: usize, out_scales: &mut [f32], out_zeros: &mut [f32]) {
+    let dim = out_scales.len();
+    for i in (0..dim).step_by(LANES) {
+        // SAFETY: all have `dim` numbers from there on, a multiple of 16.
+        unsafe {
+            let (scale, zero) = match tiles.scales {
+                KeyScales::Wide { scales, zeros } => (
+                    V::widened(scales.as_ptr().add(first + i).cast()),
+                    V::widened(zeros.as_ptr().add(first + i).cast()),
+                ),
+                KeyScales::Small { super_scale, scales, zeros, steps } => {
+                    let scale = V::times(V::shares(scales.as_ptr().add(first + i)), V::every(super_scale));
+                    let steps = V::times(V::signed(zeros.as_ptr().add(first + i)), V::floats(steps.as_ptr().add(i)));
+                    (scale, V::times(steps, scale))
+                }
+            };
+            let unit = V::floats(tiles.units_of_codes.as_ptr().add(i));
+            V::put(V::times(scale, unit), out_scales.as_mut_ptr().add(i));
+            V::put(zero, out_zeros.as_mut_ptr().add(i));
+        }
+    }
+}
+
+/// Multipliers of `R` queries under the scales of a tile, and what their sums come to.
+#[inline(always)]
+unsafe fn fold<V: Vector, const R: usize>(
     q: &[f32],
+    dim: usize,
     scales: &[f32],
     zeros: &[f32],
     folded: &mut [f32],
-    (first, second): (*mut i32, *mut i32),
-) -> Line {
-    let dim = q.len();
+    mut rows: impl FnMut(usize) -> (*mut i32, *mut i32),
+    lines: &mut [Line],
+) {
     unsafe {
-        let (mut most, mut sum) = (V::every(0.0), V::every(0.0));
+        let (mut most, mut sum) = ([V::every(0.0); R], [V::every(0.0); R]);
         for i in (0..dim).step_by(LANES) {
-            let x = V::floats(q.as_ptr().add(i));
-            let product = V::times(x, V::floats(scales.as_ptr().add(i)));
-            V::put(product, folded.as_mut_ptr().add(i));
-            most = V::larger(V::magnitude(product), most);
-            sum = V::plus(sum, V::times(x, V::floats(zeros.as_ptr().add(i))));
+            let (scale, zero) = (V::floats(scales.as_ptr().add(i)), V::floats(zeros.as_ptr().add(i)));
+            for r in 0..R {
+                let x = V::floats(q.as_ptr().add(r * dim + i));
+                let product = V::times(x, scale);
+                V::put(product, folded.as_mut_ptr().add(r * dim + i));
+                most[r] = V::larger(V::magnitude(product), most[r]);
+                sum[r] = V::plus(sum[r], V::times(x, zero));
+            }
         }
-        let (inverse, step) = super::steps(V::most(most));
-        let inverse = V::every(inverse);
-        let numbers = |i: usize| V::whole(V::times(V::floats(folded.as_ptr().add(i)), inverse));
-        let mut i = 0;
-        while i + TILE <= dim {
-            let four = [0, 1, 2, 3].map(|j| numbers(i + LANES * j));
-            V::more_multipliers(four, first.add(i / 4), second.add(i / 4));
-            i += TILE;
+        for r in 0..R {
+            let (inverse, step) = super::steps(V::most(most[r]));
+            let inverse = V::every(inverse);
+            let folded = folded.as_ptr().add(r * dim);
+            let numbers = |i: usize| V::whole(V::times(V::floats(folded.add(i)), inverse));
+            let (first, second) = rows(r);
+            let mut i = 0;
+            while i + TILE <= dim {
+                let four = [0, 1, 2, 3].map(|j| numbers(i + LANES * j));
+                V::more_multipliers(four, first.add(i / 4), second.add(i / 4));
+                i += TILE;
+            }
+            while i < dim {
+                V::multipliers(numbers(i), first.add(i / 4), second.add(i / 4));
+                i += LANES;
+            }
+            lines[r] = Line { more: 0, step, along: V::total(sum[r]) };
         }
-        while i < dim {
-            V::multipliers(numbers(i), first.add(i / 4), second.add(i / 4));
-            i += LANES;
-        }
-        Line { more: 0, step, along: V::total(sum) }
     }
 }
 

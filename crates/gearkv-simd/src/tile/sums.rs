@@ -49,7 +49,7 @@ pub(super) struct Row {
     pub out: *mut f32,
 }
 
-/// All that one call sums over.
+/// Units that lie side by side.
 #[derive(Clone, Copy)]
 pub(super) struct Units<'a> {
     pub runs: &'a [UnitRun],
@@ -57,34 +57,40 @@ pub(super) struct Units<'a> {
     pub bytes: *const u8,
     /// What will be read next.
     pub ahead: *const u8,
-    pub tables: &'a LevelTables,
 }
 
-/// What the 64 lanes' sums come to, for up to [`MOST_ROWS`] rows; written or, with `ADD`, added to what is there. With `LOOK_UP`, what codes
-/// stand for is looked up.
+/// What the 64 lanes' sums over all these units come to, for up to [`MOST_ROWS`] rows; written or, with `ADD`, added to what is there. With
+/// `LOOK_UP`, what codes stand for is looked up.
 ///
 /// # Safety
-/// `V`'s instruction set is there, `units.bytes` and each row's multipliers reach as far as the runs, and each row has room.
+/// `V`'s instruction set is there, each one's `bytes` reach as far as its runs, each row's multipliers as far as all of them, and each row has room.
 #[inline(always)]
-pub(super) unsafe fn sums<V: Vector, const LOOK_UP: bool, const ADD: bool>(units: Units, rows: &[Row]) {
+pub(super) unsafe fn sums<V: Vector, const LOOK_UP: bool, const ADD: bool>(
+    units: &[Units],
+    tables: &LevelTables,
+    rows: &[Row],
+) {
     unsafe {
         if V::ROWS == MOST_ROWS {
             match *rows {
-                // Four rows' sums of all four fields would not fit the registers.
+                // Three rows' sums of all four fields would not fit the registers with what they are multiplied by.
                 [a, b, c, d] => {
-                    fields::<V, 4, 2, LOOK_UP, ADD>(units, [a, b, c, d], 0);
-                    fields::<V, 4, 2, LOOK_UP, ADD>(units, [a, b, c, d], 2);
+                    fields::<V, 4, 2, LOOK_UP, ADD>(units, tables, [a, b, c, d], 0);
+                    fields::<V, 4, 2, LOOK_UP, ADD>(units, tables, [a, b, c, d], 2);
                 }
-                [a, b, c] => fields::<V, 3, 4, LOOK_UP, ADD>(units, [a, b, c], 0),
-                [a, b] => fields::<V, 2, 4, LOOK_UP, ADD>(units, [a, b], 0),
-                [a] => fields::<V, 1, 4, LOOK_UP, ADD>(units, [a], 0),
+                [a, b, c] => {
+                    fields::<V, 3, 2, LOOK_UP, ADD>(units, tables, [a, b, c], 0);
+                    fields::<V, 3, 2, LOOK_UP, ADD>(units, tables, [a, b, c], 2);
+                }
+                [a, b] => fields::<V, 2, 4, LOOK_UP, ADD>(units, tables, [a, b], 0),
+                [a] => fields::<V, 1, 4, LOOK_UP, ADD>(units, tables, [a], 0),
                 _ => {}
             }
         } else {
             for rows in rows.chunks(2) {
                 match *rows {
-                    [a, b] => fields::<V, 2, 4, LOOK_UP, ADD>(units, [a, b], 0),
-                    [a] => fields::<V, 1, 4, LOOK_UP, ADD>(units, [a], 0),
+                    [a, b] => fields::<V, 2, 4, LOOK_UP, ADD>(units, tables, [a, b], 0),
+                    [a] => fields::<V, 1, 4, LOOK_UP, ADD>(units, tables, [a], 0),
                     _ => {}
                 }
             }
@@ -94,7 +100,8 @@ pub(super) unsafe fn sums<V: Vector, const LOOK_UP: bool, const ADD: bool>(units
 
 #[inline(always)]
 unsafe fn fields<V: Vector, const R: usize, const F: usize, const LOOK_UP: bool, const ADD: bool>(
-    units: Units,
+    all: &[Units],
+    tables: &LevelTables,
     of: [Row; R],
     first: usize,
 ) {
@@ -102,17 +109,19 @@ unsafe fn fields<V: Vector, const R: usize, const F: usize, const LOOK_UP: bool,
         for part in 0..64 / V::BYTES {
             let mut sums = [[V::zero(); F]; R];
             let mut rows = of.map(|row| row.multipliers);
-            let (mut at, mut ahead) = (units.bytes, units.ahead);
-            for run in units.runs {
-                let run = *run;
-                let state = (&mut sums, &mut rows, &mut at, &mut ahead);
-                match run.bits {
-                    1 => even::<V, 1, R, F, LOOK_UP>(run, units.tables, state, first, part),
-                    2 => even::<V, 2, R, F, LOOK_UP>(run, units.tables, state, first, part),
-                    3 => even::<V, 3, R, F, LOOK_UP>(run, units.tables, state, first, part),
-                    4 => even::<V, 4, R, F, LOOK_UP>(run, units.tables, state, first, part),
-                    6 if !LOOK_UP => even::<V, 6, R, F, LOOK_UP>(run, units.tables, state, first, part),
-                    _ => even::<V, 8, R, F, LOOK_UP>(run, units.tables, state, first, part),
+            for units in all {
+                let (mut at, mut ahead) = (units.bytes, units.ahead);
+                for run in units.runs {
+                    let run = *run;
+                    let state = (&mut sums, &mut rows, &mut at, &mut ahead);
+                    match run.bits {
+                        1 => even::<V, 1, R, F, LOOK_UP>(run, tables, state, first, part),
+                        2 => even::<V, 2, R, F, LOOK_UP>(run, tables, state, first, part),
+                        3 => even::<V, 3, R, F, LOOK_UP>(run, tables, state, first, part),
+                        4 => even::<V, 4, R, F, LOOK_UP>(run, tables, state, first, part),
+                        6 if !LOOK_UP => even::<V, 6, R, F, LOOK_UP>(run, tables, state, first, part),
+                        _ => even::<V, 8, R, F, LOOK_UP>(run, tables, state, first, part),
+                    }
                 }
             }
             for r in 0..R {

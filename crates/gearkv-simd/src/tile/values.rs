@@ -1,15 +1,13 @@
-//! Weighted sums of a tile of values: `Σ p · level(code) · scale` with the scales of tokens folded into the weights.
-//!
-//! Tokens of a tile are brought into the order of their widths, the widest first, so that four of one width share a unit: widths are dealt out
-//! to four tokens of a tile at a time (`spread/tokens.rs`).
+//! Weighted sums of tiles of values: `Σ p · level(code) · scale` with the scales of tokens folded into the weights.
 
-use super::sums::{LevelTables, MOST_ROWS, Row, UnitRun, Units, sums};
-use super::{TILE, TileMultipliers, steps};
+use super::order::TileOrder;
+use super::sums::{LevelTables, MOST_ROWS, Row, Units, sums};
+use super::{MOST_TILES, TILE, TileMultipliers, steps};
 use crate::LANES;
 use crate::level::{Level, level};
 #[cfg(target_arch = "x86_64")]
 use crate::vector::{Avx2, Avx512};
-use crate::vector::{Line, Portable, Vector};
+use crate::vector::{LARGEST_MULTIPLIER, Line, Portable, Vector};
 use crate::{LEVELS_1, LEVELS_2, LEVELS_3, LEVELS_4};
 
 /// What codes stand for.
@@ -21,144 +19,35 @@ pub enum Levels {
     Affine,
 }
 
-/// In which order a tile's tokens lie, and how wide they are.
-#[derive(Debug, Clone)]
-pub struct TileOrder {
-    /// Tokens by their widths; their own order where all have one width.
-    pub order: [u8; TILE],
-    in_order: bool,
-    /// Units of four tokens each.
-    runs: [UnitRun; MOST_RUNS],
-    count: usize,
-    /// Tokens of 8 bits.
-    wide: u64,
-}
-
-/// One of each width that there can be.
-const MOST_RUNS: usize = 4;
-
-impl TileOrder {
-    /// All tokens have codes of so many bits.
-    pub fn even(bits: u32) -> Self {
-        let mut runs = [UnitRun::even(0, 0); MOST_RUNS];
-        runs[0] = UnitRun::even(bits as u8, TILE / 4);
-        let order = std::array::from_fn(|i| i as u8);
-        Self { order, in_order: true, runs, count: 1, wide: if bits == 8 { u64::MAX } else { 0 } }
-    }
-
-    /// `fours` units of tokens in their own order, of 8 bits: levels as [`levels_of_codes`] makes them, or the codes of the tokens that are `wide`.
-    pub fn unsorted(fours: usize, wide: u64) -> Self {
-        let mut made = Self::even(8);
-        made.runs[0].units = fours as u16;
-        made.wide = wide;
-        made
-    }
-
-    /// Units of one width after each other.
-    pub fn runs(&self) -> &[UnitRun] {
-        &self.runs[..self.count]
-    }
-
-    /// Units of tokens: which one among the tile's it is, and its bits.
-    pub fn units(&self) -> impl Iterator<Item = (usize, u32)> {
-        self.runs().iter().flat_map(|run| std::iter::repeat_n(u32::from(run.bits), usize::from(run.units))).enumerate()
-    }
-
-    /// Bytes of the units of 64 channels.
-    pub fn bytes(&self) -> usize {
-        self.runs().iter().map(|run| run.bytes()).sum()
-    }
-}
-
-/// The order of 64 tokens whose widths are `set[index]` (ascending), indices being packed four to a byte, each width having a multiple of four tokens.
-pub fn tile_order(level: Level, set: [u8; 4], packed: &[u8; TILE / 4]) -> TileOrder {
-    let (mut low, mut high) = (0u64, 0u64);
-    for (i, bytes) in packed.as_chunks::<8>().0.iter().enumerate() {
-        let word = u64::from_le_bytes(*bytes);
-        low |= u64::from(even_bits(word)) << (32 * i);
-        high |= u64::from(even_bits(word >> 1)) << (32 * i);
-    }
-    // The widest first.
-    let masks = [high & low, high & !low, !high & low, !(high | low)];
-    let widths = [set[3], set[2], set[1], set[0]];
-    if let Some(only) = masks.iter().position(|&mask| mask == u64::MAX) {
-        return TileOrder::even(u32::from(widths[only]));
-    }
-    let mut made = TileOrder {
-        // SAFETY: a level is only named where the machine has it.
-        order: match level {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => unsafe { order_avx512(masks) },
-            _ => unsafe { Portable::order(masks) },
-        },
-        in_order: false,
-        runs: [UnitRun::even(0, 0); MOST_RUNS],
-        count: 0,
-        wide: if widths[0] == 8 { masks[0] } else { 0 },
-    };
-    for (mask, bits) in masks.iter().zip(widths) {
-        let tokens = mask.count_ones() as usize;
-        assert!(tokens.is_multiple_of(4), "{tokens} tokens of {bits} bits in a tile, which has them in fours");
-        if tokens > 0 {
-            made.push(UnitRun::even(bits, tokens / 4));
-        }
-    }
-    made
-}
-
-impl TileOrder {
-    fn push(&mut self, run: UnitRun) {
-        self.runs[self.count] = run;
-        self.count += 1;
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2,popcnt,bmi1,bmi2")]
-unsafe fn order_avx512(masks: [u64; 4]) -> [u8; TILE] {
-    unsafe { Avx512::order(masks) }
-}
-
-/// Bits 0, 2, 4 … side by side.
-fn even_bits(x: u64) -> u32 {
-    let mut x = x & 0x5555_5555_5555_5555;
-    x = (x | x >> 1) & 0x3333_3333_3333_3333;
-    x = (x | x >> 2) & 0x0F0F_0F0F_0F0F_0F0F;
-    x = (x | x >> 4) & 0x00FF_00FF_00FF_00FF;
-    x = (x | x >> 8) & 0x0000_FFFF_0000_FFFF;
-    (x | x >> 16) as u32
-}
-
-/// The values of up to 64 tokens.
+/// Neighboring tiles of values, [`MOST_TILES`] at most.
 #[derive(Clone, Copy)]
-pub struct ValueTile<'a> {
-    /// Of its tokens.
-    pub order: &'a TileOrder,
-    /// What its codes stand for.
+pub struct ValueTiles<'a> {
+    /// Of each tile's tokens.
+    pub orders: &'a [TileOrder],
+    /// What codes stand for.
     pub levels: Levels,
-    /// The units of 64 channels after those of 64 others.
+    /// Tile after tile, each with the units of 64 channels after those of 64 others.
     pub units: &'a [u8],
-    /// Units that will be read next.
+    /// Units that will be read soon.
     pub ahead: &'a [u8],
-    /// Of each token: `[groups, 64]`, groups being as many channels each.
+    /// `[groups, tiles, 64]`, groups being as many channels each.
     pub scales: &'a [f32],
     /// As `scales`; none where levels are [`Levels::Turned`].
     pub zeros: &'a [f32],
+    /// How many tokens count, of all tiles: 64 of each but the last.
+    pub tokens: usize,
+    /// In which column of the weights the first one's are.
+    pub column: usize,
 }
 
 /// Memory that is kept from one call to the next.
 #[derive(Default)]
 pub struct ValueRoom {
     multipliers: TileMultipliers,
-}
-
-/// Weights of a tile's tokens, as columns of rows that reach further.
-#[derive(Clone, Copy)]
-struct Weights<'a> {
-    all: &'a [f32],
-    first: usize,
-    stride: usize,
-    tokens: usize,
+    /// Of all tiles' tokens.
+    folded: Vec<f32>,
+    /// Weights of tiles whose tokens do not all count.
+    padded: Vec<f32>,
 }
 
 const fn table<const N: usize>(levels: &[i8; N]) -> [u8; 16] {
@@ -227,82 +116,102 @@ fn tables_of(levels: Levels) -> &'static LevelTables {
     if levels == Levels::Turned { &TURNED } else { &AFFINE }
 }
 
-/// `out[row][channel] += Σ weights[row · stride + first + token] · value[token][channel]` over at most 64 tokens. `out` is `[rows, dim]`, `dim`
-/// being a multiple of 64.
+/// `out[row][channel] += Σ weights[row · stride + column + token] · value[token][channel]`. `out` is `[rows, dim]`, `dim` being a multiple of 64.
+///
+/// All tiles' multipliers are made before the first sums, so that none waits for the quotient that another one needs.
 pub fn add_values(
     level: Level,
-    tile: ValueTile,
-    (weights, (first, stride)): (&[f32], (usize, usize)),
-    tokens: usize,
+    tiles: ValueTiles,
+    (weights, stride): (&[f32], usize),
     out: &mut [f32],
     room: &mut ValueRoom,
 ) {
     let rows = weights.len() / stride.max(1);
     let dim = out.len() / rows.max(1);
-    let groups = tile.scales.len() / TILE;
-    assert!(first + tokens <= stride && tokens <= TILE && weights.len() == rows * stride && out.len() == rows * dim);
-    let weights = Weights { all: weights, first, stride, tokens };
-    assert!(dim > 0 && dim.is_multiple_of(TILE) && tile.units.len() == dim / TILE * tile.order.bytes());
-    assert!(groups > 0 && tile.scales.len() == groups * TILE && (dim / TILE).is_multiple_of(groups));
-    assert!(tile.zeros.is_empty() || tile.zeros.len() == tile.scales.len());
+    let count = tiles.orders.len();
+    let groups = tiles.scales.len() / (count * TILE).max(1);
+    assert!(weights.len() == rows * stride && out.len() == rows * dim && tiles.column + tiles.tokens <= stride);
+    assert!(count <= MOST_TILES && count == tiles.tokens.div_ceil(TILE));
+    assert!(dim > 0 && dim.is_multiple_of(TILE) && groups > 0 && (dim / TILE).is_multiple_of(groups));
+    assert!(tiles.units.len() == dim / TILE * tiles.orders.iter().map(TileOrder::bytes).sum::<usize>());
+    assert!(tiles.scales.len() == groups * count * TILE);
+    assert!(tiles.zeros.is_empty() || tiles.zeros.len() == tiles.scales.len());
     // SAFETY: a level is only named where the machine has it, and the lengths were just checked.
     unsafe {
         match level {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => avx512(tile, weights, dim, out, room),
+            Level::Avx512 => avx512(tiles, weights, stride, dim, out, room),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => avx2(tile, weights, dim, out, room),
-            Level::Portable => generic::<Portable>(tile, weights, dim, out, room),
+            Level::Avx2 => avx2(tiles, weights, stride, dim, out, room),
+            Level::Portable => generic::<Portable>(tiles, weights, stride, dim, out, room),
         }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2")]
-unsafe fn avx512(tile: ValueTile, weights: Weights, dim: usize, out: &mut [f32], room: &mut ValueRoom) {
-    unsafe { generic::<Avx512>(tile, weights, dim, out, room) }
+unsafe fn avx512(tiles: ValueTiles, weights: &[f32], stride: usize, dim: usize, out: &mut [f32], room: &mut ValueRoom) {
+    unsafe { generic::<Avx512>(tiles, weights, stride, dim, out, room) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn avx2(tile: ValueTile, weights: Weights, dim: usize, out: &mut [f32], room: &mut ValueRoom) {
-    unsafe { generic::<Avx2>(tile, weights, dim, out, room) }
+unsafe fn avx2(tiles: ValueTiles, weights: &[f32], stride: usize, dim: usize, out: &mut [f32], room: &mut ValueRoom) {
+    unsafe { generic::<Avx2>(tiles, weights, stride, dim, out, room) }
 }
 
+/// Tokens of all tiles together.
+const MOST_TOKENS: usize = MOST_TILES * TILE;
+
 #[inline(always)]
-unsafe fn generic<V: Vector>(tile: ValueTile, weights: Weights, dim: usize, out: &mut [f32], room: &mut ValueRoom) {
-    const UNITS: usize = TILE / 4;
-    let groups = tile.scales.len() / TILE;
-    let tables = tables_of(tile.levels);
+unsafe fn generic<V: Vector>(
+    tiles: ValueTiles,
+    weights: &[f32],
+    stride: usize,
+    dim: usize,
+    out: &mut [f32],
+    room: &mut ValueRoom,
+) {
+    let count = tiles.orders.len();
+    let groups = tiles.scales.len() / (count * TILE);
     let blocks = dim / TILE;
-    let multipliers = &mut room.multipliers;
-    multipliers.resize(UNITS);
+    let ValueRoom { multipliers, folded, padded } = room;
+    folded.resize(MOST_TOKENS, 0.0);
+    multipliers.resize(MOST_ROWS, MOST_TOKENS / 4);
     let rows = out.len() / dim;
-    let mut padded = [0.0; TILE];
     for first in (0..rows).step_by(MOST_ROWS) {
         let now = (rows - first).min(MOST_ROWS);
         for group in 0..groups {
-            let scales = &tile.scales[group * TILE..(group + 1) * TILE];
-            let zeros = tile.zeros.get(group * TILE..(group + 1) * TILE);
+            let of_group = group * count * TILE..(group + 1) * count * TILE;
+            let scales = &tiles.scales[of_group.clone()];
+            let zeros = tiles.zeros.get(of_group);
             let mut lines = [Line::default(); MOST_ROWS];
             for (r, line) in lines.iter_mut().enumerate().take(now) {
-                let start = (first + r) * weights.stride + weights.first;
-                let own = &weights.all[start..start + weights.tokens];
-                let p = own.first_chunk().unwrap_or_else(|| {
-                    padded[..weights.tokens].copy_from_slice(own);
-                    &padded
-                });
-                // SAFETY: a row has room for 16 words.
-                *line = unsafe { fold::<V>(&tile, p, scales, zeros, multipliers.row(r)) };
+                let start = (first + r) * stride + tiles.column;
+                let mut p = &weights[start..start + tiles.tokens];
+                if tiles.tokens < count * TILE {
+                    padded.clear();
+                    padded.extend_from_slice(p);
+                    padded.resize(count * TILE, 0.0);
+                    p = padded;
+                }
+                // SAFETY: weights and scales (and zeros) have 64 numbers of each tile, and a row has room for 16 words of each.
+                *line =
+                    unsafe { fold::<V>(tiles.orders, tiles.levels, p, (scales, zeros), folded, multipliers.row(r)) };
             }
             for block in group * blocks / groups..(group + 1) * blocks / groups {
-                let bytes = tile.order.bytes();
-                let units = Units {
-                    runs: tile.order.runs(),
-                    bytes: tile.units[block * bytes..].as_ptr(),
-                    ahead: tile.ahead.as_ptr().wrapping_add(block * bytes),
-                    tables,
-                };
+                let mut units = [Units { runs: &[], bytes: tiles.units.as_ptr(), ahead: std::ptr::null() }; MOST_TILES];
+                let mut start = 0;
+                for (units, order) in units.iter_mut().zip(tiles.orders) {
+                    let at = start + block * order.bytes();
+                    units.runs = order.runs();
+                    units.bytes = tiles.units[at..].as_ptr();
+                    // What comes soon is asked for once.
+                    if first == 0 {
+                        units.ahead = tiles.ahead.as_ptr().wrapping_add(at);
+                    }
+                    start += blocks * order.bytes();
+                }
                 let base = out.as_mut_ptr();
                 let rows: [Row; MOST_ROWS] = std::array::from_fn(|r| Row {
                     multipliers: multipliers.of(r),
@@ -310,55 +219,69 @@ unsafe fn generic<V: Vector>(tile: ValueTile, weights: Weights, dim: usize, out:
                     out: base.wrapping_add((first + r) * dim + block * TILE),
                 });
                 // SAFETY: what the caller vouches for; a tile has 16 units for every 64 channels, and rows have room for these.
-                unsafe { sums::<V, true, true>(units, &rows[..now]) };
+                unsafe { sums::<V, true, true>(&units[..count], tables_of(tiles.levels), &rows[..now]) };
             }
         }
     }
 }
 
+/// Multipliers of one row of weights under the scales of all tiles, and what their sums come to.
 #[inline(always)]
 unsafe fn fold<V: Vector>(
-    tile: &ValueTile,
-    p: &[f32; TILE],
-    scales: &[f32],
-    zeros: Option<&[f32]>,
+    orders: &[TileOrder],
+    levels: Levels,
+    p: &[f32],
+    (scales, zeros): (&[f32], Option<&[f32]>),
+    folded: &mut [f32],
     (first, second): (*mut i32, *mut i32),
 ) -> Line {
-    // SAFETY: weights, scales and zeros have 64 numbers, and a row has room for 16 words.
     unsafe {
-        let at = |i: usize| V::floats(p.as_ptr().add(LANES * i));
-        let scale = |i: usize| V::floats(scales.as_ptr().add(LANES * i));
-        let folded = [0, 1, 2, 3].map(|i| V::times(at(i), scale(i)));
-        let [a, b, c, d] = folded.map(|x| V::magnitude(x));
-        let (inverse, step) = steps(V::most(V::larger(V::larger(a, b), V::larger(c, d))));
-        let inverse = V::every(inverse);
-        let numbers = folded.map(|x| V::whole(V::times(x, inverse)));
-        if tile.order.in_order {
-            V::more_multipliers(numbers, first, second);
-        } else {
-            V::ordered_multipliers(numbers, &tile.order.order, first, second);
-        }
-        if tile.levels == Levels::Affine {
-            let mut sum = V::every(0.0);
+        let (mut most, mut sum) = (V::every(0.0), V::every(0.0));
+        for i in (0..p.len()).step_by(LANES) {
+            let weight = V::floats(p.as_ptr().add(i));
+            let product = V::times(weight, V::floats(scales.as_ptr().add(i)));
+            V::put(product, folded.as_mut_ptr().add(i));
+            most = V::larger(V::magnitude(product), most);
             if let Some(zeros) = zeros {
-                for i in 0..4 {
-                    sum = V::plus(sum, V::times(at(i), V::floats(zeros.as_ptr().add(LANES * i))));
-                }
+                sum = V::plus(sum, V::times(weight, V::floats(zeros.as_ptr().add(i))));
             }
-            return Line { step, more: 0, along: V::total(sum) };
         }
+        let (inverse, step) = steps(V::most(most));
+        let inverse = V::every(inverse);
         // Levels of 8 bits are `code − 127.5`.
         let mut halves = 0i32;
-        if tile.order.wide != 0 {
-            let mut all = [0i32; TILE];
-            for (i, numbers) in numbers.into_iter().enumerate() {
-                V::put_whole(numbers, all.as_mut_ptr().add(LANES * i));
+        let mut total = V::whole(V::every(0.0));
+        for (t, order) in orders.iter().enumerate() {
+            let folded = folded.as_ptr().add(t * TILE);
+            let numbers = [0, 1, 2, 3].map(|i| V::whole(V::times(V::floats(folded.add(LANES * i)), inverse)));
+            let (first, second) = (first.add(t * TILE / 4), second.add(t * TILE / 4));
+            if order.in_order {
+                V::more_multipliers(numbers, first, second);
+            } else {
+                V::ordered_multipliers(numbers, &order.order, first, second);
             }
-            for (t, &number) in all.iter().enumerate() {
-                halves = halves.wrapping_add(if tile.order.wide >> t & 1 == 1 { number } else { 0 });
+            if levels == Levels::Affine {
+                continue;
+            }
+            let [a, b, c, d] = numbers;
+            total = V::added(total, V::added(V::added(a, b), V::added(c, d)));
+            if order.wide != 0 {
+                let mut all = [0i32; TILE];
+                for (i, numbers) in numbers.into_iter().enumerate() {
+                    V::put_whole(numbers, all.as_mut_ptr().add(LANES * i));
+                }
+                for (t, &number) in all.iter().enumerate() {
+                    halves = halves.wrapping_add(if order.wide >> t & 1 == 1 { number } else { 0 });
+                }
             }
         }
+        if levels == Levels::Affine {
+            return Line { step, more: 0, along: V::total(sum) };
+        }
         let step = step / 128.0;
-        Line { step, more: V::whole_total(numbers).wrapping_mul(-128), along: halves as f32 * 0.5 * step }
+        Line { step, more: V::whole_total(total).wrapping_mul(-128), along: halves as f32 * 0.5 * step }
     }
 }
+
+// Sums of whole numbers are exact as long as they fit: levels less 128 at least, and codes of weights that are not negative.
+const _: () = assert!((MOST_TOKENS as f32) * LARGEST_MULTIPLIER * 255.0 < 2_147_483_648.0);

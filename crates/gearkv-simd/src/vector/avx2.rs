@@ -5,6 +5,7 @@
 use std::arch::x86_64::*;
 
 use super::{Line, ROUNDING, Vector};
+use crate::scales::{CODE_OF_ZERO, MANTISSA_LEFT_OUT};
 
 /// AVX2.
 pub(crate) struct Avx2;
@@ -102,6 +103,22 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn shares(codes: *const u8) -> [__m256; 2] {
+        unsafe {
+            [0, 8].map(|i| {
+                let codes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(codes.add(i).cast()));
+                let bits = _mm256_add_epi32(codes, _mm256_set1_epi32(CODE_OF_ZERO as i32));
+                _mm256_castsi256_ps(_mm256_slli_epi32(bits, MANTISSA_LEFT_OUT as i32))
+            })
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn signed(at: *const i8) -> [__m256; 2] {
+        unsafe { [0, 8].map(|i| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(at.add(i).cast())))) }
+    }
+
+    #[inline(always)]
     unsafe fn put([low, high]: [__m256; 2], at: *mut f32) {
         unsafe {
             _mm256_storeu_ps(at, low);
@@ -167,11 +184,13 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn whole_total(numbers: [[__m256i; 2]; 4]) -> i32 {
-        unsafe {
-            let [a, b, c, d] = numbers.map(|[low, high]| _mm256_add_epi32(low, high));
-            total_of_eight(_mm256_add_epi32(_mm256_add_epi32(a, b), _mm256_add_epi32(c, d)))
-        }
+    unsafe fn added(a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
+        unsafe { [_mm256_add_epi32(a[0], b[0]), _mm256_add_epi32(a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    unsafe fn whole_total([low, high]: [__m256i; 2]) -> i32 {
+        unsafe { total_of_eight(_mm256_add_epi32(low, high)) }
     }
 
     #[inline(always)]

@@ -6,6 +6,7 @@ use std::arch::x86_64::*;
 
 use super::avx2::total_of_eight;
 use super::{Line, ROUNDING, Vector};
+use crate::scales::{CODE_OF_ZERO, MANTISSA_LEFT_OUT};
 
 /// AVX-512 with VNNI, VBMI and VBMI2.
 pub(crate) struct Avx512;
@@ -115,6 +116,20 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn shares(codes: *const u8) -> __m512 {
+        unsafe {
+            let codes = _mm512_cvtepu8_epi32(_mm_loadu_si128(codes.cast()));
+            let bits = _mm512_add_epi32(codes, _mm512_set1_epi32(CODE_OF_ZERO as i32));
+            _mm512_castsi512_ps(_mm512_slli_epi32(bits, MANTISSA_LEFT_OUT))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn signed(at: *const i8) -> __m512 {
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(at.cast()))) }
+    }
+
+    #[inline(always)]
     unsafe fn put(x: __m512, at: *mut f32) {
         unsafe { _mm512_storeu_ps(at, x) }
     }
@@ -174,9 +189,13 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn whole_total([a, b, c, d]: [__m512i; 4]) -> i32 {
+    unsafe fn added(a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_add_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn whole_total(sixteen: __m512i) -> i32 {
         unsafe {
-            let sixteen = _mm512_add_epi32(_mm512_add_epi32(a, b), _mm512_add_epi32(c, d));
             let eight = _mm256_add_epi32(_mm512_castsi512_si256(sixteen), _mm512_extracti64x4_epi64(sixteen, 1));
             total_of_eight(eight)
         }

@@ -16,6 +16,16 @@ macro_rules! plain_floats {
         }
 
         #[inline(always)]
+        unsafe fn shares(codes: *const u8) -> [f32; 16] {
+            unsafe { codes.cast::<[u8; 16]>().read_unaligned().map(|code| share_of_code(u32::from(code))) }
+        }
+
+        #[inline(always)]
+        unsafe fn signed(at: *const i8) -> [f32; 16] {
+            unsafe { at.cast::<[i8; 16]>().read_unaligned().map(f32::from) }
+        }
+
+        #[inline(always)]
         unsafe fn put(x: [f32; 16], at: *mut f32) {
             unsafe { at.cast::<[f32; 16]>().write_unaligned(x) }
         }
@@ -61,8 +71,13 @@ macro_rules! plain_floats {
         }
 
         #[inline(always)]
-        unsafe fn whole_total(numbers: [[i32; 16]; 4]) -> i32 {
-            numbers.as_flattened().iter().fold(0, |sum, &x| sum.wrapping_add(x))
+        unsafe fn added(a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
+            std::array::from_fn(|i| a[i].wrapping_add(b[i]))
+        }
+
+        #[inline(always)]
+        unsafe fn whole_total(numbers: [i32; 16]) -> i32 {
+            numbers.iter().fold(0, |sum, &x| sum.wrapping_add(x))
         }
 
         #[inline(always)]

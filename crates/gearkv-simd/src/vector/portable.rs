@@ -6,6 +6,7 @@ use super::plain::plain_floats;
 use super::{Line, ROUNDING, Vector};
 use crate::convert::widened_by_scaling;
 use crate::linear::sum_of_lanes;
+use crate::scales::share_of_code;
 
 /// No instruction set in particular.
 pub(crate) struct Portable;

@@ -6,6 +6,7 @@ use std::arch::wasm32::*;
 
 use super::{Line, ROUNDING, Vector};
 use crate::convert::EXPONENT_GAP;
+use crate::scales::{CODE_OF_ZERO, MANTISSA_LEFT_OUT};
 
 /// SIMD128.
 pub(crate) struct Simd128;
@@ -104,6 +105,36 @@ impl Vector for Simd128 {
     }
 
     #[inline(always)]
+    unsafe fn shares(codes: *const u8) -> [v128; 4] {
+        unsafe {
+            let codes = v128_load(codes.cast());
+            let (low, high) = (u16x8_extend_low_u8x16(codes), u16x8_extend_high_u8x16(codes));
+            [
+                u32x4_extend_low_u16x8(low),
+                u32x4_extend_high_u16x8(low),
+                u32x4_extend_low_u16x8(high),
+                u32x4_extend_high_u16x8(high),
+            ]
+            .map(|code| i32x4_shl(i32x4_add(code, i32x4_splat(CODE_OF_ZERO as i32)), MANTISSA_LEFT_OUT))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn signed(at: *const i8) -> [v128; 4] {
+        unsafe {
+            let x = v128_load(at.cast());
+            let (low, high) = (i16x8_extend_low_i8x16(x), i16x8_extend_high_i8x16(x));
+            [
+                i32x4_extend_low_i16x8(low),
+                i32x4_extend_high_i16x8(low),
+                i32x4_extend_low_i16x8(high),
+                i32x4_extend_high_i16x8(high),
+            ]
+            .map(|x| f32x4_convert_i32x4(x))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn put(x: [v128; 4], at: *mut f32) {
         unsafe { (0..4).for_each(|i| v128_store(at.add(4 * i).cast(), x[i])) }
     }
@@ -155,8 +186,13 @@ impl Vector for Simd128 {
     }
 
     #[inline(always)]
-    unsafe fn whole_total(numbers: [[v128; 4]; 4]) -> i32 {
-        let four = numbers.into_iter().flatten().fold(i32x4_splat(0), |sum, x| i32x4_add(sum, x));
+    unsafe fn added(a: [v128; 4], b: [v128; 4]) -> [v128; 4] {
+        std::array::from_fn(|i| i32x4_add(a[i], b[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn whole_total([a, b, c, d]: [v128; 4]) -> i32 {
+        let four = i32x4_add(i32x4_add(a, b), i32x4_add(c, d));
         let two = i32x4_add(four, i32x4_shuffle::<2, 3, 0, 1>(four, four));
         i32x4_extract_lane::<0>(two).wrapping_add(i32x4_extract_lane::<1>(two))
     }

@@ -1,13 +1,13 @@
-//! Logits of one block of keys after the other, for one KV head.
+//! Logits of one stretch of keys after the other, for one KV head.
 
 use crate::backbone::Grouping;
-use crate::segment::{BlockScratch, KeyCursor, KeyPlan, Segment};
+use crate::segment::{BlockScratch, KeyCursor, KeyPlan};
 use crate::simd;
 use crate::tensor::Piece;
 
 use super::room::BlockRoom;
-use super::walk::Place;
-use super::{Ahead, BLOCK, Columns, MANY_QUERIES};
+use super::walk::{Blocks, Place};
+use super::{BLOCK, Columns, MANY_QUERIES};
 
 /// The queries of one KV head: `[rows, head_dim]`, times the scale.
 #[derive(Clone, Copy)]
@@ -42,76 +42,72 @@ impl Keys {
         self.turned.capacity() + self.plan.capacity()
     }
 
-    /// The logits of the block at `place`, into these columns of `logits`; `ahead` is what will be read next.
+    /// What the codes of blocks from the `s`-th on contribute to the logits of a stretch (`[rows, tokens]`), or what these are where tokens are not
+    /// compressed; returns how many blocks were taken.
     pub fn logits(
         &mut self,
         queries: Queries,
-        place: Place,
-        ahead: Ahead,
+        blocks: Blocks,
+        s: usize,
         logits: &mut [f32],
-        columns: Columns,
+        room: &mut BlockRoom,
+    ) -> usize {
+        let done = self.tiles(queries, blocks, s, logits, room);
+        if done == 0 {
+            self.block(queries, blocks, s, logits, room);
+        }
+        done.max(1)
+    }
+
+    /// What the codes of blocks from the `s`-th on contribute that are tiles of one segment; returns how many were.
+    fn tiles(
+        &mut self,
+        Queries { plane, rows: q, .. }: Queries,
+        blocks: Blocks,
+        s: usize,
+        logits: &mut [f32],
+        room: &mut BlockRoom,
+    ) -> usize {
+        let Piece::Segment(view) = blocks.place(s).piece else { return 0 };
+        if !matches!(view.segment.layout.grouping, Grouping::Channel { .. }) {
+            return 0;
+        }
+        let plane = view.plane(plane);
+        self.plan.prepare(&view.segment, plane, q);
+        let (run, count) = blocks.run(s, view.segment.key_tiles_together(blocks.place(s).first));
+        let Some((tiles, q)) = view.segment.key_tiles(plane, run, q, &mut self.plan) else { return 0 };
+        simd::key_logits(simd::level(), tiles, q, logits, blocks.now.tokens, &mut room.key);
+        count
+    }
+
+    /// What the `s`-th block contributes, as rows; the codes alone where it is compressed.
+    fn block(
+        &mut self,
+        Queries { plane, dim, rows: q }: Queries,
+        blocks: Blocks,
+        s: usize,
+        logits: &mut [f32],
         room: &mut BlockRoom,
     ) {
-        let Queries { plane, dim, rows: q } = queries;
-        let Place { piece, first, tokens, .. } = place;
-        if place.begins() {
-            self.cursor.reset(dim);
+        let Place { piece, first, tokens, .. } = blocks.place(s);
+        let columns = blocks.columns(s);
+        if let Piece::Raw(raw) = piece
+            && q.len() / dim < MANY_QUERIES
+            && let Some(rows) = raw.rows_in_place(plane, first, tokens, blocks.rows_ahead(s))
+        {
+            simd::dot_raw(simd::level(), rows, q, &mut logits[columns.first..], columns.stride);
+            return;
         }
+        room.rows.resize(BLOCK * dim, 0.0);
+        let (block, scratch) = (&mut room.rows[..tokens * dim], &mut room.scratch);
         let (segment, plane) = match piece {
             Piece::Raw(raw) => {
-                let few = q.len() / dim < MANY_QUERIES;
-                if let Some(rows) = raw.rows_in_place(plane, first, tokens, ahead.rows).filter(|_| few) {
-                    simd::dot_raw(simd::level(), rows, q, &mut logits[columns.first..], columns.stride);
-                    return;
-                }
-                room.rows.resize(BLOCK * dim, 0.0);
-                let block = &mut room.rows[..tokens * dim];
                 raw.rows(plane, first, block);
-                dot_queries(block, dim, q, logits, columns, &mut room.scratch);
+                dot_queries(block, dim, q, logits, columns, scratch);
                 return;
             }
             Piece::Segment(view) => (&*view.segment, view.plane(plane)),
         };
-        let queries = Queries { plane, ..queries };
-        self.backbone(queries, segment, place, ahead, logits, columns, room);
-        let rank = segment.load_factors(plane, first, tokens, &mut room.scratch);
-        if rank > 0 {
-            room.along.resize(rank, 0.0);
-            for (row, q) in q.chunks_exact(dim).enumerate() {
-                simd::dot_rows(q, dim, &room.scratch.b, &mut room.along, 1);
-                simd::accumulate_rows(&room.along, &room.scratch.a, &mut logits[columns.of(row, tokens)]);
-            }
-        }
-        let rows = q.len() / dim;
-        segment.for_each_key_outlier(plane, first, tokens, &mut self.cursor, |t, d, value| {
-            for row in 0..rows {
-                logits[columns.of(row, tokens).start + t] += q[row * dim + d] * value;
-            }
-        });
-    }
-
-    /// What the codes of a block contribute.
-    #[expect(clippy::too_many_arguments, reason = "a block, what it is multiplied with, and where that goes")]
-    fn backbone(
-        &mut self,
-        Queries { plane, dim, rows: q }: Queries,
-        segment: &Segment,
-        Place { first, tokens, .. }: Place,
-        ahead: Ahead,
-        logits: &mut [f32],
-        columns: Columns,
-        room: &mut BlockRoom,
-    ) {
-        if matches!(segment.layout.grouping, Grouping::Channel { .. }) {
-            self.plan.prepare(segment, plane, q);
-            if let Some((tile, q)) = segment.key_tile(plane, first, tokens, ahead.codes, q, &mut self.plan) {
-                let at = (columns.first, columns.stride);
-                simd::key_logits(simd::level(), tile, q, logits, at, &mut room.key);
-                return;
-            }
-        }
-        room.rows.resize(BLOCK * dim, 0.0);
-        let (block, scratch) = (&mut room.rows[..tokens * dim], &mut room.scratch);
         segment.backbone_rows(plane, first, block, &mut scratch.decoding);
         if segment.layout.rotated {
             dot_queries(block, dim, &self.turned, logits, columns, scratch);
@@ -124,6 +120,38 @@ impl Keys {
         } else {
             let q = if segment.channel_order(plane).is_some() { self.plan.queries(q) } else { q };
             dot_queries(block, dim, q, logits, columns, scratch);
+        }
+    }
+
+    /// Adds low-rank and outliers.
+    pub fn add_what_codes_lack(
+        &mut self,
+        Queries { plane, dim, rows: q }: Queries,
+        blocks: Blocks,
+        logits: &mut [f32],
+        room: &mut BlockRoom,
+    ) {
+        for s in blocks.that_lack() {
+            let place = blocks.place(s);
+            let Place { piece: Piece::Segment(view), first, tokens, .. } = place else { continue };
+            let (segment, plane, columns) = (&view.segment, view.plane(plane), blocks.columns(s));
+            let rank = segment.load_factors(plane, first, tokens, &mut room.scratch);
+            if rank > 0 {
+                room.along.resize(rank, 0.0);
+                for (row, q) in q.chunks_exact(dim).enumerate() {
+                    simd::dot_rows(q, dim, &room.scratch.b, &mut room.along, 1);
+                    simd::accumulate_rows(&room.along, &room.scratch.a, &mut logits[columns.of(row, tokens)]);
+                }
+            }
+            if place.begins() {
+                self.cursor.reset(dim);
+            }
+            let rows = q.len() / dim;
+            segment.for_each_key_outlier(plane, first, tokens, &mut self.cursor, |t, d, value| {
+                for row in 0..rows {
+                    logits[columns.of(row, tokens).start + t] += q[row * dim + d] * value;
+                }
+            });
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::simd::{KeyRoom, ValueRoom};
 use super::keys::Keys;
 use super::softmax::Softmax;
 use super::values::Values;
-use super::walk::Step;
+use super::walk::Stretch;
 
 /// Decoding takes less than this with any model; what a prompt's chunk takes beyond it goes back.
 const MOST_KEPT_BYTES: usize = 4 << 20;
@@ -20,8 +20,8 @@ pub(super) struct Room {
     pub q: Vec<f32>,
     /// Of a stretch: `[heads, rows, tokens]`.
     pub logits: Vec<f32>,
-    /// The blocks of a stretch.
-    pub steps: Vec<Step>,
+    /// The present stretch and the next one.
+    pub stretches: [Stretch; 2],
     pub heads: Vec<HeadRoom>,
     pub block: BlockRoom,
 }
@@ -34,7 +34,7 @@ pub(super) struct HeadRoom {
     pub softmax: Softmax,
 }
 
-/// Memory for one block at a time, whichever head it is of.
+/// Memory for a few blocks at a time, whichever head they are of.
 #[derive(Default)]
 pub(super) struct BlockRoom {
     /// `[tokens, head_dim]`

@@ -1,12 +1,11 @@
-//! Weighted sums of one block of values after the other, for one KV head.
+//! Weighted sums of one stretch of values after the other, for one KV head.
 
-use crate::segment::Segment;
-use crate::simd;
+use crate::simd::{self, MOST_TILES, TILE};
 use crate::tensor::{GearTensor, Piece};
 
 use super::room::BlockRoom;
-use super::walk::Place;
-use super::{Ahead, BLOCK, Columns, MANY_QUERIES};
+use super::walk::{Blocks, Place};
+use super::{BLOCK, MANY_QUERIES};
 
 /// Where one KV head's outputs are gathered.
 pub(super) struct Outputs<'a> {
@@ -52,64 +51,30 @@ impl Values {
         self.mean_weights[row] *= factor;
     }
 
-    /// Adds the block at `place`, weighed by these columns of `weights`; `ahead` is what will be read next.
-    pub fn add(
-        &mut self,
-        out: &mut Outputs,
-        place: Place,
-        ahead: Ahead,
-        weights: &[f32],
-        columns: Columns,
-        room: &mut BlockRoom,
-    ) {
-        let Place { piece, first, tokens, .. } = place;
-        let (plane, dim) = (out.plane, out.dim);
-        let (segment, plane) = match piece {
-            Piece::Raw(raw) => {
-                let few = out.rows.len() / dim < MANY_QUERIES;
-                if let Some(rows) = raw.rows_in_place(plane, first, tokens, ahead.rows).filter(|_| few) {
-                    simd::weigh_raw(simd::level(), rows, &weights[columns.first..], columns.stride, out.rows);
-                    return;
-                }
-                room.rows.resize(BLOCK * dim, 0.0);
-                let block = &mut room.rows[..tokens * dim];
-                raw.rows(plane, first, block);
-                simd::weigh_rows(block, dim, &weights[columns.first..], columns.stride, out.rows);
-                return;
-            }
-            Piece::Segment(view) => (&*view.segment, view.plane(plane)),
-        };
-        self.backbone(out, (segment, plane), place, ahead, weights, columns, room);
-        let rank = segment.load_factors(plane, first, tokens, &mut room.scratch);
-        if rank > 0 {
-            room.along.resize(rank, 0.0);
-            for (row, out) in out.rows.chunks_exact_mut(dim).enumerate() {
-                simd::dot_rows(&weights[columns.of(row, tokens)], tokens, &room.scratch.a, &mut room.along, 1);
-                simd::accumulate_rows(&room.along, &room.scratch.b, out);
-            }
+    /// Adds the codes of blocks from the `s`-th on, weighed by a stretch's `weights` (`[rows, tokens]`), or these tokens where they are not
+    /// compressed; returns how many blocks were taken.
+    pub fn add(&mut self, out: &mut Outputs, blocks: Blocks, s: usize, weights: &[f32], room: &mut BlockRoom) -> usize {
+        let done = self.tiles(out, blocks, s, weights, room);
+        if done == 0 {
+            self.block(out, blocks, s, weights, room);
         }
-        let (rows, out) = (out.rows.len() / dim, &mut *out.rows);
-        segment.for_each_value_outlier(plane, first, tokens, |t, d, value| {
-            for row in 0..rows {
-                out[row * dim + d] += weights[columns.of(row, tokens).start + t] * value;
-            }
-        });
+        done.max(1)
     }
 
-    /// What the codes of a block contribute.
-    #[expect(clippy::too_many_arguments, reason = "a block, what it is multiplied with, and where that goes")]
-    fn backbone(
-        &mut self,
-        out: &mut Outputs,
-        (segment, plane): (&Segment, usize),
-        Place { index, first, tokens, .. }: Place,
-        ahead: Ahead,
-        weights: &[f32],
-        columns: Columns,
-        room: &mut BlockRoom,
-    ) {
-        let dim = out.dim;
-        if segment.layout.rotated {
+    /// Adds up the weights of each piece that has a mean.
+    pub fn weigh_means(&mut self, out: &mut Outputs, blocks: Blocks, weights: &[f32], room: &mut BlockRoom) {
+        let mut s = 0;
+        while s < blocks.len() {
+            let Place { piece, index, .. } = blocks.place(s);
+            let columns = blocks.columns(s);
+            let mut tokens = 0;
+            while s < blocks.len() && blocks.place(s).index == index {
+                tokens += blocks.place(s).tokens;
+                s += 1;
+            }
+            if !matches!(piece, Piece::Segment(view) if view.segment.layout.rotated) {
+                continue;
+            }
             if self.mean_of != Some(index) {
                 self.add_mean(out, room);
                 self.mean_of = Some(index);
@@ -118,17 +83,45 @@ impl Values {
                 *sum += simd::sum(&weights[columns.of(row, tokens)]);
             }
         }
-        let out = if segment.layout.rotated { &mut *self.turned } else { &mut *out.rows };
+    }
+
+    /// Adds the codes of blocks from the `s`-th on that are tiles of one segment; returns how many were.
+    fn tiles(&mut self, out: &mut Outputs, blocks: Blocks, s: usize, weights: &[f32], room: &mut BlockRoom) -> usize {
+        let Piece::Segment(view) = blocks.place(s).piece else { return 0 };
+        let (run, count) = blocks.run(s, MOST_TILES * TILE);
         let level = simd::level();
-        if let Some(tile) = segment.value_tile(level, plane, (first, tokens), ahead.codes, &mut room.plan) {
-            let at = (columns.first, columns.stride);
-            simd::add_values(level, tile, (weights, at), tokens, out, &mut room.value);
-        } else {
-            room.rows.resize(BLOCK * dim, 0.0);
-            let block = &mut room.rows[..tokens * dim];
-            segment.backbone_rows(plane, first, block, &mut room.scratch.decoding);
-            simd::weigh_rows(block, dim, &weights[columns.first..], columns.stride, out);
+        let Some(tiles) = view.segment.value_tiles(level, view.plane(out.plane), run, &mut room.plan) else { return 0 };
+        let out = if view.segment.layout.rotated { &mut *self.turned } else { &mut *out.rows };
+        simd::add_values(level, tiles, (weights, blocks.now.tokens), out, &mut room.value);
+        count
+    }
+
+    /// Adds the `s`-th block, as rows; the codes alone where it is compressed.
+    fn block(&mut self, out: &mut Outputs, blocks: Blocks, s: usize, weights: &[f32], room: &mut BlockRoom) {
+        let Place { piece, first, tokens, .. } = blocks.place(s);
+        let (plane, dim) = (out.plane, out.dim);
+        let columns = blocks.columns(s);
+        let weights = &weights[columns.first..];
+        if let Piece::Raw(raw) = piece
+            && out.rows.len() / dim < MANY_QUERIES
+            && let Some(rows) = raw.rows_in_place(plane, first, tokens, blocks.rows_ahead(s))
+        {
+            simd::weigh_raw(simd::level(), rows, weights, columns.stride, out.rows);
+            return;
         }
+        room.rows.resize(BLOCK * dim, 0.0);
+        let block = &mut room.rows[..tokens * dim];
+        let mut to = &mut *out.rows;
+        match piece {
+            Piece::Raw(raw) => raw.rows(plane, first, block),
+            Piece::Segment(view) => {
+                view.segment.backbone_rows(view.plane(plane), first, block, &mut room.scratch.decoding);
+                if view.segment.layout.rotated {
+                    to = &mut self.turned;
+                }
+            }
+        }
+        simd::weigh_rows(block, dim, weights, columns.stride, to);
     }
 
     /// Adds the mean that is still to be added.
@@ -152,5 +145,27 @@ impl Values {
             let inverse = 1.0 / sum;
             out.iter_mut().for_each(|x| *x *= inverse);
         }
+    }
+}
+
+/// Adds low-rank and outliers.
+pub(super) fn add_what_codes_lack(out: &mut Outputs, blocks: Blocks, weights: &[f32], room: &mut BlockRoom) {
+    for s in blocks.that_lack() {
+        let Place { piece: Piece::Segment(view), first, tokens, .. } = blocks.place(s) else { continue };
+        let (segment, columns, plane, dim) = (&view.segment, blocks.columns(s), view.plane(out.plane), out.dim);
+        let rank = segment.load_factors(plane, first, tokens, &mut room.scratch);
+        if rank > 0 {
+            room.along.resize(rank, 0.0);
+            for (row, out) in out.rows.chunks_exact_mut(dim).enumerate() {
+                simd::dot_rows(&weights[columns.of(row, tokens)], tokens, &room.scratch.a, &mut room.along, 1);
+                simd::accumulate_rows(&room.along, &room.scratch.b, out);
+            }
+        }
+        let (rows, out) = (out.rows.len() / dim, &mut *out.rows);
+        segment.for_each_value_outlier(plane, first, tokens, |t, d, value| {
+            for row in 0..rows {
+                out[row * dim + d] += weights[columns.of(row, tokens).start + t] * value;
+            }
+        });
     }
 }

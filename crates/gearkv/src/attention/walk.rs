@@ -1,8 +1,11 @@
 //! The way through the tokens of both tensors.
 
+use crate::segment::Run;
+use crate::shape::Role;
+use crate::simd::TILE;
 use crate::tensor::{GearTensor, Piece, SegmentView};
 
-use super::{BLOCK, STRETCH};
+use super::{BLOCK, Columns, SHORT_STRETCH};
 
 /// A block of one tensor: tokens of one piece, from `first` of it on.
 #[derive(Clone, Copy)]
@@ -38,18 +41,141 @@ impl<'a> Place<'a> {
 /// A block of keys and the same tokens' values: which piece each is of, and its first token there.
 #[derive(Clone, Copy)]
 pub(super) struct Step {
-    pub key: (usize, usize),
-    pub value: (usize, usize),
+    key: (usize, usize),
+    value: (usize, usize),
     /// Its first token, and how many.
     pub token: usize,
     pub tokens: usize,
+}
+
+impl Step {
+    /// The piece, and the first token there.
+    fn of(&self, role: Role) -> (usize, usize) {
+        match role {
+            Role::Key => self.key,
+            Role::Value => self.value,
+        }
+    }
+}
+
+/// Neighboring blocks whose logits are taken together.
+#[derive(Default)]
+pub(super) struct Stretch {
+    pub steps: Vec<Step>,
+    /// Of all of them.
+    pub tokens: usize,
+}
+
+impl Stretch {
+    /// Its first token.
+    pub fn first(&self) -> usize {
+        self.steps.first().map_or(0, |step| step.token)
+    }
+}
+
+/// The blocks of a stretch in one of the tensors, for one head.
+#[derive(Clone, Copy)]
+pub(super) struct Blocks<'a> {
+    pub tensor: &'a GearTensor,
+    pub role: Role,
+    pub now: &'a Stretch,
+    /// The stretch behind it.
+    pub next: &'a Stretch,
+    /// Which one it is of the heads that are gone through together, and how many these are; the first one's plane.
+    pub head: usize,
+    pub heads: usize,
+    pub first_plane: usize,
+}
+
+/// Where heads are gone through together, codes are asked for so many heads before they are read.
+const HEADS_AHEAD: usize = 2;
+
+/// Where one head is gone through alone, rows that are not compressed are asked for so many tokens before they are read.
+const ROWS_AHEAD: usize = 16;
+
+impl<'a> Blocks<'a> {
+    pub fn len(&self) -> usize {
+        self.now.steps.len()
+    }
+
+    /// Where the `s`-th is.
+    pub fn place(&self, s: usize) -> Place<'a> {
+        self.place_of(&self.now.steps[s])
+    }
+
+    /// Those to whose codes low-rank or outliers belong.
+    pub fn that_lack(self) -> impl Iterator<Item = usize> {
+        let mut known = (usize::MAX, false);
+        (0..self.len()).filter(move |&s| {
+            let index = self.now.steps[s].of(self.role).0;
+            if known.0 != index {
+                let lacks = matches!(self.tensor.piece(index), Piece::Segment(view) if view.segment.lacks(view.plane(self.first_plane + self.head)));
+                known = (index, lacks);
+            }
+            known.1
+        })
+    }
+
+    /// The columns of the `s`-th in rows of logits.
+    pub fn columns(&self, s: usize) -> Columns {
+        Columns { first: self.now.steps[s].token - self.now.first(), stride: self.now.tokens }
+    }
+
+    /// As many blocks from the `s`-th on as are of one piece, and of `most` tokens at most, where whole tiles end with the last one; otherwise the
+    /// `s`-th alone. Returns how many these are, too.
+    pub fn run(&self, s: usize, most: usize) -> (Run<'a>, usize) {
+        let step = &self.now.steps[s];
+        let (index, first) = step.of(self.role);
+        let (mut tokens, mut count, mut sum) = (step.tokens, 1, 0);
+        let mine = self.now.steps[s..].iter().take_while(|step| step.of(self.role).0 == index);
+        for (i, step) in mine.enumerate() {
+            sum += step.tokens;
+            if sum > most {
+                break;
+            }
+            if sum.is_multiple_of(TILE) {
+                (tokens, count) = (sum, i + 1);
+            }
+        }
+        (Run { first, tokens, ahead: self.codes_ahead(s, count), column: self.columns(s).first }, count)
+    }
+
+    /// Codes that will be read some time after those of `count` blocks from the `s`-th on: a stretch later or, where heads take turns, some
+    /// heads later.
+    fn codes_ahead(&self, s: usize, count: usize) -> &'a [u8] {
+        let head = self.head + HEADS_AHEAD;
+        let (step, head) = match self.heads {
+            1 => (self.next.steps.get(s), 0),
+            heads if head < heads => (self.now.steps.get(s), head),
+            heads => (self.now.steps.get(s + count).or(self.next.steps.first()), (head - heads).min(heads - 1)),
+        };
+        step.map_or(&[], |step| self.place_of(step).codes(self.first_plane + head))
+    }
+
+    /// How many rows of one head lie between those of the `s`-th and what will be read next, where tokens are not compressed: that of the next
+    /// head, or the first head's of the next block.
+    pub fn rows_ahead(&self, s: usize) -> usize {
+        let all = self.tensor.shape().planes();
+        if self.head + 1 < self.heads {
+            1
+        } else if self.heads == 1 {
+            ROWS_AHEAD * all
+        } else {
+            self.now.steps[s].tokens * all - (self.heads - 1)
+        }
+    }
+
+    fn place_of(&self, step: &Step) -> Place<'a> {
+        let (index, first) = step.of(self.role);
+        Place { piece: self.tensor.piece(index), index, first, tokens: step.tokens }
+    }
 }
 
 /// Walks the pieces of both tensors, in blocks that are cut where either changes its piece.
 pub(super) struct Walk<'a> {
     pub key: Pieces<'a>,
     pub value: Pieces<'a>,
-    pub token: usize,
+    token: usize,
 }
 
 impl<'a> Walk<'a> {
@@ -57,14 +183,23 @@ impl<'a> Walk<'a> {
         Self { key: Pieces::new(key), value: Pieces::new(value), token: 0 }
     }
 
-    /// What is left of the present pieces; `None` at the end.
-    pub fn rest(&self) -> (Option<Place<'a>>, Option<Place<'a>>) {
-        (self.key.rest(), self.value.rest())
+    /// The next blocks with tokens from `in_sight` on, of at most so many tokens in all: into `stretch`, which is empty where none are left.
+    pub fn stretch(&mut self, most: usize, in_sight: usize, stretch: &mut Stretch) {
+        stretch.steps.clear();
+        stretch.tokens = 0;
+        while stretch.tokens < most
+            && let Some(step) = self.next(most - stretch.tokens)
+        {
+            if step.token + step.tokens > in_sight {
+                stretch.tokens += step.tokens;
+                stretch.steps.push(step);
+            }
+        }
     }
 
     /// The next block, of at most so many tokens, none of which is cut in two where it would fit the next time.
-    pub fn next(&mut self, most: usize) -> Option<Step> {
-        let (Some(key), Some(value)) = self.rest() else { return None };
+    fn next(&mut self, most: usize) -> Option<Step> {
+        let (Some(key), Some(value)) = (self.key.rest(), self.value.rest()) else { return None };
         let tokens = key.whole_block().min(value.whole_block());
         if tokens > most {
             return None;
@@ -86,13 +221,13 @@ pub(super) struct Pieces<'a> {
 }
 
 impl<'a> Pieces<'a> {
-    pub fn new(tensor: &'a GearTensor) -> Self {
+    fn new(tensor: &'a GearTensor) -> Self {
         let mut pieces = Self { tensor, index: 0, offset: 0 };
         pieces.take(0);
         pieces
     }
 
-    pub fn rest(&self) -> Option<Place<'a>> {
+    fn rest(&self) -> Option<Place<'a>> {
         let Self { tensor, index, offset } = *self;
         (index < tensor.piece_count()).then(|| {
             let piece = tensor.piece(index);
@@ -126,7 +261,7 @@ impl<'a> Coming<'a> {
 
     /// Asks for what a stretch behind the first `done` segments needs, and for the headers of those of another.
     pub fn fetch(&mut self, done: usize) {
-        const AT_ONCE: usize = STRETCH / BLOCK;
+        const AT_ONCE: usize = SHORT_STRETCH / BLOCK;
         let until = |from: usize, end: usize| from..end.clamp(from, self.segments.len().max(from));
         let headers = until(self.headers, done + 2 * AT_ONCE);
         let arrays = until(self.arrays, (done + AT_ONCE).min(self.headers));
@@ -134,9 +269,4 @@ impl<'a> Coming<'a> {
         self.segments[arrays.clone()].iter().for_each(|view| view.segment.prefetch_arrays());
         (self.headers, self.arrays) = (headers.end, arrays.end);
     }
-}
-
-/// The block of so many tokens from `first` of a piece on.
-pub(super) fn place(tensor: &GearTensor, (index, first): (usize, usize), tokens: usize) -> Place<'_> {
-    Place { piece: tensor.piece(index), index, first, tokens }
 }

@@ -170,6 +170,11 @@ impl Segment {
         rank
     }
 
+    /// Whether anything belongs to what codes stand for: low-rank or outliers.
+    pub fn lacks(&self, plane: usize) -> bool {
+        self.layout.per_line > 0 || !self.ranks.rows(plane).is_empty()
+    }
+
     /// Calls `f(token − first, channel, value)` for each outlier of one K plane in tokens `first..first + tokens`.
     /// Blocks must be visited in token order with the same cursor.
     pub fn for_each_key_outlier(

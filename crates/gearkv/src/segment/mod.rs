@@ -23,7 +23,7 @@ use crate::spread::Widths;
 pub(crate) use decode::{BlockScratch, KeyCursor};
 pub(crate) use encode::{Guidance, Rows, encode};
 pub(crate) use layout::SegmentLayout;
-pub(crate) use operands::{KeyPlan, ValuePlan};
+pub(crate) use operands::{KeyPlan, Run, ValuePlan};
 use tiles::Tiling;
 pub(crate) use tiles::held;
 

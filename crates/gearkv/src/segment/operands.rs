@@ -4,7 +4,7 @@ use std::slice;
 use std::sync::Arc;
 
 use crate::backbone::{Grouping, ScaleView, zero_unit};
-use crate::simd::{self, KeyScales, KeyTile, Level, Levels, TILE, TileOrder, UnitRun, ValueTile};
+use crate::simd::{self, KeyScales, KeyTiles, Level, Levels, MOST_TILES, TILE, TileOrder, UnitRun, ValueTiles};
 use crate::spread::{ChannelWidths, RowWidths, Widths};
 
 use super::tail::Tail;
@@ -13,6 +13,18 @@ use super::{Segment, Tiling};
 
 /// A segment of so many has its scales in few places.
 const FEW_TOKENS: usize = 2 * TILE;
+
+/// Neighboring tokens of a segment, as attention comes to them.
+#[derive(Clone, Copy)]
+pub(crate) struct Run<'a> {
+    /// The first one within the segment, and how many.
+    pub first: usize,
+    pub tokens: usize,
+    /// Codes that will be read soon.
+    pub ahead: &'a [u8],
+    /// Where the first token lies in rows of logits or weights.
+    pub column: usize,
+}
 
 /// What queries and scales look like to the tiles of one head's keys: made anew only where channels have other widths than before.
 #[derive(Default)]
@@ -27,8 +39,6 @@ pub(crate) struct KeyPlan {
     steps: Vec<f32>,
     /// 2^(bits − 8) of each channel.
     units_of_codes: Vec<f32>,
-    scales: Vec<f32>,
-    zeros: Vec<f32>,
     tail: Tail,
 }
 
@@ -44,6 +54,15 @@ enum MadeFor {
     Channels(*const ChannelWidths, usize),
 }
 
+impl MadeFor {
+    fn of(segment: &Segment, plane: usize) -> Self {
+        match &segment.widths {
+            Widths::Channels(widths) => Self::Channels(Arc::as_ptr(widths), plane),
+            _ => Self::Even(segment.layout.scales.bits),
+        }
+    }
+}
+
 impl KeyPlan {
     /// Forgets what it was made for: to be called before other queries, and before widths that it was made for may be gone.
     pub fn forget(&mut self) {
@@ -57,10 +76,7 @@ impl KeyPlan {
 
     /// For the tiles of this segment. `q` is `[rows, head_dim]`.
     pub fn prepare(&mut self, segment: &Segment, plane: usize, q: &[f32]) {
-        let wanted = match &segment.widths {
-            Widths::Channels(widths) => MadeFor::Channels(Arc::as_ptr(widths), plane),
-            _ => MadeFor::Even(segment.layout.scales.bits),
-        };
+        let wanted = MadeFor::of(segment, plane);
         if wanted == self.made_for {
             return;
         }
@@ -90,15 +106,15 @@ impl KeyPlan {
     }
 }
 
-/// Memory for the scales and the order of a tile of values.
+/// Memory for the scales and the orders of tiles of values.
 pub(crate) struct ValuePlan {
-    /// The widths that `order` was made for: often those of the next tile, too.
-    made_for: ([u8; 4], [u8; TILE / 4]),
-    order: TileOrder,
-    /// `[groups, 64]`
+    /// The widths that each of `orders` was made for: often those of the next tiles, too.
+    made_for: [([u8; 4], [u8; TILE / 4]); MOST_TILES],
+    orders: [TileOrder; MOST_TILES],
+    /// `[groups, tiles, 64]`
     scales: Vec<f32>,
     zeros: Vec<f32>,
-    /// As they are kept: `[64, groups]`.
+    /// As they are kept, `[tiles, 64, groups]`, where channels have several.
     kept: [Vec<f32>; 2],
     tail: Tail,
 }
@@ -106,8 +122,8 @@ pub(crate) struct ValuePlan {
 impl Default for ValuePlan {
     fn default() -> Self {
         Self {
-            made_for: ([0; 4], [0; TILE / 4]),
-            order: TileOrder::even(0),
+            made_for: [([0; 4], [0; TILE / 4]); MOST_TILES],
+            orders: std::array::from_fn(|_| TileOrder::even(0)),
             scales: Vec::new(),
             zeros: Vec::new(),
             kept: [Vec::new(), Vec::new()],
@@ -117,115 +133,157 @@ impl Default for ValuePlan {
 }
 
 impl Segment {
-    /// Whether the tokens from `first` on start a whole tile.
-    fn starts_tile(&self, first: usize) -> bool {
-        first.is_multiple_of(TILE) && first + TILE <= self.layout.tokens
+    /// Whether so many tokens from `first` on are those of whole tiles, the last of them up to any token.
+    fn are_whole(&self, first: usize, tokens: usize) -> bool {
+        let end = first + tokens.next_multiple_of(TILE);
+        first.is_multiple_of(TILE) && end <= self.tiling().whole(self.layout.tokens)
     }
 
-    /// The tile of keys that starts at `first`, of which `tokens` tokens count, and `q` in the order of its channels; `None` where there is
-    /// none, and none is made.
-    pub fn key_tile<'a>(
+    /// How many tokens of keys from `first` on can be taken together, where they are tiles.
+    pub fn key_tiles_together(&self, first: usize) -> usize {
+        let group = self.layout.group_tokens();
+        // Either each has scales of its own, or all have the same.
+        if group == TILE { MOST_TILES * TILE } else { (group - first % group).min(MOST_TILES * TILE) }
+    }
+
+    /// The tiles of a run of keys, and `q` in the order of their channels; `None` where there are none, and none is made.
+    pub fn key_tiles<'a>(
         &'a self,
         plane: usize,
-        first: usize,
-        tokens: usize,
-        ahead: &'a [u8],
+        run: Run<'a>,
         q: &'a [f32],
         plan: &'a mut KeyPlan,
-    ) -> Option<(KeyTile<'a>, &'a [f32])> {
-        let dim = self.layout.dim;
+    ) -> Option<(KeyTiles<'a>, &'a [f32])> {
+        let Run { first, tokens, ahead, column } = run;
         let tail = self.is_tail(first, tokens);
-        if self.tiling() != Tiling::Keys || !(tail || self.starts_tile(first)) {
+        if self.tiling() != Tiling::Keys || !(tail || self.are_whole(first, tokens)) {
             return None;
         }
-        let at = first / self.layout.group_tokens() * dim;
-        let view = self.scales_of(plane);
-        view.prefetch(at + dim, dim);
-        let scales = match view {
-            ScaleView::Small { grid, scales, zeros } => KeyScales::Small {
-                super_scale: grid.super_scale,
-                scales: &scales[at..at + dim],
-                zeros: &zeros[at..at + dim],
-                steps: &plan.steps,
-            },
-            ScaleView::Wide { .. } => {
-                plan.scales.resize(dim, 0.0);
-                plan.zeros.resize(dim, 0.0);
-                view.load(at, &mut plan.scales, &mut plan.zeros);
-                KeyScales::Plain { scales: &plan.scales, zeros: &plan.zeros }
-            }
-        };
-        let q = if plan.ordered.is_empty() { q } else { &plan.ordered };
+        let KeyPlan { runs, run_of_bytes, ordered, steps, units_of_codes, tail: room, .. } = plan;
         let (runs, units, units_of_codes) = if tail {
-            let units = plan.tail.keys(self, plane, first, tokens);
-            (plan.run_of_bytes.as_slice(), units, &ONES[..dim])
+            let units = room.keys(self, plane, first, tokens);
+            (run_of_bytes.as_slice(), units, &ONES[..self.layout.dim])
         } else {
-            (&*plan.runs, self.tile(plane, first), &*plan.units_of_codes)
+            (&**runs, self.tiles(plane, first, tokens), &**units_of_codes)
         };
-        Some((KeyTile { runs, units, ahead, scales, units_of_codes, tokens }, q))
+        let scales = self.key_scales(plane, first, tokens, steps);
+        let q = if ordered.is_empty() { q } else { ordered };
+        Some((KeyTiles { runs, units, ahead, scales, units_of_codes, tokens, column }, q))
     }
 
-    /// The tile of values that starts at `first`, of which `tokens` tokens count; `None` where there is none, and none is made.
-    pub fn value_tile<'a>(
+    /// The codes of the whole tiles of so many tokens.
+    fn tiles(&self, plane: usize, first: usize, tokens: usize) -> &[u8] {
+        let end = first + tokens.next_multiple_of(TILE);
+        &self.codes[self.tile_start(plane, first)..self.tile_start(plane, end)]
+    }
+
+    /// Scales of the groups of so many tokens from `first` on; those behind them are asked for.
+    fn key_scales<'a>(&'a self, plane: usize, first: usize, tokens: usize, steps: &'a [f32]) -> KeyScales<'a> {
+        let (dim, group) = (self.layout.dim, self.layout.group_tokens());
+        let (start, end) = (first / group * dim, (first + tokens).div_ceil(group) * dim);
+        let view = self.scales_of(plane);
+        view.prefetch(end, end - start);
+        match view {
+            ScaleView::Small { grid, scales, zeros } => KeyScales::Small {
+                super_scale: grid.super_scale,
+                scales: &scales[start..end],
+                zeros: &zeros[start..end],
+                steps,
+            },
+            ScaleView::Wide { scales, zeros } => {
+                KeyScales::Wide { scales: &scales[start..end], zeros: &zeros[start..end] }
+            }
+        }
+    }
+
+    /// The tiles of values that a run of blocks starts with, orders and scales being made in `plan`; `None` where there are none.
+    pub fn value_tiles<'a>(
         &'a self,
         level: Level,
         plane: usize,
-        (first, tokens): (usize, usize),
-        ahead: &'a [u8],
+        run: Run<'a>,
         plan: &'a mut ValuePlan,
-    ) -> Option<ValueTile<'a>> {
-        let tail = self.is_tail(first, tokens);
-        if self.tiling() != Tiling::Values || !(tail || self.starts_tile(first)) {
+    ) -> Option<ValueTiles<'a>> {
+        let Run { first, tokens, ahead, column } = run;
+        if self.tiling() != Tiling::Values {
             return None;
         }
-        let dim = self.layout.dim;
+        let tail = self.is_tail(first, tokens);
+        if !(tail || self.are_whole(first, tokens)) {
+            return None;
+        }
+        let count = tokens.div_ceil(TILE);
+        if !tail {
+            self.prepare_orders(level, plane, first, count, plan);
+        }
+        let ValuePlan { made_for, orders, scales, zeros, kept, tail: room } = plan;
         let units = if tail {
-            let (units, order) = plan.tail.values(self, plane, first, tokens);
-            (plan.order, plan.made_for) = (order, ValuePlan::default().made_for);
+            let (units, order) = room.values(self, plane, first, tokens);
+            (orders[0], made_for[0]) = (order, Default::default());
             units
         } else {
-            self.prepare_order(level, plane, first, plan);
-            self.tile(plane, first)
+            self.tiles(plane, first, tokens)
         };
-        let groups = match self.layout.grouping {
-            Grouping::Token { channels } => dim.div_ceil(channels),
-            _ => 1,
-        };
-        let present = if tail { tokens } else { TILE };
-        let view = self.scales_of(plane);
-        view.prefetch((first + TILE) * groups, TILE * groups);
-        let [scales, zeros] = &mut plan.kept;
-        // Of the tokens behind the last one, nothing counts.
-        scales.clear();
-        scales.resize(groups * TILE, 0.0);
-        if self.layout.rotated {
-            zeros.clear();
-            view.load_scales(first * groups, &mut scales[..groups * present]);
-        } else {
-            zeros.clear();
-            zeros.resize(groups * TILE, 0.0);
-            view.load(first * groups, &mut scales[..groups * present], &mut zeros[..groups * present]);
-        }
-        for (kept, out) in [(&*scales, &mut plan.scales), (&*zeros, &mut plan.zeros)] {
-            out.resize(kept.len(), 0.0);
-            simd::columns(kept, groups, out);
-        }
+        self.value_scales(plane, first, tokens, (scales, zeros), kept);
         let levels = if self.layout.rotated { Levels::Turned } else { Levels::Affine };
-        Some(ValueTile { order: &plan.order, levels, units, ahead, scales: &plan.scales, zeros: &plan.zeros })
+        Some(ValueTiles { orders: &orders[..count], levels, units, ahead, scales, zeros, tokens, column })
     }
 
-    /// Makes `plan.order` that of the whole tile that starts at `first`.
-    fn prepare_order(&self, level: Level, plane: usize, first: usize, plan: &mut ValuePlan) {
+    /// Scales (and zeros, where there are any) of so many tokens from `first` on, `[groups, tiles, 64]`; those behind them are asked for.
+    fn value_scales(
+        &self,
+        plane: usize,
+        first: usize,
+        tokens: usize,
+        (scales, zeros): (&mut Vec<f32>, &mut Vec<f32>),
+        [kept_scales, kept_zeros]: &mut [Vec<f32>; 2],
+    ) {
+        let groups = match self.layout.grouping {
+            Grouping::Token { channels } => self.layout.dim.div_ceil(channels),
+            _ => 1,
+        };
+        let view = self.scales_of(plane);
+        view.prefetch((first + tokens) * groups, tokens * groups);
+        let rotated = self.layout.rotated;
+        let (own, all) = (tokens * groups, tokens.next_multiple_of(TILE) * groups);
+        let (to_scales, to_zeros) =
+            if groups == 1 { (&mut *scales, &mut *zeros) } else { (&mut *kept_scales, &mut *kept_zeros) };
+        for (to, all) in [(&mut *to_scales, all), (&mut *to_zeros, if rotated { 0 } else { all })] {
+            to.resize(all, 0.0);
+            // Of the tokens behind the last one, nothing counts.
+            to.iter_mut().skip(own).for_each(|x| *x = 0.0);
+        }
+        if rotated {
+            view.load_scales(first * groups, &mut to_scales[..own]);
+        } else {
+            view.load(first * groups, &mut to_scales[..own], &mut to_zeros[..own]);
+        }
+        if groups > 1 {
+            for (kept, out) in [(kept_scales, scales), (kept_zeros, zeros)] {
+                out.resize(kept.len(), 0.0);
+                simd::columns(kept, groups, out);
+            }
+        }
+    }
+
+    /// Makes `plan.orders` those of so many whole tiles from the one on that starts at `first`.
+    fn prepare_orders(&self, level: Level, plane: usize, first: usize, count: usize, plan: &mut ValuePlan) {
         let mut made_for = ([self.layout.scales.bits as u8; 4], [0; TILE / 4]);
+        let mut each = None;
         if let Widths::Tokens(widths) = &self.widths
             && let RowWidths::Each { set, packed } = widths.rows(plane)
         {
             made_for.0 = set;
-            made_for.1.copy_from_slice(&packed[first / 4..first / 4 + TILE / 4]);
+            each = packed[first / 4..].as_chunks::<{ TILE / 4 }>().0.into();
         }
-        if made_for != plan.made_for {
-            plan.order = simd::tile_order(level, made_for.0, &made_for.1);
-            plan.made_for = made_for;
+        for (t, (order, made)) in plan.orders.iter_mut().zip(&mut plan.made_for).enumerate().take(count) {
+            if let Some(packed) = each {
+                made_for.1 = packed[t];
+            }
+            if made_for != *made {
+                *order = simd::tile_order(level, made_for.0, &made_for.1);
+                *made = made_for;
+            }
         }
     }
 
