@@ -12,6 +12,7 @@ const VERSIONS = {
   'node-llama-cpp': '3.22.1',
   'onnxruntime-node': '1.30.0',
   '@huggingface/transformers': '4.3.1',
+  redis: '6.3.1',
 } as const;
 
 export type Peer = keyof typeof VERSIONS;

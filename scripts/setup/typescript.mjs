@@ -18,7 +18,7 @@ import { run, step } from './progress.mjs';
 
 const ENTRIES = ['index.node', 'index.web', 'native', 'wasm', 'llm'];
 /** They import the core as `gear-kv`, by whatever build the runtime gets under that name: one class GearCache, one init(). */
-const ADAPTERS = ['transformers', 'ort'];
+const ADAPTERS = ['transformers', 'ort', 'store'];
 /** Its bundle holds the glue of the engine's WebAssembly module, which not every set-up builds. */
 const WEB_ENGINE = 'llm.web';
 const WEB_ENGINE_GLUE = join(DIST, 'wasm-llm/gearkv_wasm_llm.js');

@@ -15,6 +15,7 @@
  * - `BUSY`: a tensor was changed on the calling thread while `append()` was still at work on it, or a session while it answered.
  * - `BACKEND_UNAVAILABLE`: the native module or WebAssembly could not be loaded, or `init()` was not awaited.
  * - `IO_FAILED`: a file or stream could not be read or written; `cause` holds the system's error.
+ * - `STORAGE_FULL`: a store has no room: the disk, the browser's quota, Redis's limit or the limit of a value.
  * - `ABORTED`: the computation was stopped. Promises reject with the signal's own reason instead.
  * - `INTERNAL`: a bug in gear-kv.
  */
@@ -32,6 +33,7 @@ export type GearErrorCode =
   | 'BUSY'
   | 'BACKEND_UNAVAILABLE'
   | 'IO_FAILED'
+  | 'STORAGE_FULL'
   | 'ABORTED'
   | 'INTERNAL';
 

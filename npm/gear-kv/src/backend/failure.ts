@@ -14,6 +14,7 @@ const codes: ReadonlySet<string> = new Set<GearErrorCode>([
   'BUSY',
   'BACKEND_UNAVAILABLE',
   'IO_FAILED',
+  'STORAGE_FULL',
   'ABORTED',
   'INTERNAL',
 ] satisfies GearErrorCode[]);

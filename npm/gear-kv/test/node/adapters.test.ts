@@ -63,7 +63,7 @@ test('float16 is rounded as the core rounds it', (t) => {
 });
 
 test('nothing of the core, of transformers.js or of onnxruntime is in the bundles of the adapters', (t) => {
-  for (const entry of ['transformers', 'ort']) {
+  for (const entry of ['transformers', 'ort', 'store']) {
     const source = readFileSync(join(packageFolder, `dist/${entry}.js`), 'utf8');
     const imported = [...source.matchAll(/^(?:import|export) .*?from ["'](.+?)["'];?$/gm)].map(([, from]) => from);
     t.deepEqual([...new Set(imported)], ['gear-kv'], entry);

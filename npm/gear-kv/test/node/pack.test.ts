@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import { npm, packRelease, type Release, runProgram, type Tarball } from '../pack/staging.js';
 
-const ENTRIES = ['index.node', 'index.web', 'native', 'wasm', 'llm', 'llm.web', 'transformers', 'ort'];
+const ENTRIES = ['index.node', 'index.web', 'native', 'wasm', 'llm', 'llm.web', 'transformers', 'ort', 'store'];
 const FIXTURE = 'node_modules/gear-kv/dist/fixtures/kv_smollm2_135m.safetensors';
 
 /** Compresses on the default backend and says what ran and how far off the result is. */
@@ -137,12 +137,15 @@ test('its types hold in strict ESM and CommonJS projects', async (t) => {
   const source = `import { type CompressedTensor, compressSync, GearError, type KvShape } from 'gear-kv';
 import { freezeTensors } from 'gear-kv/ort';
 import { type FrozenPrefix, GearDynamicCache } from 'gear-kv/transformers';
+import { FileStore, PromptCache, type Store } from 'gear-kv/store';
 import { GearCache } from 'gear-kv/wasm';
 const shape: KvShape = { heads: 1, tokens: 1, headDim: 8 };
 export const packed: CompressedTensor = compressSync(new Float32Array(8), { shape, role: 'key' });
 export const cache: GearCache = new GearCache({ layers: 1, kvHeads: 1, headDim: 8 });
 export const code: string = new GearError('DISPOSED', 'x').code;
 export const prefix: Promise<FrozenPrefix> = freezeTensors({}, { preset: 'gear-4', tokenIds: [1n] });
+const store: Store = new FileStore('prompts');
+export const prompts: PromptCache = new PromptCache({ store, model: 'm', maxBytes: 1, key: new Uint8Array(32) });
 export const dynamic: GearDynamicCache = new GearDynamicCache({ preset: 'gear-4' });
 // @ts-expect-error: there is no such role, and types that hold say so
 compressSync(new Float32Array(8), { shape, role: 'query' });

@@ -10,6 +10,8 @@ import { bundleSuite } from './bundle.mjs';
 import { Report } from './report.mjs';
 
 const TIMEOUT_MS = 600_000;
+/** So that a test can reach it. */
+const QUOTA_BYTES = 64 << 20;
 const CONDITIONS = new Set(['browser', 'import', 'default']);
 export const TYPES = {
   '.js': 'text/javascript',
@@ -68,7 +70,10 @@ export async function runChromium(onTest) {
       });
       page.on('crash', () => finish('the page crashed'));
     });
-    await page.goto(`http://127.0.0.1:${server.address().port}/`);
+    const origin = `http://127.0.0.1:${server.address().port}`;
+    const devTools = await context.newCDPSession(page);
+    await devTools.send('Storage.overrideQuotaForOrigin', { origin, quotaSize: QUOTA_BYTES });
+    await page.goto(`${origin}/`);
     const reason = await ended;
     return report.close({ code: 0, output: `${output}${reason ?? ''}` });
   } finally {
