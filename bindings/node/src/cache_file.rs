@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gearkv_format::{CacheReader as Reader, CacheWriter as Writer, Kind};
-use gearkv_marshal::{Slot, about, whole};
+use gearkv_marshal::{Slot, about};
 use napi::Env;
 use napi::bindgen_prelude::Uint8ArraySlice;
 use napi_derive::napi;
@@ -23,9 +23,9 @@ pub struct CacheWriter {
 pub struct SharedWriter(Mutex<Slot<Writer>>);
 
 impl SharedWriter {
-    /// The next bytes, at most `most`.
-    pub(crate) fn next(&self, most: usize) -> napi::Result<Vec<u8>> {
-        guard(|| self.lock().change(|writer| Ok(writer.next_bytes(most)?.to_vec())))
+    /// Does all work that the next bytes take.
+    pub(crate) fn prepare(&self) -> napi::Result<()> {
+        guard(|| self.lock().change(|writer| Ok(writer.prepare()?)))
     }
 
     fn lock(&self) -> MutexGuard<'_, Slot<Writer>> {
@@ -48,11 +48,18 @@ impl CacheWriter {
         guard(|| self.shared.lock().change(|writer| Ok(writer.remaining()? as f64)))
     }
 
-    /// The next bytes, at most `most`; none at the end.
+    /// Writes the next bytes into `out`, and says how many; none at the end.
     #[napi]
-    pub fn next<'env>(&self, env: &'env Env, most: f64) -> napi::Result<Uint8ArraySlice<'env>> {
-        let most = guard(|| whole("most", most))?;
-        Uint8ArraySlice::copy_from(env, self.shared.next(most)?)
+    pub fn next_into(&self, mut out: Uint8ArraySlice) -> napi::Result<f64> {
+        guard(|| {
+            self.shared.lock().change(|writer| {
+                let bytes = writer.next_bytes(out.len())?;
+                // SAFETY: no JavaScript runs before the call returns, and the writer's memory is its own.
+                let out = unsafe { out.as_mut() };
+                out[..bytes.len()].copy_from_slice(bytes);
+                Ok(bytes.len() as f64)
+            })
+        })
     }
 
     /// Frees the memory now. Any later call fails with `DISPOSED`.

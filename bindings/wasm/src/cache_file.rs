@@ -1,7 +1,7 @@
 //! A cache's container, frozen or not, piece by piece: written and read.
 
 use gearkv_format::{CacheReader as Reader, CacheWriter as Writer, Kind};
-use gearkv_marshal::{Result, Slot, about, whole};
+use gearkv_marshal::{Result, Slot, about};
 use js_sys::Uint8Array;
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -28,10 +28,15 @@ impl CacheWriter {
         self.slot.change(|writer| Ok(writer.remaining()? as f64)).map_err(thrown)
     }
 
-    /// The next bytes, at most `most`; none at the end.
-    pub fn next(&mut self, most: f64) -> JsResult<Uint8Array> {
-        let most = whole("most", most).map_err(thrown)?;
-        self.slot.change(|writer| Ok(Uint8Array::from(writer.next_bytes(most)?))).map_err(thrown)
+    /// Writes the next bytes into `out`, and says how many; none at the end.
+    #[wasm_bindgen(js_name = nextInto)]
+    pub fn next_into(&mut self, out: &Uint8Array) -> JsResult<f64> {
+        let next = self.slot.change(|writer| {
+            let bytes = writer.next_bytes(out.length() as usize)?;
+            out.subarray(0, bytes.len() as u32).copy_from(bytes);
+            Ok(bytes.len() as f64)
+        });
+        next.map_err(thrown)
     }
 
     /// Frees the memory now. Any later call fails with `DISPOSED`.

@@ -157,11 +157,11 @@ impl CacheWriter {
         Ok(self.part.len() - self.given + rest)
     }
 
-    /// The next bytes, at most `most` of them, or none at the end.
+    /// Does all work that the next bytes take, so that [`CacheWriter::next_bytes`] has only to give them.
     ///
     /// # Errors
     /// As [`CacheWriter::remaining`].
-    pub fn next_bytes(&mut self, most: usize) -> Result<&[u8]> {
+    pub fn prepare(&mut self) -> Result<()> {
         self.plan()?;
         while self.given == self.part.len()
             && let Some(entry) = self.pending.pop_front()
@@ -177,6 +177,15 @@ impl CacheWriter {
             self.part = part;
             self.begun += 1;
         }
+        Ok(())
+    }
+
+    /// The next bytes, at most `most` of them, or none at the end.
+    ///
+    /// # Errors
+    /// As [`CacheWriter::remaining`].
+    pub fn next_bytes(&mut self, most: usize) -> Result<&[u8]> {
+        self.prepare()?;
         let start = self.given;
         self.given += most.min(self.part.len() - start);
         Ok(&self.part[start..self.given])

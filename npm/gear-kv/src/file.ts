@@ -45,12 +45,16 @@ export async function readFileBytes(location: string | URL): Promise<Uint8Array>
   }
 }
 
-/** A file's bytes, some at a time. */
-export async function* fileChunks(location: string | URL, size: number): AsyncGenerator<Uint8Array> {
+/** A file's bytes, some at a time: in arrays of their own or, with `into`, all in that one, for who needs none of them later. */
+export async function* fileChunks(
+  location: string | URL,
+  size: number,
+  into?: Uint8Array<ArrayBuffer>,
+): AsyncGenerator<Uint8Array> {
   const { read, close } = await opened(location);
   try {
     for (;;) {
-      const bytes = await read(size);
+      const bytes = await read(size, null, into);
       if (bytes.length === 0) return;
       yield bytes;
     }
@@ -90,8 +94,8 @@ async function opened(location: string | URL) {
   };
   const file = await fs.open(path, 'r').catch(refuse);
   return {
-    read: async (length: number, position: number | null = null): Promise<Uint8Array> => {
-      const { buffer, bytesRead } = await file.read(new Uint8Array(length), 0, length, position).catch(refuse);
+    read: async (length: number, position: number | null, into = new Uint8Array(length)): Promise<Uint8Array> => {
+      const { buffer, bytesRead } = await file.read(into, 0, length, position).catch(refuse);
       return buffer.subarray(0, bytesRead);
     },
     close: () => file.close(),

@@ -19,11 +19,7 @@ export function wholeBytes(writer: CacheWriterHandle): Uint8Array {
   try {
     return guarded(() => {
       const whole = newBytes(writer.remaining());
-      for (let position = 0; position < whole.length; ) {
-        const piece = writer.next(CHUNK_BYTES);
-        whole.set(piece, position);
-        position += piece.length;
-      }
+      for (let position = 0; position < whole.length; ) position += writer.nextInto(whole.subarray(position));
       return whole;
     });
   } finally {
@@ -55,25 +51,42 @@ export async function writeCacheFile(
   key: CheckedKey | undefined,
 ): Promise<void> {
   try {
-    const plain = pieces(backend, writer);
+    // Memory of one piece for all of them: arrays that are left to the garbage collector add up to the file.
+    const plain = pieces(backend, writer, key === undefined ? new Uint8Array(CHUNK_BYTES) : undefined);
     await writeFileAtomically(location, key === undefined ? plain : sealedPieces(plain, key));
   } finally {
     writer.release();
   }
 }
 
-async function* pieces(backend: Backend, writer: CacheWriterHandle): AsyncGenerator<Uint8Array> {
+/** All that a writer has to give, in arrays of their own or in one and the same. */
+async function* pieces(
+  backend: Backend,
+  writer: CacheWriterHandle,
+  into?: Uint8Array<ArrayBuffer>,
+): AsyncGenerator<Uint8Array> {
   for (;;) {
-    const piece = await nextPiece(backend, writer);
+    const piece = await nextPiece(backend, writer, into);
     if (piece.length === 0) return;
     yield piece;
   }
 }
 
-async function nextPiece({ tasks }: Backend, writer: CacheWriterHandle): Promise<Uint8Array> {
-  if (tasks !== undefined) return settled(() => tasks.writerNextTask(writer, CHUNK_BYTES));
-  await turn(undefined);
-  return guarded(() => writer.next(CHUNK_BYTES));
+async function nextPiece(
+  { tasks }: Backend,
+  writer: CacheWriterHandle,
+  into: Uint8Array<ArrayBuffer> = new Uint8Array(CHUNK_BYTES),
+): Promise<Uint8Array> {
+  if (tasks === undefined) await turn(undefined);
+  let length = 0;
+  while (length < into.length) {
+    if (tasks !== undefined) await settled(() => tasks.writerPrepareTask(writer));
+    const more = guarded(() => writer.nextInto(into.subarray(length)));
+    if (more === 0) break;
+    length += more;
+  }
+  // An array of its own is exactly as long as what is in it: whoever gets it may hand its memory on.
+  return length < into.length ? into.slice(0, length) : into;
 }
 
 /** Handles of the two kinds of caches. */
@@ -130,7 +143,9 @@ export async function readCacheFile<Kind extends keyof Handles>(
   location: string | URL,
   key: CheckedKey | undefined,
 ): Promise<Read<Handles[Kind]>> {
-  return readCacheStream(kind, backend, fileChunks(location, CHUNK_BYTES), undefined, key);
+  // The reader copies what it keeps.
+  const into = key === undefined ? new Uint8Array(CHUNK_BYTES) : undefined;
+  return readCacheStream(kind, backend, fileChunks(location, CHUNK_BYTES, into), undefined, key);
 }
 
 function finished<Kind extends keyof Handles>(kind: Kind, reader: CacheReaderHandle): Read<Handles[Kind]> {

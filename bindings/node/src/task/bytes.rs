@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use gearkv::GearTensor;
 use gearkv_format::tensor_to_bytes;
-use gearkv_marshal::whole;
 use napi::bindgen_prelude::{AsyncTask, Uint8ArraySlice};
-use napi::{Env, ScopedTask};
+use napi::{Env, ScopedTask, Task};
 use napi_derive::napi;
 
 use crate::cache_file::{CacheWriter, SharedWriter};
@@ -35,28 +34,24 @@ pub fn to_bytes_task(tensor: &Tensor) -> napi::Result<AsyncTask<ToBytes>> {
     Ok(AsyncTask::new(ToBytes(Box::new(tensor.held.copy()?.0))))
 }
 
-/// The next bytes of a writer.
-pub struct Next {
-    writer: Arc<SharedWriter>,
-    most: usize,
-}
+/// The work that a writer's next bytes take.
+pub struct Prepare(Arc<SharedWriter>);
 
-impl<'task> ScopedTask<'task> for Next {
-    type Output = Vec<u8>;
-    type JsValue = Uint8ArraySlice<'task>;
+impl Task for Prepare {
+    type Output = ();
+    type JsValue = ();
 
-    fn compute(&mut self) -> napi::Result<Vec<u8>> {
-        self.writer.next(self.most)
+    fn compute(&mut self) -> napi::Result<()> {
+        self.0.prepare()
     }
 
-    fn resolve(&mut self, env: &'task Env, bytes: Vec<u8>) -> napi::Result<Uint8ArraySlice<'task>> {
-        Uint8ArraySlice::copy_from(env, bytes)
+    fn resolve(&mut self, _: Env, (): ()) -> napi::Result<()> {
+        Ok(())
     }
 }
 
-/// `CacheWriter.next` in the background.
-#[napi(ts_return_type = "Promise<Uint8Array>")]
-pub fn writer_next_task(writer: &CacheWriter, most: f64) -> napi::Result<AsyncTask<Next>> {
-    let most = guard(|| whole("most", most))?;
-    Ok(AsyncTask::new(Next { writer: writer.shared.clone(), most }))
+/// What `CacheWriter.nextInto` would do beside copying, in the background.
+#[napi(ts_return_type = "Promise<void>")]
+pub fn writer_prepare_task(writer: &CacheWriter) -> AsyncTask<Prepare> {
+    AsyncTask::new(Prepare(writer.shared.clone()))
 }

@@ -62,7 +62,7 @@ export interface FrozenHandle {
 /** A cache's container in the making, piece by piece. */
 export interface CacheWriterHandle {
   remaining(): number;
-  next(most: number): Uint8Array;
+  nextInto(out: Uint8Array): number;
   release(): void;
 }
 
@@ -162,7 +162,7 @@ export interface BindingTasks {
   appendTaskF32(tensor: TensorHandle, input: Float32Array, tokens: number, cancel: CancelHandle): Promise<void>;
   appendTaskF16(tensor: TensorHandle, input: Uint16Array, tokens: number, cancel: CancelHandle): Promise<void>;
   toBytesTask(tensor: TensorHandle): Promise<Uint8Array>;
-  writerNextTask(writer: CacheWriterHandle, most: number): Promise<Uint8Array>;
+  writerPrepareTask(writer: CacheWriterHandle): Promise<void>;
   freezeTask(
     cache: CacheHandle,
     optionsJson: string,
