@@ -1,9 +1,10 @@
 //! Writing a container.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use gearkv::{
-    CacheShape, ErrorCode, FrozenCache, FrozenTensor, GearCache, GearError, GearTensor, Result, SegmentImage,
+    CacheShape, ErrorCode, FrozenCache, FrozenTensor, GearCache, GearError, GearTensor, Result, Role, SegmentImage,
     TensorImage,
 };
 
@@ -32,7 +33,13 @@ pub(crate) struct Pending {
 
 pub(crate) enum Content {
     Tensor(GearTensor),
-    Raw { dtype: String, shape: Vec<u64>, bytes: Vec<u8> },
+    /// A half of a layer, of a snapshot that shares its layers with the cache: a tensor of its own would be a copy of the buffer.
+    Half(Arc<GearCache>, usize, Role),
+    Raw {
+        dtype: String,
+        shape: Vec<u64>,
+        bytes: Vec<u8>,
+    },
     Frozen(FrozenTensor),
 }
 
@@ -119,8 +126,9 @@ impl CacheWriter {
     /// `INVALID_OPTION` or `SHAPE_MISMATCH` naming what does not fit of `about`.
     pub fn cache(cache: &GearCache, about: About) -> Result<Self> {
         let (about, mut entries) = about.into_parts()?;
+        let snapshot = Arc::new(cache.clone());
         for (name, layer, role) in halves(cache.shape()) {
-            entries.push_back(entry(name, Content::Tensor(cache.tensor(layer, role)?.clone())));
+            entries.push_back(entry(name, Content::Half(snapshot.clone(), layer, role)));
         }
         Ok(Self::new(Kind::Cache, cache.shape(), about, entries))
     }
@@ -223,7 +231,7 @@ fn entry(name: String, content: Content) -> Pending {
 }
 
 /// Names, layers and roles in the order of a cache's entries.
-fn halves(shape: CacheShape) -> impl Iterator<Item = (String, usize, gearkv::Role)> {
+fn halves(shape: CacheShape) -> impl Iterator<Item = (String, usize, Role)> {
     (0..shape.layers).flat_map(|layer| ROLES.map(|(role, name)| (entry_name(layer, name), layer, role)))
 }
 
@@ -284,6 +292,7 @@ impl Plan {
         };
         match &entry.content {
             Content::Tensor(tensor) => for_each_section(&tensor.image(), &mut put),
+            Content::Half(cache, layer, role) => for_each_section(&cache.tensor(*layer, *role)?.image(), &mut put),
             Content::Raw { bytes, .. } => put(bytes),
             Content::Frozen(tensor) => put(tensor.bytes()),
         }
@@ -297,6 +306,9 @@ fn place(pending: &Pending, placement: &mut Placement) -> Result<Entry> {
     let (name, metadata) = (pending.name.clone(), pending.metadata.clone());
     match &pending.content {
         Content::Tensor(tensor) => place_tensor(name, metadata, &tensor.image(), placement),
+        Content::Half(cache, layer, role) => {
+            place_tensor(name, metadata, &cache.tensor(*layer, *role)?.image(), placement)
+        }
         Content::Raw { dtype, shape, bytes } => {
             let section = placement.place(bytes)?;
             let xxh3 = placement.finish_entry();

@@ -123,9 +123,9 @@ fn beside<R>(work: impl FnOnce() -> R) -> (usize, R) {
 }
 
 /// Layers of half a megabyte each.
-fn large_cache(layers: usize) -> GearCache {
+fn large_cache(layers: usize, preset: &str) -> GearCache {
     let shape = CacheShape { layers, batch: 1, kv_heads: 4, head_dim: 64 };
-    let mut cache = GearCache::new(shape, config("gear-4"), config_for("gear-4", Role::Value)).unwrap();
+    let mut cache = GearCache::new(shape, config(preset), config_for(preset, Role::Value)).unwrap();
     let input = values(4 * 2048 * 64, 3);
     for layer in 0..layers {
         cache.append(layer, KvSlice::F32(&input), KvSlice::F32(&input), 2048, NEVER).unwrap();
@@ -135,8 +135,9 @@ fn large_cache(layers: usize) -> GearCache {
 
 #[test]
 fn writing_and_reading_hold_a_layer_or_two_whatever_the_file_is() {
-    for layers in [4, 24] {
-        let cache = large_cache(layers);
+    // Of float16, all is in the buffer.
+    for (layers, preset) in [(4, "gear-4"), (24, "gear-4"), (16, "float16")] {
+        let cache = large_cache(layers, preset);
         let bytes = cache_to_bytes(&cache).unwrap();
         let layer = bytes.len() / layers;
         assert!(layer > 400_000, "{layer}");
