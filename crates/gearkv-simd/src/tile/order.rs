@@ -33,7 +33,7 @@ impl TileOrder {
         Self { order, in_order: true, runs, count: 1, wide: if bits == 8 { u64::MAX } else { 0 } }
     }
 
-    /// `fours` units of tokens in their own order, of 8 bits: levels as [`levels_of_codes`] makes them, or the codes of the tokens that are `wide`.
+    /// `fours` units of tokens in their own order, of 8 bits: levels as [`levels_of_codes`](super::levels_of_codes) makes them, or the codes of the tokens that are `wide`.
     pub fn unsorted(fours: usize, wide: u64) -> Self {
         let mut made = Self::even(8);
         made.runs[0].units = fours as u16;
