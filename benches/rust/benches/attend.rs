@@ -1,8 +1,8 @@
 //! One decode step of `attend` on each preset, beside the same step on uncompressed caches, interleaved in one run: one thread, 32 768 tokens.
 //!
-//! `cargo bench -p gearkv-benches --bench attend -- [--json] [--tokens N] [--queries N] [--rows float32,gear-4] [--each 1]`
+//! `cargo bench -p gearkv-benches --bench attend -- [--json] [--tokens N] [--queries N] [--rows float32,gear-4] [--each 1] [--rounds 200]`
 //!
-//! `--each` chooses how many query heads share a KV head. Rows `float32` and `float16` are caches whose heads lie one after the other (a layer a head), which is the most favorable order for them, and what
+//! `--each` chooses how many query heads share a KV head, `--rounds` how often each row is timed at most. Rows `float32` and `float16` are caches whose heads lie one after the other (a layer a head), which is the most favorable order for them, and what
 //! the others are compared with; in `float16 cache`, as applications have it, the heads of a token lie side by side. `read` adds up as many bytes as
 //! `float32` takes. GB/s are bytes that a cache keeps, divided by the time of a step. Times are those of the fastest round, which other work on the machine
 //! moves least; medians stand beside them.

@@ -93,11 +93,7 @@ impl CacheReader {
     /// Bytes that are needed before it is known what the cache is, the next part of them; 0 when it is known.
     #[napi]
     pub fn missing_to_know(&self) -> napi::Result<f64> {
-        guard(|| {
-            let slot = self.slot.borrow();
-            let reader = slot.get()?;
-            Ok(if reader.knows_tokens() { 0.0 } else { reader.missing() as f64 })
-        })
+        guard(|| Ok(self.slot.borrow().get()?.missing_to_know() as f64))
     }
 
     /// What the container says of the cache, as JSON, as soon as its header was read.

@@ -73,8 +73,7 @@ impl CacheReader {
     /// Bytes that are needed before it is known what the cache is, the next part of them; 0 when it is known.
     #[wasm_bindgen(js_name = missingToKnow)]
     pub fn missing_to_know(&self) -> JsResult<f64> {
-        let missing = |reader: &Reader| if reader.knows_tokens() { 0.0 } else { reader.missing() as f64 };
-        self.slot.get().map(missing).map_err(thrown)
+        self.slot.get().map(|reader| reader.missing_to_know() as f64).map_err(thrown)
     }
 
     /// What the container says of the cache, as JSON, as soon as its header was read.

@@ -3,6 +3,7 @@
 // Sums and products are in the order in which the core has them (crates/gearkv/src/segment/decode.rs), without fused multiply-adds.
 #pragma once
 #include "attention.cuh"
+#include "turn.cuh"
 
 #define TOGETHER 16 // tokens that are worked on at a time
 
@@ -84,34 +85,6 @@ INLINE void find_places(const u8* at, const ValueRecord& record, u32 tokens, u32
     __syncthreads();
 }
 
-// Turns rows of [TOGETHER, dim] in place.
-INLINE void turn_rows(float* rows, u32 dim) {
-#pragma unroll 1
-    for (u32 from = 0; from < dim;) {
-        u32 length = 1;
-        while (length * 2 <= dim - from) length *= 2;
-        for (u32 step = 1; step < length; step *= 2) {
-#pragma unroll 1
-            for (u32 i = threadIdx.x; i < TOGETHER * length / 2; i += blockDim.x) {
-                u32 pair = i % (length / 2);
-                float* low = rows + i / (length / 2) * dim + from + pair / step * 2 * step + pair % step;
-                float x = low[0], y = low[step];
-                low[0] = __fadd_rn(x, y);
-                low[step] = __fsub_rn(x, y);
-            }
-            __syncthreads();
-        }
-        float norm = __fdiv_rn(1.0f, __fsqrt_rn((float)length));
-#pragma unroll 1
-        for (u32 i = threadIdx.x; i < TOGETHER * length; i += blockDim.x) {
-            float* at = rows + i / length * dim + from + i % length;
-            *at = __fmul_rn(*at, norm);
-        }
-        __syncthreads();
-        from += length;
-    }
-}
-
 INLINE void decompress(const Decompression& a) {
     SHARED(shared);
     u32 dim = a.layer.dim, plane = blockIdx.y;
@@ -147,7 +120,7 @@ INLINE void decompress(const Decompression& a) {
         }
         __syncthreads();
         if (coded) {
-            if (head->turned) turn_rows(rows, dim);
+            if (head->turned) turn_in_place(rows, TOGETHER, dim, dim, false);
             const float* means = (const float*)((const u8*)head + head->means_at);
             const float* b = (const float*)((const u8*)head + head->factors_at);
             const u8* factors = a.of_keys ? of_key.factors : of_value.factors;

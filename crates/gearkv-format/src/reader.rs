@@ -100,6 +100,11 @@ impl CacheReader {
         }
     }
 
+    /// How many more bytes the next part needs before it is known what the cache is; 0 when it is known.
+    pub fn missing_to_know(&self) -> usize {
+        if self.knows_tokens() { 0 } else { self.missing() }
+    }
+
     /// The header, once it is there, without its `about`, which [`CacheReader::about`] gives.
     pub fn header(&self) -> Option<&Header> {
         match &self.state {

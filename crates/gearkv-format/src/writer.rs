@@ -302,6 +302,7 @@ impl Plan {
         Err(GearError::new(ErrorCode::Internal, "a tensor changed while its container was written"))
     }
 }
+
 fn place(pending: &Pending, placement: &mut Placement) -> Result<Entry> {
     let (name, metadata) = (pending.name.clone(), pending.metadata.clone());
     match &pending.content {

@@ -74,18 +74,15 @@ pub fn transpose(rows: &[f32], dim: usize, out: &mut [f32]) {
     }
 }
 
-/// `out` becomes `[width, rows]`; for rows of one or two.
+/// `out` becomes `[width, rows]`; for a width of two, or little more.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub fn columns(rows: &[f32], width: usize, out: &mut [f32]) {
-    match width {
-        1 => out.copy_from_slice(rows),
-        2 => {
-            let (first, second) = out.split_at_mut(rows.len() / 2);
-            for (pair, (first, second)) in rows.as_chunks::<2>().0.iter().zip(first.iter_mut().zip(second)) {
-                (*first, *second) = (pair[0], pair[1]);
-            }
-        }
-        _ => transpose(rows, width, out),
+    if width != 2 {
+        return transpose(rows, width, out);
+    }
+    let (first, second) = out.split_at_mut(rows.len() / 2);
+    for (pair, (first, second)) in rows.as_chunks::<2>().0.iter().zip(first.iter_mut().zip(second)) {
+        (*first, *second) = (pair[0], pair[1]);
     }
 }
 

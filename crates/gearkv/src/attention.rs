@@ -182,7 +182,7 @@ impl Job<'_> {
         let count = out.len() / run;
         let Room { q, logits, stretches: [now, next], heads, block } = room;
         self.scaled(first_plane * run, out.len(), q);
-        let queries = |i: usize| Queries { plane: first_plane + i, dim, rows: &q[i * run..(i + 1) * run] };
+        let queries = |i: usize| Queries { dim, rows: &q[i * run..(i + 1) * run] };
         let [turned_keys, turned_values] =
             [self.key, self.value].map(|tensor| tensor.config().backbone == Backbone::Rotated);
         if heads.len() < count {

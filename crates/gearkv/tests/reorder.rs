@@ -2,10 +2,10 @@
 
 mod common;
 
-use common::{preset_for, values};
+use common::{BY_NEED, config_for, values};
 use gearkv::{
-    AttendOptions, CacheShape, ErrorCode, GearCache, GearConfig, GearOptions, GearTensor, KvShape, KvSlice, NEVER,
-    Role, TensorImage, preset_names,
+    AttendOptions, CacheShape, ErrorCode, GearCache, GearTensor, KvShape, KvSlice, NEVER, Role, TensorImage,
+    preset_names,
 };
 use proptest::prelude::*;
 
@@ -14,20 +14,9 @@ const QUERY_HEADS: usize = 4;
 const DIM: usize = 64;
 const ROLES: [Role; 2] = [Role::Key, Role::Value];
 
-/// No preset has these.
-const BY_NEED: &str = "ranks by need";
-
-fn config(preset: &str, role: Role) -> GearConfig {
-    if preset != BY_NEED {
-        return preset_for(preset, role);
-    }
-    let options = r#"{"preset":"kivi-2","rank":3,"decodeRank":2,"factorBits":4,"sparsity":0.02,"rankByNeed":true}"#;
-    GearOptions::from_json(options).unwrap().resolve(role).unwrap()
-}
-
 fn empty(preset: &str, batch: usize) -> GearCache {
     let shape = CacheShape { layers: 1, batch, kv_heads: HEADS, head_dim: DIM };
-    GearCache::new(shape, config(preset, Role::Key), config(preset, Role::Value)).unwrap()
+    GearCache::new(shape, config_for(preset, Role::Key), config_for(preset, Role::Value)).unwrap()
 }
 
 /// `[items, heads, tokens, dim]`, of each of which it is known by `item` what it is.

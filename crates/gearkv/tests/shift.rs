@@ -2,10 +2,10 @@
 
 mod common;
 
-use common::{attention, largest_difference, preset_for, values};
+use common::{BY_NEED, attention, config_for, largest_difference, values};
 use gearkv::{
-    AttendOptions, CacheShape, ErrorCode, GearCache, GearConfig, GearOptions, GearTensor, KvShape, KvSlice, NEVER,
-    Role, preset_names,
+    AttendOptions, CacheShape, ErrorCode, GearCache, GearConfig, GearTensor, KvShape, KvSlice, NEVER, Role,
+    preset_names,
 };
 use proptest::prelude::*;
 
@@ -18,17 +18,6 @@ const PROMPT: usize = 301;
 const ALL: usize = PROMPT + 200;
 /// Of attention on what is held.
 const TOLERANCE: f32 = 2e-3;
-
-/// No preset has these.
-const BY_NEED: &str = "ranks by need";
-
-fn config(preset: &str, role: Role) -> GearConfig {
-    if preset != BY_NEED {
-        return preset_for(preset, role);
-    }
-    let options = r#"{"preset":"kivi-2","rank":3,"decodeRank":2,"factorBits":4,"sparsity":0.02,"rankByNeed":true}"#;
-    GearOptions::from_json(options).unwrap().resolve(role).unwrap()
-}
 
 fn append(cache: &mut GearCache, tokens: usize, seed: u32) {
     let shape = KvShape::new(cache.shape().batch, HEADS, tokens, DIM).unwrap();
@@ -111,10 +100,10 @@ fn shift(cache: &mut GearCache, keep: Option<usize>, drop: usize, what: &str) {
 fn pairs() -> Vec<(String, GearConfig, GearConfig)> {
     let alike = preset_names().iter().chain(&[BY_NEED]);
     let mut pairs: Vec<_> =
-        alike.map(|name| (name.to_string(), config(name, ROLES[0]), config(name, ROLES[1]))).collect();
+        alike.map(|name| (name.to_string(), config_for(name, ROLES[0]), config_for(name, ROLES[1]))).collect();
     for (key, value) in [("gear-4", "kivi-2"), ("kcvt-4", "gear-2"), ("float16", "gear-4"), ("paper-gear-4", "float32")]
     {
-        pairs.push((format!("{key} and {value}"), config(key, ROLES[0]), config(value, ROLES[1])));
+        pairs.push((format!("{key} and {value}"), config_for(key, ROLES[0]), config_for(value, ROLES[1])));
     }
     pairs
 }
@@ -160,7 +149,7 @@ fn what_is_left_is_what_it_was_and_is_attended_to() {
 fn a_cache_that_is_shifted_again_and_again_stays_as_large_as_its_window() {
     for preset in ["gear-4", "kivi-2", "kcvt-4", "paper-gear-4", "float16"] {
         let shape = CacheShape { layers: 1, batch: 1, kv_heads: HEADS, head_dim: DIM };
-        let mut cache = GearCache::new(shape, config(preset, ROLES[0]), config(preset, ROLES[1])).unwrap();
+        let mut cache = GearCache::new(shape, config_for(preset, ROLES[0]), config_for(preset, ROLES[1])).unwrap();
         let mut most = 0;
         for step in 0..3000 {
             append(&mut cache, 1, step);
@@ -180,7 +169,7 @@ fn a_cache_that_is_shifted_again_and_again_stays_as_large_as_its_window() {
 
 #[test]
 fn what_cannot_be_dropped_is_refused_and_nothing_changes() {
-    let mut cache = filled(config("gear-4", ROLES[0]), config("gear-4", ROLES[1]), 1);
+    let mut cache = filled(config_for("gear-4", ROLES[0]), config_for("gear-4", ROLES[1]), 1);
     let before = attend(&cache, &AttendOptions::new(QUERY_HEADS), 1).1;
     for (keep, drop) in
         [(None, ALL - 3), (Some(3), 1), (Some(ALL), 1), (Some(usize::MAX), usize::MAX), (None, usize::MAX)]
@@ -220,7 +209,7 @@ proptest! {
         preset in prop::sample::select(vec!["gear-4", "gear-2", "kivi-2", "kcvt-4", "paper-gear-4", BY_NEED, "float16"]),
         steps in prop::collection::vec(step(), 1..9),
     ) {
-        let mut cache = filled(config(preset, ROLES[0]), config(preset, ROLES[1]), 2);
+        let mut cache = filled(config_for(preset, ROLES[0]), config_for(preset, ROLES[1]), 2);
         let mut forks = Vec::new();
         for (i, step) in steps.iter().enumerate() {
             let tokens = cache.tokens();

@@ -47,6 +47,17 @@ export function withCancel<Result>(
   });
 }
 
+/** Waits for work, but no longer than until the signal fires: then the promise rejects with the signal's reason. */
+export function untilAborted<Result>(work: Promise<Result>, signal: AbortSignal | undefined): Promise<Result> {
+  if (signal === undefined) return work;
+  return new Promise<Result>((resolve, reject) => {
+    const onAbort = (): void => reject(signal.reason);
+    if (signal.aborted) return onAbort();
+    signal.addEventListener('abort', onAbort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
+  });
+}
+
 /**
  * Lets the event loop turn once, so that a promise-returning call on a backend without threads at least yields
  * before it computes. Rejects with the signal's reason if that fires first.

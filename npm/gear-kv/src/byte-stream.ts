@@ -1,5 +1,6 @@
-import { checkedSignal } from './abort.js';
+import { checkedSignal, untilAborted } from './abort.js';
 import { describe, GearError } from './errors.js';
+import { byteArray } from './kv-array.js';
 
 /** Options of the stream methods. */
 export interface StreamOptions {
@@ -53,8 +54,34 @@ export function joined(pieces: readonly Uint8Array[]): Uint8Array {
   return whole;
 }
 
+/** All of them as one. */
+export async function collected(pieces: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
+  const all: Uint8Array[] = [];
+  for await (const piece of pieces) all.push(piece);
+  return joined(all);
+}
+
+/** A stream's pieces; browsers were late to make streams iterable. */
+export async function* streamPieces(stream: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const reader = stream.getReader();
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    await reader.cancel();
+  }
+}
+
+/** The chunks of a stream or an iterable, each of them checked. */
+export async function* byteChunks(source: unknown, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
+  for await (const chunk of chunksOf(source, signal)) yield byteArray('a chunk of the stream', chunk);
+}
+
 /** The chunks of a stream or an iterable; what fails in it is `IO_FAILED`. */
-export async function* chunksOf(source: unknown, given: AbortSignal | undefined): AsyncGenerator<unknown> {
+async function* chunksOf(source: unknown, given: AbortSignal | undefined): AsyncGenerator<unknown> {
   const signal = checkedSignal(given);
   signal?.throwIfAborted();
   const iterator = iteratorOf(source);
@@ -118,14 +145,4 @@ function readerOf(stream: ReadableStream<unknown>): ReadableStreamDefaultReader<
   } catch (cause) {
     throw new GearError('IO_FAILED', 'the stream is being read by somebody else (it is locked)', { cause });
   }
-}
-
-function untilAborted<Result>(work: Promise<Result>, signal: AbortSignal | undefined): Promise<Result> {
-  if (signal === undefined) return work;
-  return new Promise<Result>((resolve, reject) => {
-    const onAbort = (): void => reject(signal.reason);
-    if (signal.aborted) return onAbort();
-    signal.addEventListener('abort', onAbort, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
-  });
 }

@@ -1,14 +1,12 @@
-/// <reference lib="esnext.disposable" preserve="true" />
-import { checkedSignal } from './abort.js';
-import { type About, type AboutOptions, aboutParts } from './about.js';
+import type { About, AboutOptions } from './about.js';
 import { appendInput } from './append-input.js';
-import type { Backend, CacheHandle, CacheWriterHandle } from './backend/binding.js';
+import { attendInput, separate } from './attend-input.js';
+import type { Backend, CacheHandle } from './backend/binding.js';
 import { guarded } from './backend/failure.js';
 import { backendFor } from './backend/selection.js';
 import type { ByteSource, StreamOptions } from './byte-stream.js';
 import {
   type AttendOptions,
-  attendJson,
   type CacheAppendOptions,
   type CacheShape,
   type CacheStats,
@@ -21,19 +19,11 @@ import { GearError } from './errors.js';
 import { checkedBytes, checkedLoadOptions, checkedStreamOptions } from './from-bytes.js';
 import { type FrozenCache, freezeCache } from './frozen.js';
 import type { FreezeOptions } from './frozen-options.js';
-import { type KvData, kvArray, newFloat32Array, outputArray, writeInto } from './kv-array.js';
+import { type KvData, newFloat32Array, writeInto } from './kv-array.js';
 import { checkedOptions, type ResolvedGearOptions, type Role, refuseUnknown } from './options.js';
-import {
-  type Read,
-  readCache,
-  readCacheFile,
-  readCacheStream,
-  wholeBytes,
-  writeCacheFile,
-  writerStream,
-} from './saved.js';
-import { type KeyOptions, optionalKey } from './seal-key.js';
-import { checkedCount, checkedIndices, tokensOf } from './shape.js';
+import { type Read, readCache, readCacheFile, readCacheStream, savedBytes, savedFile, savedStream } from './saved.js';
+import type { KeyOptions } from './seal-key.js';
+import { checkedCount, checkedIndices } from './shape.js';
 import type { FromBytesOptions } from './tensor.js';
 
 interface CacheInfo extends CacheShape {
@@ -222,19 +212,12 @@ export class GearCache {
   attend(layer: number, query: KvData, options: AttendOptions): Float32Array {
     const handle = this.#live();
     const index = this.#layer(layer);
-    const checked = checkedOptions<AttendOptions>('the third argument of attend', options);
-    const queryHeads = checkedCount('queryHeads', checked.queryHeads, 1);
-    const json = attendJson(checked);
-    const q = kvArray('query', query);
-    const { batch, headDim } = this.#shape;
-    const layout = `[${batch}, ${queryHeads}, n, ${headDim}]`;
-    const queries = tokensOf('query', q.data.length, batch * queryHeads * headDim, layout);
-    const out = outputArray('out', checked.out, q.data.length, 'the length of query');
+    const { query: q, positions, json, out } = attendInput(this.#shape, query, options);
     return writeInto(out, (target) =>
       guarded(() =>
         q.kind === 'f32'
-          ? handle.attendF32(index, separate(q.data, target), queries, json, target)
-          : handle.attendF16(index, separate(q.data, target), queries, json, target),
+          ? handle.attendF32(index, separate(q.data, target), positions, json, target)
+          : handle.attendF16(index, separate(q.data, target), positions, json, target),
       ),
     );
   }
@@ -341,15 +324,12 @@ export class GearCache {
    * @throws GearError `INVALID_OPTION`, `SHAPE_MISMATCH`, `OUT_OF_RANGE`, `DISPOSED`.
    */
   toBytes(about?: About): Uint8Array {
-    return wholeBytes(this.#writer(about));
+    return savedBytes(this.#live(), about);
   }
 
   /** The bytes of {@link toBytes} as a stream, which holds little of them. The content is that of the moment of the call. */
   toStream(options: StreamOptions & AboutOptions & KeyOptions = {}): ReadableStream<Uint8Array> {
-    refuseUnknown('toStream', checkedOptions('the options of toStream', options), ['signal', 'about', 'key']);
-    const signal = checkedSignal(options.signal);
-    const key = optionalKey(options.key);
-    return writerStream(this.#backend, this.#writer(options.about), signal, key);
+    return savedStream(this.#backend, () => this.#live(), options);
   }
 
   /**
@@ -359,9 +339,7 @@ export class GearCache {
    * @throws GearError as {@link toBytes}, and `IO_FAILED` with the system's error as `cause`.
    */
   async save(path: string | URL, options: AboutOptions & KeyOptions = {}): Promise<void> {
-    refuseUnknown('save', checkedOptions('the options of save', options), ['about', 'key']);
-    const key = optionalKey(options.key);
-    await writeCacheFile(path, this.#backend, this.#writer(options.about), key);
+    await savedFile(path, this.#backend, () => this.#live(), options);
   }
 
   /**
@@ -386,12 +364,6 @@ export class GearCache {
   /** The same as {@link dispose}, for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
-  }
-
-  #writer(about: unknown): CacheWriterHandle {
-    const handle = this.#live();
-    const { json, bytes } = aboutParts(about);
-    return guarded(() => handle.writer(json, bytes));
   }
 
   #live(): CacheHandle {
@@ -445,13 +417,4 @@ export function restored(backend: Backend, handle: CacheHandle, about?: Readonly
 
 function restoredFrom(backend: Backend, { handle, about }: Read<CacheHandle>): GearCache {
   return restored(backend, handle, about);
-}
-
-/** The core borrows both arrays at once: where they overlap, the input is copied. */
-function separate<Data extends Float32Array | Uint16Array>(input: Data, out: Float32Array): Data {
-  const overlaps =
-    input.buffer === out.buffer &&
-    input.byteOffset < out.byteOffset + out.byteLength &&
-    out.byteOffset < input.byteOffset + input.byteLength;
-  return overlaps ? (input.slice() as Data) : input;
 }

@@ -1,7 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { checkedSignal, turn, withCancel } from './abort.js';
-import { type About, type AboutOptions, aboutParts } from './about.js';
-import type { Backend, CacheHandle, CacheWriterHandle, FrozenHandle } from './backend/binding.js';
+import type { About, AboutOptions } from './about.js';
+import type { Backend, CacheHandle, FrozenHandle } from './backend/binding.js';
 import { guarded, settled } from './backend/failure.js';
 import type { ByteSource, StreamOptions } from './byte-stream.js';
 import { type GearCache, restored } from './cache.js';
@@ -17,9 +17,9 @@ import {
   thawSettings,
 } from './frozen-options.js';
 import { newFloat32Array } from './kv-array.js';
-import { checkedOptions, type ResolvedGearOptions, type Role, refuseUnknown } from './options.js';
-import { readCache, readCacheFile, readCacheStream, wholeBytes, writeCacheFile, writerStream } from './saved.js';
-import { type KeyOptions, optionalKey } from './seal-key.js';
+import type { ResolvedGearOptions, Role } from './options.js';
+import { readCache, readCacheFile, readCacheStream, savedBytes, savedFile, savedStream } from './saved.js';
+import type { KeyOptions } from './seal-key.js';
 import { checkedCount } from './shape.js';
 import type { FromBytesOptions } from './tensor.js';
 
@@ -202,15 +202,12 @@ export class FrozenCache {
    * @throws GearError `INVALID_OPTION`, `SHAPE_MISMATCH`, `OUT_OF_RANGE`, `DISPOSED`.
    */
   toBytes(about?: About): Uint8Array {
-    return wholeBytes(this.#writer(about));
+    return savedBytes(this.#live(), about);
   }
 
   /** The bytes of {@link toBytes} as a stream, which holds little of them. */
   toStream(options: StreamOptions & AboutOptions & KeyOptions = {}): ReadableStream<Uint8Array> {
-    refuseUnknown('toStream', checkedOptions('the options of toStream', options), ['signal', 'about', 'key']);
-    const signal = checkedSignal(options.signal);
-    const key = optionalKey(options.key);
-    return writerStream(this.#backend, this.#writer(options.about), signal, key);
+    return savedStream(this.#backend, () => this.#live(), options);
   }
 
   /**
@@ -220,9 +217,7 @@ export class FrozenCache {
    * @throws GearError as {@link toBytes}, and `IO_FAILED` with the system's error as `cause`.
    */
   async save(path: string | URL, options: AboutOptions & KeyOptions = {}): Promise<void> {
-    refuseUnknown('save', checkedOptions('the options of save', options), ['about', 'key']);
-    const key = optionalKey(options.key);
-    await writeCacheFile(path, this.#backend, this.#writer(options.about), key);
+    await savedFile(path, this.#backend, () => this.#live(), options);
   }
 
   /** Gives the memory back at once. Any later use throws `DISPOSED`; disposing again does nothing. */
@@ -236,12 +231,6 @@ export class FrozenCache {
   /** The same as {@link dispose}, for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
-  }
-
-  #writer(about: unknown): CacheWriterHandle {
-    const handle = this.#live();
-    const { json, bytes } = aboutParts(about);
-    return guarded(() => handle.writer(json, bytes));
   }
 
   #live(): FrozenHandle {

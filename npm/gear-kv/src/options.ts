@@ -238,6 +238,12 @@ export function refuseUnknown(what: string, options: object, known: readonly str
   }
 }
 
+/** Checks a number of things of which there must be one. */
+export function checkedPositive(name: string, value: unknown): number {
+  if (Number.isSafeInteger(value) && (value as number) > 0) return value as number;
+  throw new GearError('INVALID_OPTION', `${name} is ${describe(value)}; expected a whole number above 0`);
+}
+
 /** Checks the role of a tensor. */
 export function checkedRole(role: unknown): Role {
   if (role === 'key' || role === 'value') return role;

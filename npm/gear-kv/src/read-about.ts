@@ -2,6 +2,7 @@ import { type About, type AboutArray, type Told, tokenIdsOf } from './about.js';
 import type { CacheReaderHandle } from './backend/binding.js';
 import { guarded } from './backend/failure.js';
 import { backendFor } from './backend/selection.js';
+import type { CacheSizes } from './cache-options.js';
 import { GearError } from './errors.js';
 import { fileHead } from './file.js';
 import { byteArray } from './kv-array.js';
@@ -10,19 +11,11 @@ import { isSealed, sealedWithoutKey } from './seal.js';
 import type { FromBytesOptions } from './tensor.js';
 
 /** What a file says of the cache in it. */
-export interface AboutFile extends Pick<About, 'model' | 'tokenIds' | 'metadata'> {
+export interface AboutFile
+  extends Pick<About, 'model' | 'tokenIds' | 'metadata'>,
+    Pick<CacheSizes, 'layers' | 'batch' | 'kvHeads' | 'headDim' | 'tokens'> {
   /** For `GearCache` or for `FrozenCache`. */
   readonly kind: 'cache' | 'frozen';
-  /** Layers of the model. */
-  readonly layers: number;
-  /** Sequences computed side by side. */
-  readonly batch: number;
-  /** Heads of K and V. */
-  readonly kvHeads: number;
-  /** Channels of one head. */
-  readonly headDim: number;
-  /** Tokens that every layer holds. */
-  readonly tokens: number;
   /** Bytes of the whole file, as it says itself. */
   readonly byteLength: number;
   /** What travels along. The bytes come with the cache. */

@@ -1,21 +1,33 @@
 // A cache's container, frozen or not, as bytes, as a stream and as a file: piece by piece, so that no more than the keys or the
 // values of a layer are held beside the cache.
 
-import { turn } from './abort.js';
-import { type About, aboutOf } from './about.js';
+import { checkedSignal, turn } from './abort.js';
+import { type About, type AboutOptions, aboutOf, aboutParts } from './about.js';
 import type { Backend, CacheHandle, CacheReaderHandle, CacheWriterHandle, FrozenHandle } from './backend/binding.js';
 import { guarded, settled } from './backend/failure.js';
-import { byteStream } from './byte-stream.js';
+import { byteChunks, byteStream, type StreamOptions } from './byte-stream.js';
 import { GearError } from './errors.js';
 import { fileChunks, writeFileAtomically } from './file.js';
-import { byteChunks, piecesStream, sealedPieces, unlessSealed, unsealedPieces } from './seal.js';
-import type { CheckedKey } from './seal-key.js';
+import { checkedOptions, refuseUnknown } from './options.js';
+import { piecesStream, sealedPieces, unlessSealed, unsealedPieces } from './seal.js';
+import { type CheckedKey, type KeyOptions, optionalKey } from './seal-key.js';
 
 /** What each read and write moves: large enough to cost nothing, small enough that a slow reader holds little. */
 const CHUNK_BYTES = 1 << 20;
 
-/** All that a writer has to give. */
-export function wholeBytes(writer: CacheWriterHandle): Uint8Array {
+/** A cache's handle, frozen or not, that can be written. */
+interface Writable {
+  writer(aboutJson: string, aboutBytes: Uint8Array): CacheWriterHandle;
+}
+
+function writerOf(handle: Writable, about: unknown): CacheWriterHandle {
+  const { json, bytes } = aboutParts(about);
+  return guarded(() => handle.writer(json, bytes));
+}
+
+/** What `toBytes` does. */
+export function savedBytes(handle: Writable, about: unknown): Uint8Array {
+  const writer = writerOf(handle, about);
   try {
     return guarded(() => {
       const whole = newBytes(writer.remaining());
@@ -27,13 +39,16 @@ export function wholeBytes(writer: CacheWriterHandle): Uint8Array {
   }
 }
 
-/** The same as a stream; nothing is computed before it is read. */
-export function writerStream(
+/** What `toStream` does; nothing is computed before it is read. `live` gives the handle, or throws. */
+export function savedStream(
   backend: Backend,
-  writer: CacheWriterHandle,
-  signal: AbortSignal | undefined,
-  key: CheckedKey | undefined,
+  live: () => Writable,
+  options: StreamOptions & AboutOptions & KeyOptions,
 ): ReadableStream<Uint8Array> {
+  refuseUnknown('toStream', checkedOptions('the options of toStream', options), ['signal', 'about', 'key']);
+  const signal = checkedSignal(options.signal);
+  const key = optionalKey(options.key);
+  const writer = writerOf(live(), options.about);
   if (key !== undefined)
     return piecesStream(sealedPieces(pieces(backend, writer), key), signal, () => writer.release());
   return byteStream(
@@ -43,13 +58,16 @@ export function writerStream(
   );
 }
 
-/** The same as a file, whole or not at all. */
-export async function writeCacheFile(
+/** What `save` does: the whole file is there, or nothing of it. */
+export async function savedFile(
   location: string | URL,
   backend: Backend,
-  writer: CacheWriterHandle,
-  key: CheckedKey | undefined,
+  live: () => Writable,
+  options: AboutOptions & KeyOptions,
 ): Promise<void> {
+  refuseUnknown('save', checkedOptions('the options of save', options), ['about', 'key']);
+  const key = optionalKey(options.key);
+  const writer = writerOf(live(), options.about);
   try {
     // Memory of one piece for all of them: arrays that are left to the garbage collector add up to the file.
     const plain = pieces(backend, writer, key === undefined ? new Uint8Array(CHUNK_BYTES) : undefined);

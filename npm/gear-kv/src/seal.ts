@@ -2,9 +2,8 @@
 // seal. docs/sealing.md is the layout.
 
 import { checkedSignal } from './abort.js';
-import { type ByteSource, byteStream, chunksOf, joined, type StreamOptions } from './byte-stream.js';
+import { type ByteSource, byteChunks, byteStream, joined, type StreamOptions } from './byte-stream.js';
 import { GearError } from './errors.js';
-import { byteArray } from './kv-array.js';
 import { checkedOptions, refuseUnknown } from './options.js';
 import { type CheckedKey, checkedKey, derivedKey, type SealKey, subtleCrypto } from './seal-key.js';
 
@@ -76,11 +75,6 @@ export function piecesStream(
     finished();
   };
   return byteStream(next, end, signal);
-}
-
-/** The chunks of a source, each of them checked. */
-export async function* byteChunks(source: unknown, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
-  for await (const chunk of chunksOf(source, signal)) yield byteArray('a chunk of the stream', chunk);
 }
 
 /** True for bytes that begin as sealed ones do. */

@@ -12,7 +12,6 @@ use super::{BLOCK, Columns, MANY_QUERIES};
 /// The queries of one KV head: `[rows, head_dim]`, times the scale.
 #[derive(Clone, Copy)]
 pub(super) struct Queries<'a> {
-    pub plane: usize,
     pub dim: usize,
     pub rows: &'a [f32],
 }
@@ -62,7 +61,7 @@ impl Keys {
     /// What the codes of blocks from the `s`-th on contribute that are tiles of one segment; returns how many were.
     fn tiles(
         &mut self,
-        Queries { plane, rows: q, .. }: Queries,
+        Queries { rows: q, .. }: Queries,
         blocks: Blocks,
         s: usize,
         logits: &mut [f32],
@@ -72,7 +71,7 @@ impl Keys {
         if !matches!(view.segment.layout.grouping, Grouping::Channel { .. }) {
             return 0;
         }
-        let plane = view.plane(plane);
+        let plane = view.plane(blocks.plane());
         self.plan.prepare(&view.segment, plane, q);
         let (run, count) = blocks.run(s, view.segment.key_tiles_together(blocks.place(s).first));
         let Some((tiles, q)) = view.segment.key_tiles(plane, run, q, &mut self.plan) else { return 0 };
@@ -83,14 +82,14 @@ impl Keys {
     /// What the `s`-th block contributes, as rows; the codes alone where it is compressed.
     fn block(
         &mut self,
-        Queries { plane, dim, rows: q }: Queries,
+        Queries { dim, rows: q }: Queries,
         blocks: Blocks,
         s: usize,
         logits: &mut [f32],
         room: &mut BlockRoom,
     ) {
         let Place { piece, first, tokens, .. } = blocks.place(s);
-        let columns = blocks.columns(s);
+        let (plane, columns) = (blocks.plane(), blocks.columns(s));
         if let Piece::Raw(raw) = piece
             && q.len() / dim < MANY_QUERIES
             && let Some(rows) = raw.rows_in_place(plane, first, tokens, blocks.rows_ahead(s))
@@ -126,7 +125,7 @@ impl Keys {
     /// Adds low-rank and outliers.
     pub fn add_what_codes_lack(
         &mut self,
-        Queries { plane, dim, rows: q }: Queries,
+        Queries { dim, rows: q }: Queries,
         blocks: Blocks,
         logits: &mut [f32],
         room: &mut BlockRoom,
@@ -134,7 +133,7 @@ impl Keys {
         for s in blocks.that_lack() {
             let place = blocks.place(s);
             let Place { piece: Piece::Segment(view), first, tokens, .. } = place else { continue };
-            let (segment, plane, columns) = (&view.segment, view.plane(plane), blocks.columns(s));
+            let (segment, plane, columns) = (&view.segment, view.plane(blocks.plane()), blocks.columns(s));
             let rank = segment.load_factors(plane, first, tokens, &mut room.scratch);
             if rank > 0 {
                 room.along.resize(rank, 0.0);

@@ -98,6 +98,11 @@ impl<'a> Blocks<'a> {
         self.now.steps.len()
     }
 
+    /// The head's.
+    pub fn plane(&self) -> usize {
+        self.first_plane + self.head
+    }
+
     /// Where the `s`-th is.
     pub fn place(&self, s: usize) -> Place<'a> {
         self.place_of(&self.now.steps[s])
@@ -109,8 +114,8 @@ impl<'a> Blocks<'a> {
         (0..self.len()).filter(move |&s| {
             let index = self.now.steps[s].of(self.role).0;
             if known.0 != index {
-                let lacks = matches!(self.tensor.piece(index), Piece::Segment(view) if view.segment.lacks(view.plane(self.first_plane + self.head)));
-                known = (index, lacks);
+                let of_segment = |view: &SegmentView| view.segment.lacks(view.plane(self.plane()));
+                known = (index, matches!(self.tensor.piece(index), Piece::Segment(view) if of_segment(view)));
             }
             known.1
         })

@@ -31,6 +31,18 @@ pub fn preset_for(name: &str, role: Role) -> GearConfig {
     GearOptions { preset: Some(name.into()), ..Default::default() }.resolve(role).unwrap()
 }
 
+/// No preset has these.
+pub const BY_NEED: &str = "ranks by need";
+
+/// As [`preset_for`], and what no preset has.
+pub fn config_for(name: &str, role: Role) -> GearConfig {
+    if name != BY_NEED {
+        return preset_for(name, role);
+    }
+    let options = r#"{"preset":"kivi-2","rank":3,"decodeRank":2,"factorBits":4,"sparsity":0.02,"rankByNeed":true}"#;
+    GearOptions::from_json(options).unwrap().resolve(role).unwrap()
+}
+
 /// `softmax(q Kᵀ · scale) V` in float64, straight from the definition.
 pub fn attention(
     key: &[f32],

@@ -1,12 +1,12 @@
 import { checkedSignal, turn } from '../abort.js';
-import type { About, AboutArray } from '../about.js';
+import type { About } from '../about.js';
 import type { GearCacheOptions } from '../cache-options.js';
 import { describe, GearError } from '../errors.js';
 import { checkedOptions } from '../options.js';
 import { GearCache } from '../public.js';
 import { type Layout, layoutOf, refuseOtherLayout, tokensIn } from './layout.js';
 import { FrozenPrefix } from './prefix.js';
-import { rawArray } from './raw-array.js';
+import { withRawArrays } from './raw-array.js';
 import { kvRows } from './rows.js';
 import { downloaded, type Entries, kvData, type TensorLike } from './tensor.js';
 import { checkedTokenIds, commonPrefix, type TokenIds } from './token-ids.js';
@@ -56,12 +56,8 @@ export async function freezeEntries(entries: Entries, given: FreezeCacheOptions)
       const data = [await downloaded('key', key, true), await downloaded('value', value, true)] as const;
       appendRows(cache, layout, layer, tokens, data);
     }
-    const arrays: Record<string, AboutArray> = {};
-    for (const name of layout.others) {
-      const tensor = entries[name] as TensorLike;
-      arrays[name] = rawArray(name, tensor, await downloaded(name, tensor, true));
-    }
-    return new FrozenPrefix(cache, layout.others.length === 0 ? about : { ...about, arrays });
+    const others = layout.others.map((name) => [name, entries[name] as TensorLike] as const);
+    return new FrozenPrefix(cache, await withRawArrays(about, others));
   } catch (error) {
     cache.dispose();
     throw error;

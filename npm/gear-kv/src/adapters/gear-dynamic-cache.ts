@@ -1,6 +1,5 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { turn } from '../abort.js';
-import type { AboutArray } from '../about.js';
 import { GearError } from '../errors.js';
 import type { GearCache } from '../public.js';
 import {
@@ -12,9 +11,9 @@ import {
   layerTensors,
   refuseCompression,
 } from './freeze.js';
-import { bearing, cacheEntries, type Layout, layoutOf, refuseOtherLayout, tokensIn } from './layout.js';
+import { bearing, cacheEntries, HALVES, type Layout, layoutOf, refuseOtherLayout, tokensIn } from './layout.js';
 import { FrozenPrefix } from './prefix.js';
-import { rawArray, rawTensor } from './raw-array.js';
+import { rawArray, rawTensor, withRawArrays } from './raw-array.js';
 import { dataInMemory, downloaded, type Entries, isInMemory, type TensorClass, type TensorLike } from './tensor.js';
 import { checkedClass, kvTensor } from './thaw.js';
 import { checkedTokenIds, commonPrefix, type TokenIds } from './token-ids.js';
@@ -173,11 +172,12 @@ export class GearDynamicCache {
     const known = layout.batch === 1 && this.#ids.length >= cache.tokens ? this.#ids : undefined;
     const about = belonging({ tokenIds: tokenIds ?? known, model, metadata }, layout, cache.tokens);
     const snapshot = cache.fork();
-    const arrays: Record<string, AboutArray> = {};
-    for (const [name, tensor] of this.#others) {
-      arrays[name] = rawArray(name, tensor, await downloaded(name, tensor, true));
+    try {
+      return new FrozenPrefix(snapshot, await withRawArrays(about, this.#others));
+    } catch (error) {
+      snapshot.dispose();
+      throw error;
     }
-    return new FrozenPrefix(snapshot, this.#others.size === 0 ? about : { ...about, arrays });
   }
 
   /** Gives everything back; the cache is empty then, and can be used again. */
@@ -277,7 +277,7 @@ export class GearDynamicCache {
   #declareEntries(): void {
     const { layout } = this.#held ?? {};
     for (const [layer, prefix] of (layout?.layers ?? []).entries()) {
-      for (const half of ['key', 'value'] as const) {
+      for (const half of HALVES) {
         const name = `${prefix}.${half}`;
         this.#declare(name, () => this.#dense?.[name] ?? this.#thawed(layer, half));
       }

@@ -1,5 +1,5 @@
 import { checkedSignal } from '../abort.js';
-import { type ByteSource, chunksOf, joined } from '../byte-stream.js';
+import { type ByteSource, byteChunks, collected } from '../byte-stream.js';
 import { GearError } from '../errors.js';
 import { fileChunks } from '../file.js';
 import { byteArray } from '../kv-array.js';
@@ -95,7 +95,5 @@ async function bytesOf(source: unknown, signal: AbortSignal | undefined): Promis
   if (ArrayBuffer.isView(source) || isArrayBuffer(source)) {
     return byteArray('source', source);
   }
-  const chunks: Uint8Array[] = [];
-  for await (const chunk of chunksOf(source, signal)) chunks.push(byteArray('a chunk of the stream', chunk));
-  return joined(chunks);
+  return collected(byteChunks(source, signal));
 }

@@ -1,8 +1,8 @@
-import type { AboutArray } from '../about.js';
+import type { About, AboutArray } from '../about.js';
 import { describe, GearError } from '../errors.js';
 import { bearing } from './layout.js';
 import { rowsOf } from './rows.js';
-import type { TensorClass, TensorLike } from './tensor.js';
+import { downloaded, type TensorClass, type TensorLike } from './tensor.js';
 
 /** Types of onnxruntime's tensors, as safetensors names them, and the arrays that hold them. */
 const TYPES = {
@@ -32,6 +32,13 @@ export function rawArray(name: string, { type, dims }: TensorLike, data: ArrayBu
   }
   const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice();
   return { dtype, shape: [...dims], data: bytes };
+}
+
+/** What is saved of a cache that entries travel with; what is on a GPU is fetched, and given back there. */
+export async function withRawArrays(about: About, others: Iterable<readonly [string, TensorLike]>): Promise<About> {
+  const arrays: Record<string, AboutArray> = {};
+  for (const [name, tensor] of others) arrays[name] = rawArray(name, tensor, await downloaded(name, tensor, true));
+  return Object.keys(arrays).length === 0 ? about : { ...about, arrays };
 }
 
 /** The entry again, with the first `kept` of the cache's `tokens`. */

@@ -81,8 +81,3 @@ export function kvData(name: string, type: string, data: ArrayBufferView): KvDat
     `${name} has type ${type} and holds ${describe(data)}; expected float32 or float16`,
   );
 }
-
-/** Gives back what a tensor has outside of JavaScript's memory; others are the garbage collector's. */
-export function releaseTensor(tensor: TensorLike | undefined): void {
-  if (tensor !== undefined && !isInMemory(tensor)) tensor.dispose?.();
-}

@@ -4,6 +4,7 @@ import { type CheckedKey, derivedKey, subtleCrypto } from '../seal-key.js';
 export class Addresses {
   readonly #model: Uint8Array;
   readonly #mac: Promise<CryptoKey> | undefined;
+  #prefix: Promise<string> | undefined;
 
   constructor(model: string, key: CheckedKey | undefined) {
     this.#model = new TextEncoder().encode(model);
@@ -15,8 +16,9 @@ export class Addresses {
   }
 
   /** What the names of all of this model's prefixes begin with. */
-  async modelPrefix(): Promise<string> {
-    return `${hex(await this.#digest(Uint8Array.of(0)), 8)}-`;
+  modelPrefix(): Promise<string> {
+    this.#prefix ??= this.#digest(Uint8Array.of(0)).then((bytes) => `${hex(bytes, 8)}-`);
+    return this.#prefix;
   }
 
   /** The name of one prefix. */

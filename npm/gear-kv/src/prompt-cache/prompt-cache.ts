@@ -1,9 +1,10 @@
 /// <reference lib="esnext.disposable" preserve="true" />
-import { checkedSignal } from '../abort.js';
+import { checkedSignal, untilAborted } from '../abort.js';
+import { tokenIdsOf } from '../about.js';
 import { checkedTokenIds, commonPrefix, type TokenIds } from '../adapters/token-ids.js';
-import { joined } from '../byte-stream.js';
+import { collected, streamPieces } from '../byte-stream.js';
 import { describe, GearError } from '../errors.js';
-import { checkedOptions, refuseUnknown } from '../options.js';
+import { checkedOptions, checkedPositive, refuseUnknown } from '../options.js';
 import { GearCache, seal, unseal } from '../public.js';
 import { type CheckedKey, type KeyOptions, optionalKey } from '../seal-key.js';
 import type { Store, StoreCallOptions } from '../store/store.js';
@@ -36,7 +37,7 @@ export class PromptCache {
   readonly #store: Store;
   readonly #model: string;
   readonly #maxBytes: number;
-  readonly #key: CheckedKey | undefined;
+  readonly #sealing: { readonly key: CheckedKey } | undefined;
   readonly #backend: FromBytesOptions;
   readonly #addresses: Addresses;
   /** Token ids by address. What an address stands for never changes, so they are read once. */
@@ -58,15 +59,13 @@ export class PromptCache {
     if (typeof model !== 'string' || model === '') {
       throw new GearError('INVALID_OPTION', `model is ${describe(model)}; expected its name`);
     }
-    if (!Number.isSafeInteger(maxBytes) || maxBytes < 1) {
-      throw new GearError('INVALID_OPTION', `maxBytes is ${describe(maxBytes)}; expected a whole number above 0`);
-    }
     this.#store = store;
     this.#model = model;
-    this.#maxBytes = maxBytes;
-    this.#key = optionalKey(key);
+    this.#maxBytes = checkedPositive('maxBytes', maxBytes);
+    const checkedKey = optionalKey(key);
+    this.#sealing = checkedKey === undefined ? undefined : { key: checkedKey };
     this.#backend = backend === undefined ? {} : { backend };
-    this.#addresses = new Addresses(model, this.#key);
+    this.#addresses = new Addresses(model, checkedKey);
   }
 
   /**
@@ -156,12 +155,11 @@ export class PromptCache {
       return;
     }
     const stop = signal === undefined ? {} : { signal };
-    const key = this.#key === undefined ? {} : { key: this.#key };
-    const content = cache.toStream({ about: { model: this.#model, tokenIds }, ...key, ...stop });
-    await this.#store.put(address + CONTENT, streamed(content), stop);
+    const content = cache.toStream({ about: { model: this.#model, tokenIds }, ...this.#sealing, ...stop });
+    await this.#store.put(address + CONTENT, streamPieces(content), stop);
     // The content first: an index is never there without it, unless that was evicted.
-    const ids = idBytes(tokenIds);
-    const index = this.#key === undefined ? once(ids) : streamed(seal([ids], { key: this.#key }));
+    const ids = new Uint8Array(tokenIds.buffer);
+    const index = this.#sealing === undefined ? once(ids) : streamPieces(seal([ids], this.#sealing));
     await this.#store.put(address + INDEX, index, stop);
     await this.#evict(address);
   }
@@ -173,15 +171,12 @@ export class PromptCache {
       const address = addressOf(name);
       if (address === undefined) continue;
       const size = sizes.get(address) ?? { bytes: 0, usedAt: 0 };
-      sizes.set(address, { bytes: size.bytes + byteLength, usedAt: Math.max(size.usedAt, usedAt) });
+      const used = address === newest ? Number.POSITIVE_INFINITY : Math.max(size.usedAt, usedAt);
+      sizes.set(address, { bytes: size.bytes + byteLength, usedAt: used });
     }
     let total = 0;
     for (const { bytes } of sizes.values()) total += bytes;
-    const age = (address: string, usedAt: number): number => (address === newest ? Number.POSITIVE_INFINITY : usedAt);
-    const oldestFirst = [...sizes].sort(([one, { usedAt }], [other, last]) => {
-      const difference = age(one, usedAt) - age(other, last.usedAt);
-      return Number.isNaN(difference) ? 0 : difference;
-    });
+    const oldestFirst = [...sizes].sort(([, one], [, other]) => one.usedAt - other.usedAt);
     for (const [address, { bytes }] of oldestFirst) {
       if (total <= this.#maxBytes) return;
       await this.#forget(address);
@@ -219,15 +214,14 @@ export class PromptCache {
     const bytes = await this.#readable(address + INDEX, async () => {
       const given = await this.#store.get(address + INDEX, signal === undefined ? {} : { signal });
       if (given === undefined) return undefined;
-      const plain = this.#key === undefined ? given : streamed(unseal(given, { key: this.#key }));
-      const pieces: Uint8Array[] = [];
-      for await (const piece of plain) pieces.push(piece);
-      return joined(pieces);
+      return collected(this.#sealing === undefined ? given : streamPieces(unseal(given, this.#sealing)));
     });
     if (bytes === undefined) return undefined;
-    const ids = idsOf(bytes);
     // The address is a hash of the ids: an index that was damaged is not believed.
-    if (ids !== undefined && (await this.#addresses.of(ids)) === address) return ids;
+    if (bytes.length > 0 && bytes.length % 4 === 0) {
+      const ids = tokenIdsOf(bytes, bytes.length / 4);
+      if ((await this.#addresses.of(ids)) === address) return ids;
+    }
     await this.#forget(address);
     return undefined;
   }
@@ -257,10 +251,9 @@ export class PromptCache {
 
   async #load(address: string): Promise<GearCache | undefined> {
     const ids = this.#known.get(address);
-    const key = this.#key === undefined ? {} : { key: this.#key };
     const cache = await this.#readable(address + CONTENT, async () => {
       const bytes = await this.#store.get(address + CONTENT);
-      return bytes && GearCache.fromStream(bytes, { ...this.#backend, ...key });
+      return bytes && GearCache.fromStream(bytes, { ...this.#backend, ...this.#sealing });
     });
     const { model, tokenIds } = cache?.about ?? {};
     const isRight = model === this.#model && ids !== undefined && tokenIds !== undefined && same(ids, tokenIds);
@@ -302,50 +295,15 @@ function same(one: Uint32Array, other: Uint32Array): boolean {
   return one.length === other.length && commonPrefix(one, other) === one.length;
 }
 
-function idBytes(ids: Uint32Array): Uint8Array {
-  const bytes = new Uint8Array(4 * ids.length);
-  const view = new DataView(bytes.buffer);
-  ids.forEach((id, index) => {
-    view.setUint32(4 * index, id, true);
-  });
-  return bytes;
-}
-
-function idsOf(bytes: Uint8Array): Uint32Array | undefined {
-  if (bytes.length === 0 || bytes.length % 4 !== 0) return undefined;
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  return Uint32Array.from({ length: bytes.length / 4 }, (_, index) => view.getUint32(4 * index, true));
-}
-
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes;
 }
 
-/** Browsers were late to make streams iterable. */
-async function* streamed(stream: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array> {
-  const reader = stream.getReader();
-  try {
-    for (;;) {
-      const { value, done } = await reader.read();
-      if (done) return;
-      yield value;
-    }
-  } finally {
-    await reader.cancel();
-  }
-}
-
 /** Waits for work, or for the signal; true where the work succeeded. */
 function settled(work: Promise<unknown>, signal: AbortSignal | undefined): Promise<boolean> {
-  return new Promise<boolean>((resolve, reject) => {
-    const onAbort = (): void => reject(signal?.reason);
-    if (signal?.aborted === true) return onAbort();
-    signal?.addEventListener('abort', onAbort, { once: true });
-    work
-      .then(
-        () => resolve(true),
-        () => resolve(false),
-      )
-      .finally(() => signal?.removeEventListener('abort', onAbort));
-  });
+  const ended = work.then(
+    () => true,
+    () => false,
+  );
+  return untilAborted(ended, signal);
 }

@@ -3,7 +3,15 @@ import { checkedSignal } from '../abort.js';
 import { builtin } from '../backend/runtime.js';
 import { describe, GearError } from '../errors.js';
 import { fileChunks, writeFileAtomically } from '../file.js';
-import { checkedName, type Store, type StoreCallOptions, type StoreEntry, stoppable, storing } from './store.js';
+import {
+  absent,
+  checkedName,
+  type Store,
+  type StoreCallOptions,
+  type StoreEntry,
+  stoppable,
+  storing,
+} from './store.js';
 
 const CHUNK_BYTES = 1 << 20;
 /** What a process that was killed left behind is cleared away after this long. */
@@ -87,14 +95,4 @@ function files(): typeof NodeFs.promises {
   const fs = builtin('node:fs');
   if (fs !== undefined) return fs.promises;
   throw new GearError('IO_FAILED', 'files need Node, Deno or Bun; in a browser take OpfsStore or IndexedDbStore');
-}
-
-/** The result, or undefined where there is no such file. */
-async function absent<Result>(work: Promise<Result>): Promise<Result | undefined> {
-  try {
-    return await work;
-  } catch (error) {
-    if ((error as { code?: unknown }).code === 'ENOENT') return undefined;
-    throw error;
-  }
 }

@@ -1,4 +1,5 @@
 import { checkedSignal } from '../abort.js';
+import { streamPieces } from '../byte-stream.js';
 import { GearError } from '../errors.js';
 import { checkedName, type Store, type StoreCallOptions, type StoreEntry, stoppable, storing } from './store.js';
 
@@ -22,7 +23,7 @@ export class IndexedDbStore implements Store {
     return storing(`${name} could not be read`, signal, async () => {
       const transaction = (await this.#open()).transaction(BYTES);
       const blob = (await requested(transaction.objectStore(BYTES).get(name))) as Blob | undefined;
-      return blob && stoppable(blobBytes(blob), signal);
+      return blob && stoppable(streamPieces(blob.stream()), signal);
     });
   }
 
@@ -117,18 +118,4 @@ function completed(transaction: IDBTransaction): Promise<void> {
     transaction.oncomplete = () => resolve();
     transaction.onabort = () => reject(transaction.error ?? new Error('the transaction was aborted'));
   });
-}
-
-/** A blob's bytes; browsers were late to make streams iterable. */
-export async function* blobBytes(blob: Blob): AsyncGenerator<Uint8Array> {
-  const reader = blob.stream().getReader();
-  try {
-    for (;;) {
-      const { value, done } = await reader.read();
-      if (done) return;
-      yield value;
-    }
-  } finally {
-    await reader.cancel();
-  }
 }

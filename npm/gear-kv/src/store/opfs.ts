@@ -1,7 +1,15 @@
 import { checkedSignal } from '../abort.js';
+import { streamPieces } from '../byte-stream.js';
 import { GearError } from '../errors.js';
-import { blobBytes } from './indexed-db.js';
-import { checkedName, type Store, type StoreCallOptions, type StoreEntry, stoppable, storing } from './store.js';
+import {
+  absent,
+  checkedName,
+  type Store,
+  type StoreCallOptions,
+  type StoreEntry,
+  stoppable,
+  storing,
+} from './store.js';
 
 /** Files of one byte, whose times say when values were used. */
 const USES = '.uses';
@@ -22,7 +30,7 @@ export class OpfsStore implements Store {
     return storing(`${name} could not be read`, signal, async () => {
       const handle = await absent((await this.#folder()).getFileHandle(name));
       const file = await handle?.getFile();
-      return file === undefined || file.size === 0 ? undefined : stoppable(blobBytes(file), signal);
+      return file === undefined || file.size === 0 ? undefined : stoppable(streamPieces(file.stream()), signal);
     });
   }
 
@@ -97,14 +105,4 @@ export class OpfsStore implements Store {
 
 async function fileOf(folder: FileSystemDirectoryHandle, name: string): Promise<File> {
   return (await folder.getFileHandle(name)).getFile();
-}
-
-/** The result, or undefined where there is no such file. */
-async function absent<Result>(work: Promise<Result>): Promise<Result | undefined> {
-  try {
-    return await work;
-  } catch (error) {
-    if ((error as { name?: unknown }).name === 'NotFoundError') return undefined;
-    throw error;
-  }
 }

@@ -1,6 +1,6 @@
 import { checkedSignal } from '../abort.js';
 import { describe, GearError } from '../errors.js';
-import { checkedOptions, refuseUnknown } from '../options.js';
+import { checkedOptions, checkedPositive, refuseUnknown } from '../options.js';
 import { checkedName, type Store, type StoreCallOptions, type StoreEntry, stoppable, storing } from './store.js';
 
 /** What is used of a connected client of the npm package `redis`, version 5 or later. */
@@ -60,8 +60,8 @@ export class RedisStore implements Store {
     }
     this.#send = (args, more) => (client.sendCommand as unknown as Send).call(client, args, more);
     this.#prefix = prefix;
-    this.#ttl = String(positive('ttlSeconds', ttlSeconds));
-    this.#most = positive('maxValueBytes', maxValueBytes);
+    this.#ttl = String(checkedPositive('ttlSeconds', ttlSeconds));
+    this.#most = checkedPositive('maxValueBytes', maxValueBytes);
   }
 
   /** {@link Store.get} */
@@ -204,11 +204,6 @@ function headOf(reply: unknown): Head | undefined {
     // Not ours.
   }
   return undefined;
-}
-
-function positive(name: string, value: unknown): number {
-  if (Number.isSafeInteger(value) && (value as number) > 0) return value as number;
-  throw new GearError('INVALID_OPTION', `${name} is ${describe(value)}; expected a whole number above 0`);
 }
 
 interface BufferClass {

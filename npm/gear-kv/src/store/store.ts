@@ -62,6 +62,17 @@ function systemError(cause: unknown): { code?: unknown; name?: unknown } {
   return typeof inner === 'object' && inner !== null ? inner : {};
 }
 
+/** The result, or undefined where there is no such file. */
+export async function absent<Result>(work: Promise<Result>): Promise<Result | undefined> {
+  try {
+    return await work;
+  } catch (error) {
+    const { code, name } = systemError(error);
+    if (code === 'ENOENT' || name === 'NotFoundError') return undefined;
+    throw error;
+  }
+}
+
 /** Pieces, until the signal fires. */
 export async function* stoppable(
   bytes: AsyncIterable<Uint8Array>,
