@@ -6,14 +6,14 @@ use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use cudarc::driver::sys::CUfunction_attribute_enum as FunctionAttribute;
 use cudarc::driver::{CudaContext, CudaFunction, DeviceRepr};
 use cudarc::nvrtc::Ptx;
-use gearkv::Result;
+use gearkv::{ErrorCode, GearError, Result};
 
 use crate::error::{driver, unavailable};
 use crate::records::MOST_CUTS;
 
-/// Made of `kernels/gear.cu` by `scripts/cuda/ptx.py`.
-const PTX_75: &str = include_str!("../kernels/gear.compute_75.ptx");
-const PTX_80: &str = include_str!("../kernels/gear.compute_80.ptx");
+/// Made of `kernels/gear.cu` by `scripts/cuda/ptx.py`, and packed by `build.rs`.
+const PTX_75: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/gear.compute_75.ptx.deflate"));
+const PTX_80: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/gear.compute_80.ptx.deflate"));
 
 /// The `ordinal`-th GPU.
 ///
@@ -57,7 +57,7 @@ impl Kernels {
     /// `BACKEND_UNAVAILABLE` when the driver does not take them.
     pub fn load(context: &Arc<CudaContext>) -> Result<Arc<Self>> {
         let (major, _) = context.compute_capability().map_err(driver("be asked for its capability"))?;
-        let ptx = if major >= 8 { PTX_80 } else { PTX_75 };
+        let ptx = unpacked(if major >= 8 { PTX_80 } else { PTX_75 })?;
         let module = context.load_module(Ptx::from_src(ptx)).map_err(driver("load the kernels"))?;
         let function = |name: &str| module.load_function(name).map_err(driver("find a kernel"));
         let ask = |attribute| context.attribute(attribute).map_err(driver("be asked for what it has"));
@@ -86,6 +86,12 @@ impl Kernels {
             processors: ask(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as usize,
         }))
     }
+}
+
+fn unpacked(ptx: &[u8]) -> Result<String> {
+    let damaged = || GearError::new(ErrorCode::Internal, "the kernels in this program are damaged");
+    let text = miniz_oxide::inflate::decompress_to_vec(ptx).map_err(|_| damaged())?;
+    String::from_utf8(text).map_err(|_| damaged())
 }
 
 /// `Layer` in `kernels/layout.cuh`. Addresses are the device's.

@@ -246,6 +246,15 @@ impl DeviceLayer {
         Ok(())
     }
 
+    /// Forgets every token from `tokens` on, where these all wait in the buffer; says whether they do. Otherwise nothing is changed.
+    pub fn truncate(&mut self, tokens: usize) -> bool {
+        let fits = (self.parts.buffer_first..=self.tokens()).contains(&tokens);
+        if fits {
+            self.buffered = tokens - self.parts.buffer_first;
+        }
+        fits
+    }
+
     /// Makes room for `tokens` tokens in the buffer, at once instead of little by little. What is in the buffer moves on the device.
     ///
     /// # Errors

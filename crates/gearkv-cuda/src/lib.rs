@@ -4,6 +4,9 @@
 //! the device, compresses it there when it is full, and attends to codes, low-rank, outliers and buffer in one pass, without decompressing
 //! and without waiting for the device. Tensors come in and go out as cudarc's slices, on the caller's stream.
 //!
+//! [`DeviceCache`] is a whole model's cache for programs whose tensors are in main memory: the core holds it, and layers that attend are on
+//! the device as well.
+//!
 //! Only the driver is needed, and only when the program runs: [`context`] says `BACKEND_UNAVAILABLE` where there is none.
 //!
 //! ```no_run
@@ -24,8 +27,10 @@
 //! ```
 
 mod attend;
+mod cache;
 mod compress;
 mod contents;
+mod device;
 mod error;
 mod host;
 mod kernels;
@@ -36,9 +41,11 @@ mod records;
 mod source;
 
 pub use attend::Workspace;
+pub use cache::{DeviceCache, Otherwise};
 #[doc(hidden)]
 pub use contents::BlockContents;
 pub use cudarc;
+pub use device::Device;
 pub use half::{bf16, f16};
 pub use kernels::{Kernels, context};
 pub use layer::{DeviceLayer, Element};

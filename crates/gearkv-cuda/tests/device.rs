@@ -4,6 +4,7 @@
 mod chunks;
 mod common;
 mod compressed;
+mod mirrored;
 
 use common::{
     CORE_TOLERANCE, DECOMPRESSION_TOLERANCE, Device, Numbers, Shape, cache, device, difference, exact_attention,

@@ -226,9 +226,8 @@ impl GearCache {
     /// # Errors
     /// `SHAPE_MISMATCH`, `INVALID_OPTION`, `NOT_FINITE`.
     pub fn observe(&mut self, layer: usize, q: KvSlice, queries: usize, options: &AttendOptions) -> Result<()> {
-        let present = self.layer(layer)?;
-        attention::check_queries(&present.key, q, queries, options)?;
-        if present.heeds_queries() && queries > 0 {
+        self.check_queries(layer, q, queries, options)?;
+        if self.layer(layer)?.heeds_queries() && queries > 0 {
             self.layer_mut(layer)?.note(q, queries, options);
         }
         Ok(())
@@ -281,6 +280,14 @@ impl GearCache {
     ) -> Result<()> {
         let layer = self.layer(layer)?;
         attention::attend(&layer.key, &layer.value, q, queries, options, out, cancel)
+    }
+
+    /// Whether [`Self::attend`] takes these queries: what else attends to this cache's layers refuses what the core refuses.
+    ///
+    /// # Errors
+    /// `SHAPE_MISMATCH`, `INVALID_OPTION`, `NOT_FINITE`.
+    pub fn check_queries(&self, layer: usize, q: KvSlice, queries: usize, options: &AttendOptions) -> Result<()> {
+        attention::check_queries(&self.layer(layer)?.key, q, queries, options)
     }
 
     /// The K or V tensor of a layer.

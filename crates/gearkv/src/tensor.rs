@@ -289,6 +289,11 @@ impl GearTensor {
         self.sinks.tokens() + compressed + self.buffer.tokens()
     }
 
+    /// Tokens of them that wait in the buffer.
+    pub fn waiting(&self) -> usize {
+        self.buffer.tokens()
+    }
+
     /// Bytes of each part.
     pub fn parts(&self) -> Parts {
         let mut parts = self.segment_parts(false);

@@ -56,28 +56,7 @@ impl<'a> Pair<'a> {
         let taken = self.layer.settle(&self.device.stream).expect(what);
         let uploaded = upload(self.device, &self.cache, 0);
         assert_eq!(self.layer.tokens(), uploaded.tokens(), "{what}");
-        let [made, expected] =
-            [&self.layer, &uploaded].map(|layer| layer.contents(&self.device.stream).expect("contents"));
-        assert_eq!(made.len(), expected.len());
-        for (plane, (made, expected)) in made.iter().zip(&expected).enumerate() {
-            assert_eq!(made.len(), expected.len(), "{what}: blocks of plane {plane}");
-            for (i, (made, expected)) in made.iter().zip(expected).enumerate() {
-                let at = |part: &str, made: &[u8], expected: &[u8]| {
-                    assert_eq!(made.len(), expected.len(), "{what}: {part}, plane {plane}, block {i}: bytes");
-                    let off = made.iter().zip(expected).position(|(a, b)| a != b);
-                    assert_eq!(off, None, "{what}: {part} of {} bytes, plane {plane}, block {i}", made.len());
-                };
-                assert_eq!(
-                    (made.first, made.tokens),
-                    (expected.first, expected.tokens),
-                    "{what}: plane {plane}, block {i}"
-                );
-                at("head of keys", &made.key_head, &expected.key_head);
-                at("keys", &made.key, &expected.key);
-                at("head of values", &made.value_head, &expected.value_head);
-                at("values", &made.value, &expected.value);
-            }
-        }
+        same_contents(self.device, &self.layer, &uploaded, what);
         taken
     }
 
@@ -87,6 +66,31 @@ impl<'a> Pair<'a> {
         let off =
             difference(&attended(self.device, &self.layer, &q, &options), &exact_attention(&self.cache, &q, &options));
         assert!(off <= self.device.tolerance, "{what}: off by {off:e}");
+    }
+}
+
+/// Compares what two layers hold, byte by byte.
+pub fn same_contents(device: &Device, made: &DeviceLayer, uploaded: &DeviceLayer, what: &str) {
+    let [made, expected] = [made, uploaded].map(|layer| layer.contents(&device.stream).expect("contents"));
+    assert_eq!(made.len(), expected.len());
+    for (plane, (made, expected)) in made.iter().zip(&expected).enumerate() {
+        assert_eq!(made.len(), expected.len(), "{what}: blocks of plane {plane}");
+        for (i, (made, expected)) in made.iter().zip(expected).enumerate() {
+            let at = |part: &str, made: &[u8], expected: &[u8]| {
+                assert_eq!(made.len(), expected.len(), "{what}: {part}, plane {plane}, block {i}: bytes");
+                let off = made.iter().zip(expected).position(|(a, b)| a != b);
+                assert_eq!(off, None, "{what}: {part} of {} bytes, plane {plane}, block {i}", made.len());
+            };
+            assert_eq!(
+                (made.first, made.tokens),
+                (expected.first, expected.tokens),
+                "{what}: plane {plane}, block {i}"
+            );
+            at("head of keys", &made.key_head, &expected.key_head);
+            at("keys", &made.key, &expected.key);
+            at("head of values", &made.value_head, &expected.value_head);
+            at("values", &made.value, &expected.value);
+        }
     }
 }
 

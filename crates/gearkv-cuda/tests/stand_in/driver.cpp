@@ -1,6 +1,6 @@
 // A libcuda.so.1 that runs the kernels on the CPU: enough of the driver for cudarc, so that the same Rust code runs from end to end on
 // machines without a GPU. Memory has a margin that is checked, and starts as bytes that are no number. Environment:
-// GEARKV_STAND_IN_ORDER = 0, 1 or 2, the order in which threads take turns (on_cpu.hpp).
+// GEARKV_STAND_IN_ORDER = 0, 1 or 2, the order in which threads take turns (on_cpu.hpp); GEARKV_STAND_IN_MEMORY, how many bytes there are.
 #include <map>
 #include <mutex>
 #include <string>
@@ -98,6 +98,12 @@ Result cuEventSynchronize(Handle) { return 0; }
 Result cuEventQuery(Handle) { return 0; }
 Result cuEventElapsedTime(float* milliseconds, Handle, Handle) { return *milliseconds = 20.0f, 0; }
 Result cuMemAlloc_v2(Address* address, size_t bytes) {
+    if (const char* given = std::getenv("GEARKV_STAND_IN_MEMORY")) {
+        std::lock_guard<std::mutex> guard(allocating);
+        size_t taken = bytes;
+        for (auto& [at, held] : allocations) taken += held;
+        if (taken > std::strtoull(given, nullptr, 10)) return OUT_OF_MEMORY;
+    }
     void* at = std::malloc(bytes + MARGIN);
     if (!at) return OUT_OF_MEMORY;
     std::memset(at, 0xff, bytes);
