@@ -3,6 +3,7 @@ export default {
   files: [
     'test/suite/**/*.test.ts',
     'test/node/**/*.test.ts',
+    'test/cuda/**/*.test.ts',
     'test/llm/**/*.test.ts',
     'test/peers/**/*.test.ts',
     'test/examples/**/*.test.ts',

@@ -17,7 +17,7 @@ export const CORE_SOURCES = [
   'bindings/marshal',
 ];
 
-const CODEC = { name: 'native', title: 'the native module', crate: 'bindings/node', sources: [] };
+const CODEC = { name: 'native', title: 'the native module', crate: 'bindings/node', sources: ['crates/gearkv-cuda'] };
 const ENGINE = {
   name: 'native-llm',
   title: 'the engine (about two minutes the first time)',

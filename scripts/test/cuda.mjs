@@ -1,8 +1,9 @@
 // Runs the CUDA kernels on the CPU: the tests of crates/gearkv-cuda with a stand-in for the driver, whose threads take turns in three
-// orders; then some of them under AddressSanitizer.
+// orders; some of them under AddressSanitizer; and those of caches that Node puts on a GPU.
 
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { runAva } from '../../npm/gear-kv/test/runners/ava.mjs';
 import { Report } from '../../npm/gear-kv/test/runners/report.mjs';
 import { runChild } from '../setup/child.mjs';
 import { ROOT, TARGET } from '../setup/places.mjs';
@@ -73,6 +74,7 @@ export async function runCudaOnCpu(onTest) {
     if (ran.code !== 0) report.fail(title, ran.output);
   };
   const folder = await build('plain');
+  report.add(await runAva('test/cuda/**/*.test.ts', { LD_LIBRARY_PATH: folder }, onTest));
   await run('threads in order', folder, { GEARKV_STAND_IN_ORDER: '0' }, []);
   await run('threads in reverse', folder, { GEARKV_STAND_IN_ORDER: '1' }, SOME);
   await run('threads at random', folder, { GEARKV_STAND_IN_ORDER: '2' }, SOME);

@@ -1,6 +1,6 @@
 //! Tokens that a cache gets, as JavaScript hands them over.
 
-use gearkv::{GearCache, KvSlice, NEVER};
+use gearkv::{AttendOptions, GearCache, KvSlice, NEVER};
 
 use crate::{Result, options, whole};
 
@@ -35,12 +35,26 @@ impl NewTokens<'_> {
     /// # Errors
     /// `SHAPE_MISMATCH`, `INVALID_OPTION`, `NOT_FINITE`, `OUT_OF_RANGE`.
     pub fn append_to(self, cache: &mut GearCache) -> Result<()> {
+        let Self { key, value, .. } = self;
+        self.hand_to(|layer, tokens, queries| match queries {
+            None => cache.append(layer, key, value, tokens, NEVER),
+            Some((queries, how)) => cache.append_with_queries(layer, key, value, tokens, queries, how, NEVER),
+        })
+    }
+
+    /// Hands layer, number of tokens and queries on, as numbers and options that were read.
+    ///
+    /// # Errors
+    /// `SHAPE_MISMATCH` or `INVALID_OPTION` for what cannot be read, and those of `append`.
+    pub fn hand_to(
+        self,
+        append: impl FnOnce(usize, usize, Option<(KvSlice, &AttendOptions)>) -> gearkv::Result<()>,
+    ) -> Result<()> {
         let (layer, tokens) = (whole("layer", self.layer)?, whole("tokens", self.tokens)?);
         match self.queries {
-            None => cache.append(layer, self.key, self.value, tokens, NEVER)?,
+            None => append(layer, tokens, None)?,
             Some((queries, attend_json)) => {
-                let (queries, how) = (KvSlice::F32(queries), options::attend(attend_json)?);
-                cache.append_with_queries(layer, self.key, self.value, tokens, queries, &how, NEVER)?;
+                append(layer, tokens, Some((KvSlice::F32(queries), &options::attend(attend_json)?)))?;
             }
         }
         Ok(())

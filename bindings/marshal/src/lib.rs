@@ -13,11 +13,13 @@ pub mod info;
 pub mod options;
 
 mod append;
+mod device;
 mod error;
 mod number;
 mod slot;
 
 pub use append::NewTokens;
+pub use device::Device;
 pub use error::{BindingError, Result};
 pub use number::{extents, shift, whole};
 pub use slot::Slot;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use gearkv::{CacheShape, GearCache, KvSlice, NEVER, Role, f16_slice};
 use gearkv_format::CacheWriter as Writer;
-use gearkv_marshal::{NewTokens, about, info, options, shift, whole};
+use gearkv_marshal::{NewTokens, about, info, options, whole};
 use napi::Env;
 use napi::bindgen_prelude::{Float32ArraySlice, ObjectFinalize};
 use napi_derive::napi;
@@ -14,20 +14,21 @@ use crate::arrays::writable;
 use crate::cache_file::CacheWriter;
 use crate::guard::guard;
 use crate::held::Held;
+use crate::placed::Placed;
 
 /// The K and V of every layer of a model.
 #[napi(custom_finalize)]
 pub struct Cache {
-    pub(crate) held: Arc<Held<GearCache>>,
+    pub(crate) held: Arc<Held<Placed>>,
 }
 
 impl Cache {
     pub(crate) fn new(env: &Env, cache: GearCache) -> Self {
-        Self { held: Held::new(env, cache) }
+        Self { held: Held::new(env, Placed::Main(cache, None)) }
     }
 
     fn append(&self, env: &Env, new: NewTokens, bytes: usize) -> napi::Result<()> {
-        self.held.change(|cache| new.append_to(cache))?;
+        self.held.change(|cache| cache.append(new))?;
         self.held.grew(env, bytes);
         Ok(())
     }
@@ -36,7 +37,7 @@ impl Cache {
         self.held.read(|cache| {
             let (layer, queries) = (whole("layer", layer)?, whole("queries", queries)?);
             let options = options::attend(attend_json)?;
-            Ok(cache.attend(layer, q, queries, &options, out, NEVER)?)
+            cache.attend(layer, q, queries, &options, out)
         })
     }
 }
@@ -154,33 +155,45 @@ impl Cache {
     pub fn decompress_into(&self, layer: f64, role: String, mut out: Float32ArraySlice) -> napi::Result<()> {
         let out = writable::<f32>(&mut out, &[])?;
         self.held.read(|cache| {
-            let tensor = cache.tensor(whole("layer", layer)?, Role::parse(&role)?)?;
+            let tensor = cache.host().tensor(whole("layer", layer)?, Role::parse(&role)?)?;
             Ok(tensor.decompress_into(out, NEVER)?)
         })
+    }
+
+    /// Puts the cache on a GPU as well. Where that cannot be done it fails, or the cache stays where it is.
+    #[napi]
+    pub fn place(&self, or_main: bool) -> napi::Result<()> {
+        self.held.change(|cache| cache.place(or_main))
+    }
+
+    /// Where it is, as JSON.
+    #[napi]
+    pub fn device(&self) -> napi::Result<String> {
+        self.held.read(|cache| info::to_json(&cache.device()))
     }
 
     /// Tokens that every layer has.
     #[napi]
     pub fn tokens(&self) -> napi::Result<f64> {
-        self.held.read(|cache| Ok(cache.tokens() as f64))
+        self.held.read(|cache| Ok(cache.host().tokens() as f64))
     }
 
     /// Tokens of one layer.
     #[napi]
     pub fn layer_tokens(&self, layer: f64) -> napi::Result<f64> {
-        self.held.read(|cache| Ok(cache.layer_tokens(whole("layer", layer)?)? as f64))
+        self.held.read(|cache| Ok(cache.host().layer_tokens(whole("layer", layer)?)? as f64))
     }
 
     /// Extents, configurations and sizes as JSON.
     #[napi]
     pub fn info(&self) -> napi::Result<String> {
-        self.held.read(info::cache)
+        self.held.read(|cache| info::cache(cache.host()))
     }
 
     /// Of the bytes that are kept, those that forks keep, too.
     #[napi]
     pub fn shared_byte_length(&self) -> napi::Result<f64> {
-        self.held.read(|cache| Ok(cache.shared_byte_length() as f64))
+        self.held.read(|cache| Ok(cache.host().shared_byte_length() as f64))
     }
 
     /// An independent copy that shares all that neither of the two has changed.
@@ -192,7 +205,7 @@ impl Cache {
     /// Keeps the first `tokens` tokens of every layer.
     #[napi]
     pub fn truncate(&self, env: &Env, tokens: f64) -> napi::Result<()> {
-        self.held.change(|cache| Ok(cache.truncate(whole("tokens", tokens)?)?))?;
+        self.held.change(|cache| cache.truncate(whole("tokens", tokens)?))?;
         self.held.weigh(env);
         Ok(())
     }
@@ -200,7 +213,7 @@ impl Cache {
     /// Drops `drop` tokens behind the first `keep`: behind the sinks, where that is left out.
     #[napi]
     pub fn shift(&self, env: &Env, drop: f64, keep: Option<f64>) -> napi::Result<()> {
-        self.held.change(|cache| shift(cache, drop, keep))?;
+        self.held.change(|cache| cache.shift(drop, keep))?;
         self.held.weigh(env);
         Ok(())
     }
@@ -208,7 +221,7 @@ impl Cache {
     /// Makes batch item `i` a copy of what item `order[i]` was.
     #[napi]
     pub fn reorder(&self, env: &Env, order: &[u32]) -> napi::Result<()> {
-        self.held.change(|cache| Ok(cache.reorder(order)?))?;
+        self.held.change(|cache| cache.reorder(order))?;
         self.held.weigh(env);
         Ok(())
     }
@@ -216,10 +229,7 @@ impl Cache {
     /// Removes all tokens.
     #[napi]
     pub fn clear(&self, env: &Env) -> napi::Result<()> {
-        self.held.change(|cache| {
-            cache.clear();
-            Ok(())
-        })?;
+        self.held.change(Placed::clear)?;
         self.held.weigh(env);
         Ok(())
     }
@@ -229,7 +239,7 @@ impl Cache {
     pub fn writer(&self, about_json: String, about_bytes: &[u8]) -> napi::Result<CacheWriter> {
         self.held.read(|cache| {
             let about = about::from_json(&about_json, about_bytes)?;
-            Ok(CacheWriter::new(Writer::cache(cache, about)?))
+            Ok(CacheWriter::new(Writer::cache(cache.host(), about)?))
         })
     }
 

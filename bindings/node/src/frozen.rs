@@ -31,7 +31,7 @@ impl Frozen {
     /// Freezes what a cache holds now. `queries` are mean squares of queries, layer after layer, or empty.
     #[napi]
     pub fn freeze(env: &Env, cache: &Cache, options_json: String, queries: &[f32]) -> napi::Result<Self> {
-        let frozen = cache.held.read(|cache| freeze::freeze(cache, &options_json, queries, NEVER))?;
+        let frozen = cache.held.read(|cache| freeze::freeze(cache.host(), &options_json, queries, NEVER))?;
         Ok(Self::new(env, frozen))
     }
 

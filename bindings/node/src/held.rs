@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use gearkv::{FrozenCache, GearCache, GearTensor};
+use gearkv::{FrozenCache, GearTensor};
 use gearkv_marshal::{Result, Slot};
 use napi::Env;
 
@@ -22,14 +22,6 @@ pub(crate) trait Holdable: Clone {
 
 impl Holdable for GearTensor {
     const WHAT: &'static str = "tensor";
-
-    fn bytes(&self) -> usize {
-        self.byte_length()
-    }
-}
-
-impl Holdable for GearCache {
-    const WHAT: &'static str = "cache";
 
     fn bytes(&self) -> usize {
         self.byte_length()

@@ -15,6 +15,7 @@ mod guard;
 mod half_floats;
 mod held;
 mod module;
+mod placed;
 mod safetensors;
 mod task;
 mod tensor;

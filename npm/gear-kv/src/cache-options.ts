@@ -1,4 +1,5 @@
 import type { BackendChoice } from './backend/selection.js';
+import { checkedDevice, type DeviceChoice } from './device.js';
 import { describe, GearError } from './errors.js';
 import type { KvData } from './kv-array.js';
 import { checkedOptions, type GearOptions, optionsJson, type ResolvedGearOptions, refuseUnknown } from './options.js';
@@ -21,6 +22,12 @@ export interface GearCacheOptions extends GearOptions {
   value?: GearOptions;
   /** Which backend computes. Default: this entry point's. */
   backend?: BackendChoice;
+  /**
+   * `cuda`: an NVIDIA GPU attends, the first that its driver shows, with no more than that driver; `BACKEND_UNAVAILABLE` where there is none. `auto`: a GPU
+   * where there is one, and `cache.device` says why not. `cpu` (default): no GPU is looked for. The cache is in main memory in any case, and all
+   * but {@link GearCache.attend} is done there, so that it can be saved, and holds the same, wherever it is.
+   */
+  device?: DeviceChoice;
 }
 
 /** Options of {@link GearCache.attend}. */
@@ -145,9 +152,10 @@ export function cacheSettings(given: unknown): {
   keyJson: string;
   valueJson: string;
   backend: BackendChoice | undefined;
+  device: DeviceChoice;
 } {
   const options = checkedOptions<GearCacheOptions>('the argument of GearCache', given);
-  const { layers, kvHeads, headDim, batch = 1, key = {}, value = {}, backend, ...both } = options;
+  const { layers, kvHeads, headDim, batch = 1, key = {}, value = {}, backend, device, ...both } = options;
   return {
     shape: {
       layers: checkedCount('layers', layers, 1),
@@ -158,6 +166,7 @@ export function cacheSettings(given: unknown): {
     keyJson: halfJson('key', both, key),
     valueJson: halfJson('value', both, value),
     backend,
+    device: checkedDevice(device),
   };
 }
 

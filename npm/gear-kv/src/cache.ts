@@ -15,6 +15,7 @@ import {
   type LayerStats,
   type ShiftOptions,
 } from './cache-options.js';
+import { type CacheDevice, type DeviceChoice, type DeviceOptions, deviceOf, place, withoutDevice } from './device.js';
 import { GearError } from './errors.js';
 import { checkedBytes, checkedLoadOptions, checkedStreamOptions } from './from-bytes.js';
 import { type FrozenCache, freezeCache } from './frozen.js';
@@ -44,30 +45,35 @@ export class GearCache {
   readonly #backend: Backend;
   #shape: CacheShape;
   readonly #about: Readonly<About> | undefined;
+  /** Why it is not on a GPU, where the backend has no word for it. */
+  readonly #reason: string | undefined;
   #handle: CacheHandle | undefined;
   #info: CacheInfo | undefined;
 
   /**
    * An empty cache.
    *
-   * @throws GearError `INVALID_OPTION`, `SHAPE_MISMATCH`, `BACKEND_UNAVAILABLE`.
+   * @throws GearError `INVALID_OPTION`, `SHAPE_MISMATCH`, `BACKEND_UNAVAILABLE`: also with `device: 'cuda'` where there is no GPU.
    */
   constructor(options: GearCacheOptions) {
     if (options instanceof Restored) {
       this.#backend = options.backend;
       this.#handle = options.handle;
       this.#about = options.about;
+      this.#reason = options.reason;
       const { layers, batch, kvHeads, headDim } = this.#information();
       this.#shape = { layers, batch, kvHeads, headDim };
       return;
     }
-    const { shape, keyJson, valueJson, backend } = cacheSettings(options);
+    const { shape, keyJson, valueJson, backend, device } = cacheSettings(options);
     this.#backend = backendFor(backend);
     this.#shape = shape;
     const { layers, batch, kvHeads, headDim } = shape;
-    this.#handle = guarded(() =>
+    const handle = guarded(() =>
       this.#backend.binding.Cache.create(layers, batch, kvHeads, headDim, keyJson, valueJson),
     );
+    this.#reason = place(this.#backend, handle, device);
+    this.#handle = handle;
   }
 
   /**
@@ -75,9 +81,10 @@ export class GearCache {
    *
    * @throws GearError `CORRUPT_DATA`, `UNSUPPORTED_VERSION`, `BACKEND_UNAVAILABLE`; `KEY_MISMATCH` for sealed bytes, which {@link fromStream} takes with `key`.
    */
-  static fromBytes(bytes: Uint8Array | ArrayBuffer, options: FromBytesOptions = {}): GearCache {
-    const { view, backend } = checkedBytes(bytes, options);
-    return restoredFrom(backend, readCache('cache', backend, view));
+  static fromBytes(bytes: Uint8Array | ArrayBuffer, options: FromBytesOptions & DeviceOptions = {}): GearCache {
+    const { device, others } = withoutDevice(options);
+    const { view, backend } = checkedBytes(bytes, others);
+    return restoredFrom(backend, readCache('cache', backend, view), device);
   }
 
   /**
@@ -87,10 +94,11 @@ export class GearCache {
    */
   static async fromStream(
     source: ByteSource,
-    options: FromBytesOptions & StreamOptions & KeyOptions = {},
+    options: FromBytesOptions & DeviceOptions & StreamOptions & KeyOptions = {},
   ): Promise<GearCache> {
-    const { backend, signal, key } = checkedStreamOptions(options);
-    return restoredFrom(backend, await readCacheStream('cache', backend, source, signal, key));
+    const { device, others } = withoutDevice(options);
+    const { backend, signal, key } = checkedStreamOptions(others);
+    return restoredFrom(backend, await readCacheStream('cache', backend, source, signal, key), device);
   }
 
   /**
@@ -98,9 +106,13 @@ export class GearCache {
    *
    * @throws GearError as {@link fromBytes}, and `KEY_MISMATCH`, `IO_FAILED` with the system's error as `cause`.
    */
-  static async load(path: string | URL, options: FromBytesOptions & KeyOptions = {}): Promise<GearCache> {
-    const { backend, key } = checkedLoadOptions(options);
-    return restoredFrom(backend, await readCacheFile('cache', backend, path, key));
+  static async load(
+    path: string | URL,
+    options: FromBytesOptions & DeviceOptions & KeyOptions = {},
+  ): Promise<GearCache> {
+    const { device, others } = withoutDevice(options);
+    const { backend, key } = checkedLoadOptions(others);
+    return restoredFrom(backend, await readCacheFile('cache', backend, path, key), device);
   }
 
   /** Layers of the model. */
@@ -126,6 +138,11 @@ export class GearCache {
   /** Which backend holds it. */
   get backend(): 'native' | 'wasm' {
     return this.#backend.name;
+  }
+
+  /** Where it is, and why it is not on a GPU where `device: 'auto'` asked for one. A GPU that fails under `auto` is given up for good. */
+  get device(): CacheDevice {
+    return deviceOf(this.#live(), this.#reason);
   }
 
   /**
@@ -206,8 +223,9 @@ export class GearCache {
    *
    * @param layer - From 0.
    * @param query - `[batch, queryHeads, n, headDim]`; with `causal` the n queries belong to the newest n tokens.
-   * @returns The same shape, float32: `options.out`, or a new array.
-   * @throws GearError `SHAPE_MISMATCH`, `INVALID_OPTION`, `NOT_FINITE`, `DISPOSED`.
+   * @returns The same shape, float32: `options.out`, or a new array. On a GPU it differs from the CPU's within the tolerance of docs/cuda.md.
+   * @throws GearError `SHAPE_MISMATCH`, `INVALID_OPTION`, `NOT_FINITE`, `DISPOSED`; with `device: 'cuda'` also `BACKEND_UNAVAILABLE` where the GPU's memory
+   * does not suffice or it fails, which leaves the cache as it is.
    */
   attend(layer: number, query: KvData, options: AttendOptions): Float32Array {
     const handle = this.#live();
@@ -260,6 +278,7 @@ export class GearCache {
       this.#backend,
       guarded(() => handle.fork()),
       this.#about,
+      this.#reason,
     );
   }
 
@@ -407,14 +426,15 @@ class Restored {
     readonly backend: Backend,
     readonly handle: CacheHandle,
     readonly about: Readonly<About> | undefined,
+    readonly reason: string | undefined,
   ) {}
 }
 
-/** A cache that exists already. */
-export function restored(backend: Backend, handle: CacheHandle, about?: Readonly<About>): GearCache {
-  return new GearCache(new Restored(backend, handle, about) as unknown as GearCacheOptions);
+/** A cache that exists already, where it is; `reason` as {@link place} gives it. */
+export function restored(backend: Backend, handle: CacheHandle, about?: Readonly<About>, reason?: string): GearCache {
+  return new GearCache(new Restored(backend, handle, about, reason) as unknown as GearCacheOptions);
 }
 
-function restoredFrom(backend: Backend, { handle, about }: Read<CacheHandle>): GearCache {
-  return restored(backend, handle, about);
+function restoredFrom(backend: Backend, { handle, about }: Read<CacheHandle>, device: DeviceChoice): GearCache {
+  return restored(backend, handle, about, place(backend, handle, device));
 }

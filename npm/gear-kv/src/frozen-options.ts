@@ -1,4 +1,5 @@
 import { type CacheShape, type CacheSizes, halfJson } from './cache-options.js';
+import type { DeviceChoice } from './device.js';
 import { describe, GearError } from './errors.js';
 import { checkedOptions, type GearOptions, optionsJson, type ResolvedGearOptions, refuseUnknown } from './options.js';
 
@@ -33,6 +34,8 @@ export interface ThawOptions extends GearOptions {
   key?: GearOptions;
   /** Options for values alone, on top of the others. */
   value?: GearOptions;
+  /** Where the cache is to be: see {@link GearCacheOptions}. Default `cpu`. */
+  device?: DeviceChoice;
   /** Stops the work; the promise rejects with the signal's reason. */
   signal?: AbortSignal;
 }

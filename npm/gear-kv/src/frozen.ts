@@ -6,6 +6,7 @@ import { guarded, settled } from './backend/failure.js';
 import type { ByteSource, StreamOptions } from './byte-stream.js';
 import { type GearCache, restored } from './cache.js';
 import type { CacheShape } from './cache-options.js';
+import { place, withoutDevice } from './device.js';
 import { GearError } from './errors.js';
 import { checkedBytes, checkedLoadOptions, checkedStreamOptions } from './from-bytes.js';
 import {
@@ -163,7 +164,8 @@ export class FrozenCache {
    */
   async thaw(options: ThawOptions = {}): Promise<GearCache> {
     const handle = this.#live();
-    const { keyJson, valueJson } = thawSettings(options);
+    const { device, others } = withoutDevice(options);
+    const { keyJson, valueJson } = thawSettings(others);
     const signal = checkedSignal(options.signal);
     signal?.throwIfAborted();
     const backend = this.#backend;
@@ -171,10 +173,8 @@ export class FrozenCache {
     if (tasks === undefined) {
       await turn(signal);
       const live = this.#live();
-      return restored(
-        backend,
-        guarded(() => live.thaw(keyJson, valueJson)),
-      );
+      const thawed = guarded(() => live.thaw(keyJson, valueJson));
+      return restored(backend, thawed, undefined, place(backend, thawed, device));
     }
     const thawed = await withCancel<CacheHandle>(
       (cancel) => settled(() => tasks.thawTask(handle, keyJson, valueJson, cancel)),
@@ -182,7 +182,7 @@ export class FrozenCache {
       signal,
       (late) => late.release(),
     );
-    return restored(backend, thawed);
+    return restored(backend, thawed, undefined, place(backend, thawed, device));
   }
 
   /** The keys of one layer, `[batch, kvHeads, tokens, headDim]`. @throws GearError `SHAPE_MISMATCH`, `CORRUPT_DATA`. */

@@ -1,3 +1,4 @@
+import { checkedDevice, type DeviceChoice } from './device.js';
 import { describe, GearError } from './errors.js';
 
 /**
@@ -123,8 +124,11 @@ export interface GearOptions {
   threads?: number;
   /** NaN and infinity in the input: `reject` (default) throws `NOT_FINITE`; `replace` stores 0 for NaN and ±65504 for infinity. */
   nonFinite?: 'reject' | 'replace';
-  /** Where to compute. `cuda` is not in this version and is refused with `BACKEND_UNAVAILABLE`. */
-  device?: 'auto' | 'cpu' | 'cuda';
+  /**
+   * Where to compute. A {@link GearCache} can be on a GPU: see {@link GearCacheOptions}. A tensor of its own, and keys or values apart, are on the
+   * CPU, and refuse `cuda` with `BACKEND_UNAVAILABLE`.
+   */
+  device?: DeviceChoice;
 }
 
 /** The settings in force, after the preset and every default. See {@link GearOptions} for the fields. */
@@ -207,15 +211,13 @@ function finiteNumbers(name: string, values: ArrayLike<unknown>): unknown[] {
   throw new GearError('INVALID_OPTION', `${name}[${at}] is ${describe(numbers[at])}; expected a finite number`);
 }
 
+/** Of what is on the CPU whatever it is asked. */
 function checkDevice(device: unknown): void {
-  if (device === 'auto' || device === 'cpu') return;
-  if (device === 'cuda') {
-    throw new GearError(
-      'BACKEND_UNAVAILABLE',
-      "device 'cuda' is not available in this version of gear-kv; use 'auto' or 'cpu'",
-    );
-  }
-  throw new GearError('INVALID_OPTION', `device is ${describe(device)}; expected 'auto', 'cpu' or 'cuda'`);
+  if (checkedDevice(device) !== 'cuda') return;
+  throw new GearError(
+    'BACKEND_UNAVAILABLE',
+    "device 'cuda' is for a GearCache as a whole; tensors of their own, and keys or values apart, are on the CPU: use 'auto' or 'cpu'",
+  );
 }
 
 /** Checks the argument that holds options. */

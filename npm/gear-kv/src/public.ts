@@ -27,6 +27,7 @@ export {
   decompress,
   decompressSync,
 } from './compress.js';
+export type { CacheDevice, DeviceChoice, DeviceOptions } from './device.js';
 export { GearError, type GearErrorCode } from './errors.js';
 export { FrozenCache } from './frozen.js';
 export type { FreezeOptions, FrozenLayerStats, FrozenStats, ThawOptions } from './frozen-options.js';

@@ -40,7 +40,7 @@ pub fn freeze_task(
     queries: &[f32],
     cancel: &Cancel,
 ) -> napi::Result<AsyncTask<Freeze>> {
-    let (cache, _) = cache.held.copy()?;
+    let cache = cache.held.read(|cache| Ok(cache.host().clone()))?;
     Ok(AsyncTask::new(Freeze { cache, options_json, queries: queries.to_vec(), cancel: cancel.flag() }))
 }
 

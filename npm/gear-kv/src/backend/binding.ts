@@ -47,6 +47,10 @@ export interface CacheHandle {
   shift(drop: number, keep?: number): void;
   clear(): void;
   writer(aboutJson: string, aboutBytes: Uint8Array): CacheWriterHandle;
+  /** Puts it on a GPU as well; where that cannot be done, fails or leaves it where it is. Only the native module has it. */
+  place?(orMain: boolean): void;
+  /** Where it is, as JSON. Only the native module has it. */
+  device?(): string;
   release(): void;
 }
 

@@ -31,6 +31,15 @@ export class Report {
     if (reason !== undefined) this.reasons.add(reason);
   }
 
+  /** Counts another's tests as its own. */
+  add(other) {
+    this.passed += other.passed;
+    this.failed += other.failed;
+    this.skipped += other.skipped;
+    this.failures.push(...other.failures);
+    for (const reason of other.reasons) this.reasons.add(reason);
+  }
+
   /** For a suite that could not be run, crashed or went silent: that is a failure, never a skip. */
   static broken(title, details) {
     const report = new Report();
