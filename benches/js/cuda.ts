@@ -1,9 +1,9 @@
-// A cache on a GPU beside the same cache on the CPU: what a step of decoding takes in Node, a layer. `npx tsx benches/js/cuda.ts -- --help`.
+// A cache on a GPU beside the same cache on the CPU: what a step of decoding takes in Node, a layer. `npm run bench:cuda -- --help`.
 
 import { parseArgs } from 'node:util';
 import { GearCache, type Preset } from 'gear-kv';
 
-const HELP = `npx tsx benches/js/cuda.ts [options]
+const HELP = `npm run bench:cuda -- [options]
 
   --tokens N       context (default 32768)
   --batches A,B    sequences side by side (default 1,4)

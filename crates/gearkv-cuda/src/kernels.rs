@@ -20,6 +20,8 @@ const PTX_80: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/gear.compute_80.
 /// # Errors
 /// `BACKEND_UNAVAILABLE` where there is no driver, no such GPU, or one that is too old.
 pub fn context(ordinal: usize) -> Result<Arc<CudaContext>> {
+    // A program that is linked with the driver does not start without it.
+    #[cfg(feature = "dynamic-loading")]
     // SAFETY: it loads the driver's library if there is one, which runs that library's own start-up code and nothing else.
     if !unsafe { cudarc::driver::sys::is_culib_present() } {
         return Err(unavailable("no CUDA driver is installed (libcuda was not found); use the CPU"));

@@ -216,7 +216,7 @@ function checkDevice(device: unknown): void {
   if (checkedDevice(device) !== 'cuda') return;
   throw new GearError(
     'BACKEND_UNAVAILABLE',
-    "device 'cuda' is for a GearCache as a whole; tensors of their own, and keys or values apart, are on the CPU: use 'auto' or 'cpu'",
+    "device 'cuda' is for a GearCache as a whole; tensors of their own, keys or values apart, and models' caches are on the CPU: use 'auto' or 'cpu'",
   );
 }
 
