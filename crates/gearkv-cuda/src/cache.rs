@@ -30,6 +30,18 @@ pub enum Otherwise {
 /// [`DeviceLayer::settle`] can: to the same codes. Whatever else changes a layer (a prompt that becomes a segment, a preset that `settle` does
 /// not know, queries that say what to compress most exactly, shifts, tokens taken back beyond the buffer) has it uploaded anew before it is next
 /// attended to.
+///
+/// ```no_run
+/// use gearkv::{AttendOptions, GearCache, KvSlice, NEVER};
+/// use gearkv_cuda::{Device, DeviceCache, Otherwise};
+///
+/// # fn example(host: &GearCache, k: &[f32], v: &[f32], q: &[f32], out: &mut [f32]) -> gearkv::Result<()> {
+/// let mut cache = DeviceCache::new(host, Device::first()?, Otherwise::Core)?;
+/// cache.append(0, KvSlice::F32(k), KvSlice::F32(v), 1, None, NEVER)?;
+/// cache.attend(0, KvSlice::F32(q), 1, &AttendOptions::new(32), out, NEVER)?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct DeviceCache {
     host: GearCache,
     device: Arc<Device>,

@@ -15,6 +15,9 @@ use crate::records::MOST_CUTS;
 const PTX_75: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/gear.compute_75.ptx.deflate"));
 const PTX_80: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/gear.compute_80.ptx.deflate"));
 
+/// What the PTX was made with, as the driver numbers it.
+const OLDEST_CUDA: i32 = 12_000;
+
 /// The `ordinal`-th GPU.
 ///
 /// # Errors
@@ -25,6 +28,17 @@ pub fn context(ordinal: usize) -> Result<Arc<CudaContext>> {
     // SAFETY: it loads the driver's library if there is one, which runs that library's own start-up code and nothing else.
     if !unsafe { cudarc::driver::sys::is_culib_present() } {
         return Err(unavailable("no CUDA driver is installed (libcuda was not found); use the CPU"));
+    }
+    let mut version = 0;
+    // SAFETY: the driver writes one number.
+    let known = unsafe { cudarc::driver::sys::cuDriverGetVersion(&mut version) }.result();
+    known.map_err(driver("be asked for its driver's version"))?;
+    if version < OLDEST_CUDA {
+        return Err(unavailable(format!(
+            "the NVIDIA driver knows CUDA {}.{}; expected 12.0 or newer (driver 525); update it or use the CPU",
+            version / 1000,
+            version % 1000 / 10
+        )));
     }
     let context = CudaContext::new(ordinal).map_err(driver("be opened"))?;
     let (major, minor) = context.compute_capability().map_err(driver("be asked for its capability"))?;

@@ -1,6 +1,7 @@
 // A libcuda.so.1 that runs the kernels on the CPU: enough of the driver for cudarc, so that the same Rust code runs from end to end on
 // machines without a GPU. Memory has a margin that is checked, and starts as bytes that are no number. Environment:
-// GEARKV_STAND_IN_ORDER = 0, 1 or 2, the order in which threads take turns (on_cpu.hpp); GEARKV_STAND_IN_MEMORY, how many bytes there are.
+// GEARKV_STAND_IN_ORDER = 0, 1 or 2, the order in which threads take turns (on_cpu.hpp); GEARKV_STAND_IN_MEMORY, how many bytes there are;
+// GEARKV_STAND_IN_VERSION, as 11080 for CUDA 11.8; GEARKV_STAND_IN_GPUS = 0, a driver without a GPU.
 #include <map>
 #include <mutex>
 #include <string>
@@ -22,7 +23,7 @@ std::mutex allocating; // tests run on several threads
 thread_local Handle current;
 
 constexpr size_t MARGIN = 256;
-constexpr int NOT_FOUND = 500, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_IMAGE = 200;
+constexpr int NOT_FOUND = 500, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_IMAGE = 200, NO_DEVICE = 100;
 
 template <class Argument>
 void add(const char* name, void (*kernel)(Argument)) {
@@ -65,9 +66,13 @@ extern "C" {
 Result cuInit(unsigned) {
     static std::once_flag once;
     std::call_once(once, add_all);
-    return 0;
+    const char* gpus = std::getenv("GEARKV_STAND_IN_GPUS");
+    return gpus && *gpus == '0' ? NO_DEVICE : 0;
 }
-Result cuDriverGetVersion(int* version) { return *version = 12000, 0; }
+Result cuDriverGetVersion(int* version) {
+    const char* given = std::getenv("GEARKV_STAND_IN_VERSION");
+    return *version = given ? std::atoi(given) : 12000, 0;
+}
 Result cuDeviceGetCount(int* count) { return *count = 1, 0; }
 Result cuDeviceGet(int* device, int ordinal) { return *device = 0, ordinal == 0 ? 0 : 101; }
 Result cuDeviceGetName(char* name, int length, int) { return std::snprintf(name, (size_t)length, "stand-in"), 0; }
