@@ -5,11 +5,23 @@ import { checkedTokenIds, commonPrefix, type TokenIds } from '../adapters/token-
 import { collected, streamPieces } from '../byte-stream.js';
 import { describe, GearError } from '../errors.js';
 import { checkedOptions, checkedPositive, refuseUnknown } from '../options.js';
-import { GearCache, seal, unseal } from '../public.js';
+import { FrozenCache, GearCache, seal, unseal } from '../public.js';
 import { type CheckedKey, type KeyOptions, optionalKey } from '../seal-key.js';
 import type { Store, StoreCallOptions } from '../store/store.js';
 import type { FromBytesOptions } from '../tensor.js';
 import { Addresses } from './addresses.js';
+import {
+  type Compute,
+  checkedTokens,
+  computedBy,
+  entryOf,
+  type PromptEntry,
+  type PromptGetOptions,
+  type PromptHit,
+  type PromptResult,
+} from './entry.js';
+import { PrefixIndex } from './prefix-index.js';
+import { Sharing } from './sharing.js';
 
 /** Options of {@link PromptCache}. */
 export interface PromptCacheOptions extends KeyOptions, FromBytesOptions {
@@ -19,15 +31,15 @@ export interface PromptCacheOptions extends KeyOptions, FromBytesOptions {
   model: string;
   /** The most that all prefixes in the store may take together. */
   maxBytes: number;
+  /**
+   * How old the list may be of what other processes have put, in milliseconds. Default: 1,000. With 0 the store is listed for every
+   * {@link PromptCache.get}. What this object put itself is found at once.
+   */
+  refreshMs?: number;
 }
 
-/** What {@link PromptCache.get} found. */
-export interface PromptHit {
-  /** Keys and values of the tokens that the prompt begins with; the caller's to extend and to dispose of. */
-  readonly cache: GearCache;
-  /** How many tokens those are. */
-  readonly tokens: number;
-}
+/** What a store had. */
+type Loaded = Required<PromptEntry<GearCache>>;
 
 const CONTENT = '.gear';
 const INDEX = '.ids';
@@ -40,24 +52,26 @@ export class PromptCache {
   readonly #sealing: { readonly key: CheckedKey } | undefined;
   readonly #backend: FromBytesOptions;
   readonly #addresses: Addresses;
-  /** Token ids by address. What an address stands for never changes, so they are read once. */
-  readonly #known = new Map<string, Uint32Array>();
-  /** Loads that are on their way, and how many wait for each. */
-  readonly #loads = new Map<string, { cache: Promise<GearCache | undefined>; users: number }>();
+  readonly #index: PrefixIndex;
+  readonly #loads = new Sharing<Loaded | undefined>((loaded) => loaded?.cache.dispose());
+  readonly #computations = new Sharing<PromptResult>(({ cache }) => cache.dispose());
   readonly #puts = new Map<string, Promise<void>>();
   #disposed = false;
 
   /** @throws GearError `INVALID_OPTION`. */
   constructor(options: PromptCacheOptions) {
     const checked = checkedOptions<PromptCacheOptions>('the options of PromptCache', options);
-    refuseUnknown('PromptCache', checked, ['store', 'model', 'maxBytes', 'key', 'backend']);
-    const { store, model, maxBytes, key, backend } = checked;
+    refuseUnknown('PromptCache', checked, ['store', 'model', 'maxBytes', 'refreshMs', 'key', 'backend']);
+    const { store, model, maxBytes, refreshMs = 1000, key, backend } = checked;
     for (const method of ['get', 'put', 'delete', 'list', 'touch'] as const) {
       if (typeof store?.[method] === 'function') continue;
       throw new GearError('INVALID_OPTION', `store is ${describe(store)} without ${method}(); expected a Store`);
     }
     if (typeof model !== 'string' || model === '') {
       throw new GearError('INVALID_OPTION', `model is ${describe(model)}; expected its name`);
+    }
+    if (typeof refreshMs !== 'number' || !(refreshMs >= 0)) {
+      throw new GearError('INVALID_OPTION', `refreshMs is ${describe(refreshMs)}; expected milliseconds, 0 or more`);
     }
     this.#store = store;
     this.#model = model;
@@ -66,6 +80,12 @@ export class PromptCache {
     this.#sealing = checkedKey === undefined ? undefined : { key: checkedKey };
     this.#backend = backend === undefined ? {} : { backend };
     this.#addresses = new Addresses(model, checkedKey);
+    this.#index = new PrefixIndex({
+      store,
+      refreshMs,
+      addressOf: (name) => this.#indexed(name),
+      read: (address) => this.#tokenIds(address),
+    });
   }
 
   /**
@@ -75,55 +95,95 @@ export class PromptCache {
    * @throws GearError `INVALID_OPTION`, `IO_FAILED`, `DISPOSED`; the signal's reason where that fired. What is damaged in the store is let go of,
    * not returned.
    */
-  async get(tokens: TokenIds, options: StoreCallOptions = {}): Promise<PromptHit | undefined> {
+  async get(tokens: TokenIds, options: PromptGetOptions = {}): Promise<PromptHit | undefined> {
     const wanted = checkedTokenIds('tokens', tokens);
     const signal = checkedSignal(options.signal);
     this.#live();
-    const candidates = await this.#candidates(wanted, signal);
-    for (const { address, shared } of candidates) {
+    for (const { address, shared } of await this.#index.candidates(wanted, signal)) {
       this.#live();
-      const cache = await this.#fork(address, signal);
-      if (cache === undefined) continue;
-      if (cache.tokens > shared) cache.truncate(shared);
+      const hit = await this.#loads.take(
+        address,
+        () => this.#load(address),
+        (loaded) => loaded && { ...loaded, cache: loaded.cache.fork() },
+        signal,
+      );
+      if (hit === undefined) continue;
+      const { cache, about } = hit;
+      if (options.whole !== true && cache.tokens > shared) cache.truncate(shared);
       await this.#store.touch(address + INDEX);
       await this.#store.touch(address + CONTENT);
-      return { cache, tokens: shared };
+      return { cache, about, tokens: shared };
     }
     return undefined;
+  }
+
+  /**
+   * The cache of all of these tokens: what is kept, or else what `compute` makes, which is then kept. All who ask for the same tokens at the same
+   * time wait for one computation, within one `PromptCache`, and each gets a cache of their own.
+   *
+   * @param compute - Gets the longest prefix that is kept, if any, and returns the cache of all tokens: that one, extended, or another. What it
+   * returns is no longer its own. It goes on where a signal fires: others may wait for it, and it is kept.
+   * @throws GearError as {@link get}; `SHAPE_MISMATCH` for a cache of other tokens; whatever `compute` throws; the signal's reason.
+   */
+  async through(tokens: TokenIds, compute: Compute, options: StoreCallOptions = {}): Promise<PromptResult> {
+    const tokenIds = checkedTokenIds('tokens', tokens);
+    const signal = checkedSignal(options.signal);
+    if (typeof compute !== 'function') {
+      throw new GearError('INVALID_OPTION', `compute is ${describe(compute)}; expected a function`);
+    }
+    signal?.throwIfAborted();
+    this.#live();
+    const address = await this.#addresses.of(tokenIds);
+    return this.#computations.take(
+      address,
+      async () => {
+        const prefix = await this.get(tokenIds);
+        if (prefix?.tokens === tokenIds.length) return { ...prefix, computed: false };
+        const { cache, about = {} } = await computedBy(compute, prefix, tokenIds);
+        const computed = { cache, about, tokens: tokenIds.length, computed: true };
+        return this.put(tokenIds, { cache, about }).then(
+          () => computed,
+          (notKept: unknown) => ({ ...computed, notKept }),
+        );
+      },
+      (result) => ({ ...result, cache: result.cache.fork() }),
+      signal,
+    );
   }
 
   /**
    * Saves the cache of a prompt's tokens, as it is now, and lets others go until all fit. A prefix that is there already is only noted as used.
    *
    * @param tokens - All tokens of the cache.
-   * @param cache - Of one sequence; it stays the caller's.
+   * @param kept - A cache of one sequence, or one with what is to be saved beside it; it stays the caller's.
    * @throws GearError `SHAPE_MISMATCH`, `INVALID_OPTION`, `OUT_OF_RANGE` for one that never fits, `STORAGE_FULL`, `IO_FAILED`, `DISPOSED`; the signal's reason.
    */
-  async put(tokens: TokenIds, cache: GearCache, options: StoreCallOptions = {}): Promise<void> {
+  async put(
+    tokens: TokenIds,
+    kept: GearCache | FrozenCache | PromptEntry,
+    options: StoreCallOptions = {},
+  ): Promise<void> {
     const tokenIds = checkedTokenIds('tokens', tokens).slice();
     const signal = checkedSignal(options.signal);
     signal?.throwIfAborted();
     this.#live();
-    if (cache.batch !== 1 || cache.tokens !== tokenIds.length || tokenIds.length === 0) {
-      throw new GearError(
-        'SHAPE_MISMATCH',
-        `${tokenIds.length} tokens were given for a cache of ${cache.batch} sequence(s) of ${cache.tokens}; expected one sequence, and its tokens`,
-      );
-    }
+    const { cache, about } = entryOf(kept);
+    checkedTokens(cache, tokenIds);
     if (cache.byteLength > this.#maxBytes) {
       throw new GearError(
         'OUT_OF_RANGE',
         `the cache has ${cache.byteLength} bytes; all prefixes together may have ${this.#maxBytes}`,
       );
     }
-    // What is saved is the cache at the time of the call.
-    const snapshot = cache.fork();
+    const stop = signal === undefined ? {} : { signal };
+    // A stream is of the cache at the time of the call.
+    const content = cache.toStream({ about: { ...about, model: this.#model, tokenIds }, ...this.#sealing, ...stop });
     try {
       const address = await this.#addresses.of(tokenIds);
       const running = this.#puts.get(address);
       // Somebody else's put of the same may fail or be stopped; then it is ours to do.
       if (running !== undefined && (await settled(running, signal))) return;
-      const work = this.#save(address, tokenIds, snapshot, signal);
+      const work = this.#save(address, tokenIds, content, signal);
       this.#puts.set(address, work);
       try {
         await work;
@@ -131,14 +191,14 @@ export class PromptCache {
         if (this.#puts.get(address) === work) this.#puts.delete(address);
       }
     } finally {
-      snapshot.dispose();
+      if (!content.locked) await content.cancel().catch(() => {});
     }
   }
 
   /** Lets go of what is in memory; the store keeps what it has. Any later use throws `DISPOSED`. */
   dispose(): void {
     this.#disposed = true;
-    this.#known.clear();
+    this.#index.clear();
   }
 
   /** The same as {@link dispose}, for `using`. */
@@ -146,21 +206,27 @@ export class PromptCache {
     this.dispose();
   }
 
-  async #save(address: string, tokenIds: Uint32Array, cache: GearCache, signal: AbortSignal | undefined) {
+  async #save(
+    address: string,
+    tokenIds: Uint32Array,
+    content: ReadableStream<Uint8Array>,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
     const entries = await this.#store.list();
     const there = new Set(entries.map(({ name }) => name));
     if (there.has(address + CONTENT) && there.has(address + INDEX)) {
       await this.#store.touch(address + CONTENT);
       await this.#store.touch(address + INDEX);
+      this.#index.add(address, tokenIds);
       return;
     }
     const stop = signal === undefined ? {} : { signal };
-    const content = cache.toStream({ about: { model: this.#model, tokenIds }, ...this.#sealing, ...stop });
     await this.#store.put(address + CONTENT, streamPieces(content), stop);
     // The content first: an index is never there without it, unless that was evicted.
     const ids = new Uint8Array(tokenIds.buffer);
     const index = this.#sealing === undefined ? once(ids) : streamPieces(seal([ids], this.#sealing));
     await this.#store.put(address + INDEX, index, stop);
+    this.#index.add(address, tokenIds);
     await this.#evict(address);
   }
 
@@ -185,34 +251,20 @@ export class PromptCache {
   }
 
   async #forget(address: string): Promise<void> {
-    this.#known.delete(address);
+    this.#index.delete(address);
     await this.#store.delete(address + INDEX);
     await this.#store.delete(address + CONTENT);
   }
 
-  /** Prefixes that share something with the prompt: the longest first, and of those the smallest. */
-  async #candidates(wanted: Uint32Array, signal: AbortSignal | undefined) {
-    const start = await this.#addresses.modelPrefix();
-    const entries = await this.#store.list();
-    signal?.throwIfAborted();
-    const there = new Set<string>();
-    for (const { name } of entries) {
-      if (name.startsWith(start) && name.endsWith(INDEX)) there.add(name.slice(0, -INDEX.length));
-    }
-    for (const address of this.#known.keys()) if (!there.has(address)) this.#known.delete(address);
-    for (const address of there) {
-      if (this.#known.has(address)) continue;
-      const ids = await this.#index(address, signal);
-      if (ids !== undefined) this.#known.set(address, ids);
-    }
-    return Array.from(this.#known, ([address, ids]) => ({ address, ids, shared: commonPrefix(ids, wanted) }))
-      .filter(({ shared }) => shared > 0)
-      .sort((one, other) => other.shared - one.shared || one.ids.length - other.ids.length);
+  /** The address that a value's name stands for, if that is a list of token ids of this model. */
+  async #indexed(name: string): Promise<string | undefined> {
+    const address = name.endsWith(INDEX) ? addressOf(name) : undefined;
+    return address?.startsWith(await this.#addresses.modelPrefix()) === true ? address : undefined;
   }
 
-  async #index(address: string, signal: AbortSignal | undefined): Promise<Uint32Array | undefined> {
+  async #tokenIds(address: string): Promise<Uint32Array | undefined> {
     const bytes = await this.#readable(address + INDEX, async () => {
-      const given = await this.#store.get(address + INDEX, signal === undefined ? {} : { signal });
+      const given = await this.#store.get(address + INDEX);
       if (given === undefined) return undefined;
       return collected(this.#sealing === undefined ? given : streamPieces(unseal(given, this.#sealing)));
     });
@@ -226,42 +278,36 @@ export class PromptCache {
     return undefined;
   }
 
-  /** A cache of one's own of what is kept; all who ask at the same time share one loading of it. */
-  async #fork(address: string, signal: AbortSignal | undefined): Promise<GearCache | undefined> {
-    let load = this.#loads.get(address);
-    if (load === undefined) {
-      load = { cache: this.#load(address), users: 0 };
-      this.#loads.set(address, load);
-    }
-    load.users += 1;
-    try {
-      await settled(load.cache, signal);
-      return (await load.cache)?.fork();
-    } finally {
-      load.users -= 1;
-      if (load.users === 0) {
-        this.#loads.delete(address);
-        load.cache.then(
-          (cache) => cache?.dispose(),
-          () => {},
-        );
-      }
-    }
-  }
-
-  async #load(address: string): Promise<GearCache | undefined> {
-    const ids = this.#known.get(address);
-    const cache = await this.#readable(address + CONTENT, async () => {
-      const bytes = await this.#store.get(address + CONTENT);
-      return bytes && GearCache.fromStream(bytes, { ...this.#backend, ...this.#sealing });
-    });
-    const { model, tokenIds } = cache?.about ?? {};
+  async #load(address: string): Promise<Loaded | undefined> {
+    const ids = this.#index.get(address);
+    const loaded = await this.#readable(address + CONTENT, () => this.#content(address + CONTENT));
+    const { model, tokenIds } = loaded?.about ?? {};
     const isRight = model === this.#model && ids !== undefined && tokenIds !== undefined && same(ids, tokenIds);
-    if (isRight && cache?.batch === 1 && cache.tokens === ids.length) return cache;
+    if (isRight && loaded?.cache.batch === 1 && loaded.cache.tokens === ids.length) return loaded;
     // Gone, expired, damaged or of something else: without its index it is not looked for again, and the next put renews it.
-    cache?.dispose();
+    loaded?.cache.dispose();
     await this.#forget(address);
     return undefined;
+  }
+
+  async #content(name: string): Promise<Loaded | undefined> {
+    const options = { ...this.#backend, ...this.#sealing };
+    try {
+      const bytes = await this.#store.get(name);
+      const cache = bytes && (await GearCache.fromStream(bytes, options));
+      return cache && { cache, about: cache.about ?? {} };
+    } catch (error) {
+      // It refuses a cache at rest as soon as it has read that it is one.
+      if (!(error instanceof GearError) || error.code !== 'INVALID_OPTION') throw error;
+    }
+    const bytes = await this.#store.get(name);
+    if (bytes === undefined) return undefined;
+    const frozen = await FrozenCache.fromStream(bytes, options);
+    try {
+      return { cache: await frozen.thaw(), about: frozen.about ?? {} };
+    } finally {
+      frozen.dispose();
+    }
   }
 
   /** What reading gives; undefined where the value is damaged, or went away meanwhile. */

@@ -1,39 +1,11 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { init, MemoryStore, PromptCache, type PromptCacheOptions, type Store } from 'gear-kv/store';
+import { init, MemoryStore, PromptCache, type Store } from 'gear-kv/store';
 import { kvNumbers } from './numbers.js';
-import { environment, gear, refuses, rejects, sameBits } from './support.js';
+import { CountingStore, cacheOf, HEAD_DIM, promptCache, put, range, rows } from './prompts.js';
+import { gear, refuses, rejects, sameBits } from './support.js';
 
 await init();
-
-/** In Deno `gear-kv/store` is on the wasm build, whatever is under test. */
-const backend = environment.runtime === 'deno' ? 'wasm' : environment.backend;
-const HEAD_DIM = 8;
-
-/** Keys and values that are a function of token and position, as a model's are; uncompressed, so that they can be compared. */
-function cacheOf(tokens: readonly number[]): gear.GearCache {
-  const cache = new gear.GearCache({ layers: 1, kvHeads: 1, headDim: HEAD_DIM, preset: 'float32' });
-  cache.append(0, rows(tokens), rows(tokens));
-  return cache;
-}
-
-function rows(tokens: readonly number[]): Float32Array {
-  return Float32Array.from({ length: tokens.length * HEAD_DIM }, (_, index) => {
-    const position = Math.floor(index / HEAD_DIM);
-    return (tokens[position] ?? 0) + position / 64 + (index % HEAD_DIM);
-  });
-}
-
-function promptCache(options: Partial<PromptCacheOptions> = {}): PromptCache {
-  return new PromptCache({ store: new MemoryStore(), model: 'm', maxBytes: 1 << 24, backend, ...options });
-}
-
-async function put(cache: PromptCache, tokens: readonly number[]): Promise<void> {
-  using filled = cacheOf(tokens);
-  await cache.put(tokens, filled);
-}
-
-const range = (count: number, from = 0) => Array.from({ length: count }, (_, index) => from + index);
 
 test('the longest common prefix is found, cut to what is shared', async (t) => {
   using prompts = promptCache();
@@ -85,33 +57,6 @@ test('against a list that is searched by hand, sealed or not', async (t) => {
   );
   t.pass();
 });
-
-/** Times of use that are told apart, however fast the test is. */
-class CountingStore extends MemoryStore {
-  #clock = 0;
-  readonly #used = new Map<string, number>();
-  reads = 0;
-  /** Contents are handed out when this resolves. */
-  opened: Promise<void> = Promise.resolve();
-
-  override async get(name: string) {
-    if (name.endsWith('.gear')) {
-      this.reads += 1;
-      await this.opened;
-    }
-    return super.get(name);
-  }
-  override async put(name: string, bytes: AsyncIterable<Uint8Array>, options = {}) {
-    await super.put(name, bytes, options);
-    this.#used.set(name, ++this.#clock);
-  }
-  override async touch(name: string) {
-    this.#used.set(name, ++this.#clock);
-  }
-  override async list() {
-    return (await super.list()).map((entry) => ({ ...entry, usedAt: this.#used.get(entry.name) ?? 0 }));
-  }
-}
 
 async function size(store: Store): Promise<number> {
   return (await store.list()).reduce((sum, { byteLength }) => sum + byteLength, 0);
@@ -266,12 +211,14 @@ test('what cannot be kept is refused', async (t) => {
   refuses(t, 'INVALID_OPTION', () => promptCache({ maxBytes: 0 }), /maxBytes/);
   refuses(t, 'INVALID_OPTION', () => promptCache({ key: new Uint8Array(5) }), /5 bytes/);
   refuses(t, 'INVALID_OPTION', () => promptCache({ maxbytes: 1 } as never), /maxbytes/);
+  refuses(t, 'INVALID_OPTION', () => promptCache({ refreshMs: -1 }), /refreshMs/);
   const prompts = promptCache({ maxBytes: 1000 });
   using small = cacheOf([1, 2]);
   using large = cacheOf(range(100));
   await rejects(t, 'SHAPE_MISMATCH', () => prompts.put([1], small), /1 tokens/);
   await rejects(t, 'OUT_OF_RANGE', () => prompts.put(range(100), large), /1000/);
   await rejects(t, 'INVALID_OPTION', () => prompts.get('text' as never), /tokens/);
+  await rejects(t, 'INVALID_OPTION', () => prompts.put([1], {} as never), /GearCache/);
   using batch = new gear.GearCache({ layers: 1, kvHeads: 1, headDim: HEAD_DIM, batch: 2 });
   const two = kvNumbers({ batch: 2, heads: 1, tokens: 2, headDim: HEAD_DIM });
   batch.append(0, two, two);
