@@ -1,11 +1,9 @@
 // An example in a folder of its own, with what it imports as npm would have installed it.
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, extname, join, normalize } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 import { type BrowserContext, chromium } from 'playwright-core';
@@ -79,27 +77,6 @@ export async function listening(
       await ended;
     },
   };
-}
-
-const TYPES: Record<string, string> = {
-  '.html': 'text/html',
-  '.js': 'text/javascript',
-  '.mjs': 'text/javascript',
-  '.json': 'application/json',
-  '.wasm': 'application/wasm',
-};
-
-/** Serves a folder's files, and others under a prefix. */
-export async function served(folder: string, others: Record<string, string>): Promise<{ url: string; stop(): void }> {
-  const server = createServer((request, response) => {
-    const path = normalize(decodeURIComponent(new URL(request.url ?? '/', 'http://localhost').pathname));
-    const [prefix, elsewhere] = Object.entries(others).find(([start]) => path.startsWith(start)) ?? ['', folder];
-    const file = join(elsewhere, path === '/' ? 'index.html' : path.slice(prefix.length));
-    if (!existsSync(file)) return response.writeHead(404).end();
-    return response.setHeader('content-type', TYPES[extname(file)] ?? 'text/plain').end(readFileSync(file));
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/`, stop: () => server.close() };
 }
 
 /** Starts headless Chromium with a profile's folder. With flags, which are to say something of its GPU, without those that take it away. */

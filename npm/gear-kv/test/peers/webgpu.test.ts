@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import { peerFolder } from '../../../../benches/js/peers.js';
-import { browser, served } from '../examples/project.js';
+import { servedFiles } from '../../../../benches/js/static-files.js';
+import { browser } from '../examples/project.js';
 import { testWith, tinyModelFolder } from './tiny.js';
 
 const PACKAGE = fileURLToPath(new URL('../../', import.meta.url));
@@ -46,12 +47,13 @@ testWith('@huggingface/transformers')(
       join(site, 'index.html'),
       `<!doctype html><script type="importmap">${JSON.stringify({ imports })}</script><script type="module" src="/test/webgpu-page.js"></script>`,
     );
-    const server = await served(site, {
+    const server = await servedFiles({
       '/gear-kv/': PACKAGE,
       '/transformers/': join(peers, '@huggingface/transformers/dist'),
       '/onnxruntime/': join(peers, 'onnxruntime-web/dist'),
       '/models/tiny/': folder.path,
       '/test/': fileURLToPath(new URL('.', import.meta.url)),
+      '/': site,
     });
     t.teardown(() => server.stop());
     const context = await browser(profile, WITHOUT_A_GPU);
