@@ -1,6 +1,6 @@
 //! Copies between JavaScript's typed arrays and the module's memory.
 
-use gearkv::{ErrorCode, GearError};
+use gearkv::{ErrorCode, GearError, GearTensor};
 use gearkv_marshal::{BindingError, Result};
 use js_sys::{Float32Array, Uint8Array, Uint16Array};
 use wasm_bindgen::JsError;
@@ -33,11 +33,36 @@ pub(crate) fn copy_u8(array: &Uint8Array) -> Result<Vec<u8>> {
 
 /// Room for what is to be copied to an array of this length.
 pub(crate) fn zeros<T: Copy + Default>(length: u32) -> Result<Vec<T>> {
-    let length = length as usize;
     let mut values = Vec::new();
-    values.try_reserve_exact(length).map_err(|_| memory_is_full(length.saturating_mul(size_of::<T>())))?;
-    values.resize(length, T::default());
+    resize(&mut values, length)?;
     Ok(values)
+}
+
+/// Makes room for as many values; what is in them then is of no use.
+pub(crate) fn resize<T: Copy + Default>(values: &mut Vec<T>, length: u32) -> Result<()> {
+    let length = length as usize;
+    let more = length.saturating_sub(values.len());
+    values.try_reserve_exact(more).map_err(|_| memory_is_full(length.saturating_mul(size_of::<T>())))?;
+    values.resize(length, T::default());
+    Ok(())
+}
+
+/// All values of a tensor, put into `out` a head at a time: more of them need not be in the module's memory.
+pub(crate) fn decompress_to(tensor: &GearTensor, out: &Float32Array) -> Result<()> {
+    let shape = tensor.shape();
+    let (length, elements) = (out.length(), shape.elements());
+    if length as usize != elements {
+        let message = format!("the output has {length} values; the tensor has {elements}");
+        return Err(GearError::new(ErrorCode::ShapeMismatch, message).into());
+    }
+    let size = length.checked_div((shape.batch * shape.heads) as u32).unwrap_or(0);
+    let mut room = zeros(size)?;
+    let mut start = 0;
+    tensor.decompress_planes(&mut room, |rows| {
+        out.subarray(start, start + size).copy_from(rows);
+        start += size;
+    })?;
+    Ok(())
 }
 
 /// Six bytes a value: measured, compressing takes up to five beside its input.

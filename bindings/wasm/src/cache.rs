@@ -6,7 +6,7 @@ use gearkv_marshal::{NewTokens, Result, Slot, about, info, options, shift, whole
 use js_sys::{Float32Array, Uint8Array, Uint16Array};
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::arrays::{JsResult, copy_f32, copy_u8, copy_u16, room_to_compress, thrown, zeros};
+use crate::arrays::{JsResult, copy_f32, copy_u8, copy_u16, decompress_to, room_to_compress, thrown, zeros};
 use crate::cache_file::CacheWriter;
 
 /// The K and V of every layer of a model.
@@ -147,14 +147,11 @@ impl Cache {
     /// Writes all values of a layer's K or V into `out`.
     #[wasm_bindgen(js_name = decompressInto)]
     pub fn decompress_into(&self, layer: f64, role: &str, out: &Float32Array) -> JsResult<()> {
-        let values = self.slot.get().and_then(|cache| {
+        let decompress = |cache: &GearCache| {
             let tensor = cache.tensor(whole("layer", layer)?, Role::parse(role)?)?;
-            let mut values = zeros(out.length())?;
-            tensor.decompress_into(&mut values, NEVER)?;
-            Ok(values)
-        });
-        out.copy_from(&values.map_err(thrown)?);
-        Ok(())
+            decompress_to(tensor, out)
+        };
+        self.slot.get().and_then(decompress).map_err(thrown)
     }
 
     /// Tokens that every layer has.

@@ -5,7 +5,7 @@ use gearkv_marshal::{Result, Slot, about};
 use js_sys::Uint8Array;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::arrays::{JsResult, copy_u8, room_for, thrown};
+use crate::arrays::{JsResult, resize, room_for, thrown};
 use crate::cache::Cache;
 use crate::frozen::Frozen;
 
@@ -60,14 +60,23 @@ impl CacheReader {
 
     /// Takes the next bytes.
     pub fn push(&mut self, bytes: &Uint8Array) -> JsResult<()> {
-        let push = |bytes: Vec<u8>| {
-            self.slot.change(|reader| {
+        let length = bytes.length();
+        let push = |reader: &mut Reader| {
+            let mut piece = Vec::new();
+            let mut start = 0;
+            while start < length {
+                // A part at a time, as it is read, so that none is put together of two.
+                let count = (length - start).min(u32::try_from(reader.missing()).unwrap_or(u32::MAX).max(1));
                 // What is read of a container takes about as much again.
-                room_for(reader.held().saturating_add(bytes.len()))?;
-                Ok(reader.push(&bytes)?)
-            })
+                room_for(reader.held().saturating_add(count as usize))?;
+                resize(&mut piece, count)?;
+                bytes.subarray(start, start + count).copy_to(&mut piece);
+                reader.push(&piece)?;
+                start += count;
+            }
+            Ok(())
         };
-        copy_u8(bytes).and_then(push).map_err(thrown)
+        self.slot.change(push).map_err(thrown)
     }
 
     /// Bytes that are needed before it is known what the cache is, the next part of them; 0 when it is known.

@@ -6,7 +6,7 @@ use gearkv_marshal::{Result, Slot, extents, info, options, whole};
 use js_sys::{Float32Array, Uint8Array, Uint16Array};
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::arrays::{JsResult, copy_f32, copy_u8, copy_u16, room_for, room_to_compress, thrown, zeros};
+use crate::arrays::{JsResult, copy_f32, copy_u8, copy_u16, decompress_to, room_for, room_to_compress, thrown};
 
 /// One compressed K or V tensor.
 #[wasm_bindgen]
@@ -91,13 +91,7 @@ impl Tensor {
     /// Writes all values into `out`.
     #[wasm_bindgen(js_name = decompressInto)]
     pub fn decompress_into(&self, out: &Float32Array) -> JsResult<()> {
-        let values = self.get().and_then(|tensor| {
-            let mut values = zeros(out.length())?;
-            tensor.decompress_into(&mut values, NEVER)?;
-            Ok(values)
-        });
-        out.copy_from(&values.map_err(thrown)?);
-        Ok(())
+        self.get().and_then(|tensor| decompress_to(tensor, out)).map_err(thrown)
     }
 
     /// An independent copy that shares the compressed segments.

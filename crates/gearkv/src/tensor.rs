@@ -1,6 +1,7 @@
 //! One K or V tensor: sinks, then segments, then the buffer, in token order.
 
 mod choice;
+mod decompress;
 mod hold;
 mod parts;
 mod reorder;
@@ -16,9 +17,8 @@ pub(crate) use view::SegmentView;
 use std::sync::Arc;
 
 use crate::config::{GearConfig, MAX_SEGMENT_TOKENS, Storage};
-use crate::error::{Cancel, GearError, Result, check};
+use crate::error::{Cancel, GearError, Result};
 use crate::input::{self, InputRows};
-use crate::parallel;
 use crate::raw::RawTokens;
 use crate::segment::{self, Guidance, Rows, SEGMENT_HEADER_BYTES, SegmentLayout};
 use crate::shape::{KvShape, KvSlice, Role};
@@ -214,39 +214,6 @@ impl GearTensor {
             (Widths::Channels(own), Some(before @ Widths::Channels(last))) if own == last => before.clone(),
             _ => widths,
         }
-    }
-
-    /// All tokens, in a new vector of `shape().elements()` values.
-    ///
-    /// # Errors
-    /// `ABORTED`.
-    pub fn decompress(&self, cancel: Cancel) -> Result<Vec<f32>> {
-        let mut out = vec![0.0; self.shape().elements()];
-        self.decompress_into(&mut out, cancel)?;
-        Ok(out)
-    }
-
-    /// All tokens, `[batch, heads, tokens, head_dim]`, into `out`.
-    ///
-    /// # Errors
-    /// `SHAPE_MISMATCH` when `out` does not hold exactly `shape().elements()` values; `ABORTED`, which leaves `out` partly written.
-    pub fn decompress_into(&self, out: &mut [f32], cancel: Cancel) -> Result<()> {
-        KvSlice::F32(out).check_shape("the output", self.shape())?;
-        let dim = self.dim;
-        parallel::for_each_chunk(out, self.tokens() * dim, self.config.threads, |plane, mut rest| {
-            for part in self.pieces() {
-                if cancel() {
-                    return;
-                }
-                let (rows, after) = rest.split_at_mut(part.tokens() * dim);
-                match part {
-                    Piece::Raw(raw) => raw.rows(plane, 0, rows),
-                    Piece::Segment(view) => view.decompress_plane(plane, rows),
-                }
-                rest = after;
-            }
-        });
-        check(cancel)
     }
 
     /// Its parts in token order, without empty ones.
