@@ -48,7 +48,9 @@ function numbers(count: number, seed: number): Float32Array {
     return state / 4294967296 - 0.5;
   };
   const offsets = Float32Array.from({ length: HEAD_DIM }, () => next() * 4);
-  return Float32Array.from({ length: count }, (_, i) => next() + next() + next() + (offsets[i % HEAD_DIM] ?? 0));
+  const all = new Float32Array(count);
+  for (let i = 0; i < count; i++) all[i] = 2 * next() + (offsets[i % HEAD_DIM] ?? 0);
+  return all;
 }
 
 const median = (times: number[]): number => times.sort((a, b) => a - b)[times.length >> 1] ?? Number.NaN;
@@ -86,15 +88,15 @@ function measured(preset: Preset, batch: number, tokens: number): Row {
   for (let layer = 0; layer < LAYERS; layer++) cuda.attend(layer, query, { queryHeads: QUERY_HEADS });
   const uploadMs = (performance.now() - started) / LAYERS;
   // Once round first: a first segment from the buffer has the layer uploaded anew under some presets.
-  const [ofCuda, ofCpu] = [steps(cuda, batch), steps(cpu, batch)].map((_, i) =>
-    steps([cuda, cpu][i] as GearCache, batch),
-  );
-  const { device } = cuda;
-  if (device.kind !== 'cuda' || ofCuda === undefined || ofCpu === undefined) throw new Error('it is not on a GPU');
+  for (const cache of [cuda, cpu]) steps(cache, batch);
+  const [ofCuda, ofCpu] = [steps(cuda, batch), steps(cpu, batch)];
+  const { device, float16ByteLength } = cuda;
+  if (device.kind !== 'cuda') throw new Error(`it is not on a GPU any more: ${device.reason}`);
+  for (const cache of [cuda, cpu]) cache.dispose();
   return {
     preset,
     batch,
-    deviceShare: device.byteLength / cuda.float16ByteLength,
+    deviceShare: device.byteLength / float16ByteLength,
     uploadMs,
     appendUs: { cpu: ofCpu.append, cuda: ofCuda.append },
     attendUs: { cpu: ofCpu.attend, cuda: ofCuda.attend },
@@ -102,16 +104,13 @@ function measured(preset: Preset, batch: number, tokens: number): Row {
   };
 }
 
-function printed(rows: Row[]): void {
+const HEAD = `| preset | batch | of float16 | upload, ms | append, µs | attend, µs | step, µs | on the CPU: append | attend | step |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |`;
+
+function line({ preset, batch, deviceShare, uploadMs, appendUs, attendUs, stepUs }: Row): string {
   const n = (x: number): string => x.toFixed(x < 10 ? 1 : 0);
-  console.log(
-    '| preset | batch | of float16 | upload, ms | append, µs | attend, µs | step, µs | on the CPU: append | attend | step |',
-  );
-  console.log('| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |');
-  for (const { preset, batch, deviceShare, uploadMs, appendUs, attendUs, stepUs } of rows) {
-    const cells = [appendUs.cuda, attendUs.cuda, stepUs.cuda, appendUs.cpu, attendUs.cpu, stepUs.cpu].map(n);
-    console.log(`| \`${preset}\` | ${batch} | ${deviceShare.toFixed(3)} | ${n(uploadMs)} | ${cells.join(' | ')} |`);
-  }
+  const cells = [appendUs.cuda, attendUs.cuda, stepUs.cuda, appendUs.cpu, attendUs.cpu, stepUs.cpu].map(n);
+  return `| \`${preset}\` | ${batch} | ${deviceShare.toFixed(3)} | ${n(uploadMs)} | ${cells.join(' | ')} |`;
 }
 
 function main(): void {
@@ -122,14 +121,16 @@ function main(): void {
     return;
   }
   const rows: Row[] = [];
+  if (!values.json) console.log(HEAD);
   for (const preset of values.presets.split(',') as Preset[]) {
     for (const batch of values.batches.split(',').map(Number)) {
       console.error(`${preset}, batch ${batch} …`);
-      rows.push(measured(preset, batch, Number(values.tokens)));
+      const row = measured(preset, batch, Number(values.tokens));
+      rows.push(row);
+      if (!values.json) console.log(line(row));
     }
   }
   if (values.json) console.log(JSON.stringify({ device: device.name, tokens: Number(values.tokens), rows }));
-  else printed(rows);
 }
 
 if (values.help) console.log(HELP);

@@ -46,6 +46,14 @@ impl Placed {
         Ok(())
     }
 
+    /// Opens the GPU; what it is, or why there is none where `or_main` says that this will do.
+    pub(crate) fn open(or_main: bool) -> Result<Device> {
+        match Gpu::open() {
+            Err(error) if or_main => Ok(Device::Cpu { reason: Some(error.to_string()) }),
+            opened => Ok(opened?),
+        }
+    }
+
     pub(crate) fn device(&self) -> Device {
         match self {
             Self::Main(_, reason) => Device::Cpu { reason: reason.clone() },
@@ -116,6 +124,11 @@ mod gpu {
     pub(crate) struct Gpu(DeviceCache);
 
     impl Gpu {
+        pub(super) fn open() -> gearkv::Result<Device> {
+            let first = gearkv_cuda::Device::first()?;
+            Ok(Device::Cuda { name: first.name().to_owned(), byte_length: 0 })
+        }
+
         pub(super) fn new(cache: &GearCache, or_main: bool) -> gearkv::Result<Self> {
             let otherwise = if or_main { Otherwise::Core } else { Otherwise::Fail };
             Ok(Self(DeviceCache::new(cache, gearkv_cuda::Device::first()?, otherwise)?))
@@ -171,9 +184,13 @@ mod no_gpu {
     pub(crate) enum Gpu {}
 
     impl Gpu {
-        pub(super) fn new(_: &GearCache, _: bool) -> gearkv::Result<Self> {
+        pub(super) fn open() -> gearkv::Result<Device> {
             let message = "there are no CUDA drivers for this operating system; use the CPU";
             Err(GearError::new(ErrorCode::BackendUnavailable, message))
+        }
+
+        pub(super) fn new(_: &GearCache, _: bool) -> gearkv::Result<Self> {
+            Self::open().and_then(|device| Err(GearError::new(ErrorCode::Internal, format!("{device:?} is nowhere"))))
         }
 
         pub(super) fn host(&self) -> &GearCache {

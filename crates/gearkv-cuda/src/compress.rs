@@ -138,8 +138,9 @@ impl DeviceLayer {
             return Err(option("the layer is larger than 64 GiB, which is the most that a device holds of one"));
         }
         if needed > self.data.len() {
-            // By an eighth at least, as the core's buffer.
-            let length = needed.max(self.data.len() + self.data.len() / 8).next_multiple_of(16);
+            // A step reads the whole layer, so copying it once in some segments costs little; room that is not used costs for good.
+            let more = (self.data.len() / 32).max(4 * bytes);
+            let length = needed.max(self.data.len() + more).next_multiple_of(16);
             let mut data = stream.alloc_zeros::<u8>(length).map_err(failed())?;
             let from = self.data.slice(..self.data_used);
             stream.memcpy_dtod(&from, &mut data.slice_mut(..self.data_used)).map_err(failed())?;

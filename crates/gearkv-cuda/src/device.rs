@@ -20,7 +20,7 @@ pub struct Device {
 
 impl Device {
     /// The first GPU that the driver shows (`CUDA_VISIBLE_DEVICES` says which), opened once a process. The first time its driver compiles
-    /// the kernels, which takes some seconds; it keeps what it compiled for other processes.
+    /// the kernels, which takes some ten seconds; it keeps what it compiled for other processes.
     ///
     /// # Errors
     /// `BACKEND_UNAVAILABLE` where there is no driver, no GPU, or one that is too old.

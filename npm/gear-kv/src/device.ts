@@ -1,5 +1,5 @@
 import type { Backend, CacheHandle } from './backend/binding.js';
-import { guarded } from './backend/failure.js';
+import { guarded, settled } from './backend/failure.js';
 import { describe, GearError } from './errors.js';
 
 /** Where a cache is to be: see `device` of {@link GearCacheOptions}. */
@@ -47,6 +47,20 @@ export function withoutDevice<Options extends DeviceOptions>(
 const NATIVE_ALONE =
   'the WebAssembly backend computes on the CPU; for a GPU use the native module (gear-kv or gear-kv/native in Node, Deno and Bun)';
 
+/** Opens the GPU in the background, for {@link loadDevice}. */
+export async function openDevice({ name, tasks }: Backend, choice: unknown): Promise<CacheDevice> {
+  const device = checkedDevice(choice);
+  if (device === 'cpu') return { kind: 'cpu' };
+  if (tasks !== undefined) {
+    return JSON.parse(await settled(() => tasks.openDeviceTask(device === 'auto'))) as CacheDevice;
+  }
+  if (device === 'auto') return { kind: 'cpu', reason: NATIVE_ALONE };
+  throw notIn(name);
+}
+
+const notIn = (backend: string): GearError =>
+  new GearError('BACKEND_UNAVAILABLE', `device 'cuda' is not available in backend '${backend}': ${NATIVE_ALONE}`);
+
 /**
  * Brings a new cache to where it is to be; a cache that cannot go there is released. Gives the reason why it is not, where `auto` does
  * without and the backend cannot say so itself.
@@ -58,10 +72,7 @@ export function place(backend: Backend, handle: CacheHandle, device: DeviceChoic
   if (handle.place === undefined) {
     if (device === 'auto') return NATIVE_ALONE;
     handle.release();
-    throw new GearError(
-      'BACKEND_UNAVAILABLE',
-      `device 'cuda' is not available in backend '${backend.name}': ${NATIVE_ALONE}`,
-    );
+    throw notIn(backend.name);
   }
   try {
     guarded(() => handle.place?.(device === 'auto'));

@@ -2,10 +2,12 @@ import {
   type BackendChoice,
   type BackendInfo,
   backendInfo,
+  defaultBackend,
   type InitSource,
   startBackend,
   startDefault,
 } from './backend/selection.js';
+import { type CacheDevice, type DeviceChoice, openDevice } from './device.js';
 
 /**
  * Starts the WebAssembly module. Needed once in a browser and in a worker; Node, Deno and Bun start it by themselves,
@@ -35,4 +37,15 @@ export function backend(): BackendInfo {
 export async function loadBackend(name: BackendChoice): Promise<BackendInfo> {
   await startBackend(name);
   return backendInfo(name);
+}
+
+/**
+ * Opens the GPU in the background, for caches with `device: 'cuda'` or `'auto'` that come later. The first of them in a process would do it on the
+ * calling thread, and where the driver has not compiled these kernels before, that takes some ten seconds.
+ *
+ * @param device - `auto` (default): says why where there is none. `cuda`: rejects then.
+ * @throws GearError `BACKEND_UNAVAILABLE`, `INVALID_OPTION`.
+ */
+export async function loadDevice(device: DeviceChoice = 'auto'): Promise<CacheDevice> {
+  return openDevice(defaultBackend(), device);
 }

@@ -31,7 +31,7 @@ export type { CacheDevice, DeviceChoice, DeviceOptions } from './device.js';
 export { GearError, type GearErrorCode } from './errors.js';
 export { FrozenCache } from './frozen.js';
 export type { FreezeOptions, FrozenLayerStats, FrozenStats, ThawOptions } from './frozen-options.js';
-export { backend, init, loadBackend } from './init.js';
+export { backend, init, loadBackend, loadDevice } from './init.js';
 export type { Float16ArrayLike, KvData } from './kv-array.js';
 export {
   type Backbone,

@@ -8,4 +8,5 @@ mod bytes;
 mod cancel;
 mod compress;
 mod decompress;
+mod device;
 mod freeze;

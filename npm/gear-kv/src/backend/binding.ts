@@ -167,6 +167,7 @@ export interface BindingTasks {
   appendTaskF16(tensor: TensorHandle, input: Uint16Array, tokens: number, cancel: CancelHandle): Promise<void>;
   toBytesTask(tensor: TensorHandle): Promise<Uint8Array>;
   writerPrepareTask(writer: CacheWriterHandle): Promise<void>;
+  openDeviceTask(orMain: boolean): Promise<string>;
   freezeTask(
     cache: CacheHandle,
     optionsJson: string,

@@ -158,6 +158,12 @@ export const checks: Readonly<Record<string, Check>> = {
     }
   },
 
+  'the GPU is opened before a cache asks for it': async (gear) => {
+    const device = await gear.loadDevice('cuda');
+    const cache = new gear.GearCache({ layers: 1, kvHeads: 1, headDim: 64, device: 'cuda' });
+    assert.deepEqual(cache.device, device);
+  },
+
   'what is wrong is refused as on the CPU': (gear) => {
     const both = new Both(gear, {});
     both.append(5);

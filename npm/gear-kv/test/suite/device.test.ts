@@ -69,6 +69,15 @@ test('cuda insists on a GPU', async (t) => {
   await rejects(t, 'BACKEND_UNAVAILABLE', () => frozen.thaw({ device: 'cuda' }), LACKING);
 });
 
+test('a GPU is opened in the background', async (t) => {
+  const here = new gear.GearCache({ ...shape, device: 'auto' }).device;
+  t.deepEqual(await gear.loadDevice(), here);
+  t.deepEqual(await gear.loadDevice('cpu'), { kind: 'cpu' });
+  if (here.kind === 'cuda') t.deepEqual(await gear.loadDevice('cuda'), here);
+  else await rejects(t, 'BACKEND_UNAVAILABLE', () => gear.loadDevice('cuda'), LACKING);
+  await rejects(t, 'INVALID_OPTION', () => gear.loadDevice('tpu' as never), /device is 'tpu'/);
+});
+
 test('only a whole cache can be on a GPU', (t) => {
   const key = { device: 'cuda' } as const;
   refuses(t, 'BACKEND_UNAVAILABLE', () => new gear.GearCache({ ...shape, key }), /as a whole/);
