@@ -12,6 +12,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { fingerprint, unlessUnchanged } from './fingerprint.mjs';
+import { licences } from './licences.mjs';
 import { lockedVersion } from './packages.mjs';
 import { DIST, PACKAGE, ROOT } from './places.mjs';
 import { run, step } from './progress.mjs';
@@ -24,6 +25,9 @@ const WEB_ENGINE = 'llm.web';
 const WEB_ENGINE_GLUE = join(DIST, 'wasm-llm/gearkv_wasm_llm.js');
 /** What `gear-kv demo` and `gear-kv compare` work on. */
 const SHIPPED_FIXTURES = ['fixtures/kv_smollm2_135m.safetensors', 'fixtures/bread.txt'];
+/** What draws the plots of a report: as large as all else together, so the command loads it when it draws. */
+const PLOTS = 'plots';
+const LICENCES = 'third-party-licences.txt';
 const TYPES = join(DIST, 'types');
 
 /** Bundles the facade into `dist` and emits its types. */
@@ -31,7 +35,7 @@ export async function buildTypeScript() {
   const sources = ['npm/gear-kv/src', 'npm/gear-kv/package.json', 'npm/gear-kv/tsconfig.build.json', 'tsconfig.json'];
   // The glue of the WebAssembly module is part of the bundles; its file name is not enough to tell that it changed.
   const glue = ['wasm/gearkv_wasm.js', 'wasm-llm/gearkv_wasm_llm.js'].map((file) => `npm/gear-kv/dist/${file}`);
-  const built = [...glue, 'scripts/setup/typescript.mjs'];
+  const built = [...glue, 'scripts/setup/typescript.mjs', 'scripts/setup/licences.mjs'];
   const shipped = ['README.md', 'LICENSE', ...SHIPPED_FIXTURES];
   const outputs = [
     ...[...ENTRIES, ...ADAPTERS, ...webEntries()].flatMap((entry) => [
@@ -39,10 +43,11 @@ export async function buildTypeScript() {
       join(DIST, `${entry}.cjs`),
     ]),
     ...[...ENTRIES, ...ADAPTERS].flatMap((entry) => [join(TYPES, `${entry}.d.ts`), join(TYPES, `${entry}.d.cts`)]),
-    join(DIST, 'cli.js'),
+    ...['cli.js', `${PLOTS}.js`, LICENCES].map((file) => join(DIST, file)),
     ...SHIPPED_FIXTURES.map((file) => join(DIST, file)),
   ];
-  const inputs = () => fingerprint([...sources, ...built, ...shipped], ['typescript', 'esbuild'].map(lockedVersion));
+  const inputs = () =>
+    fingerprint([...sources, ...built, ...shipped], ['typescript', 'esbuild', 'vega', 'vega-lite'].map(lockedVersion));
   await unlessUnchanged('typescript', { inputs, outputs }, () =>
     step('building the TypeScript facade', async (onLine) => {
       await bundle();
@@ -75,10 +80,18 @@ const onTheCore = {
   },
 };
 
+const onItsOwn = {
+  name: 'what draws plots',
+  setup({ onResolve }) {
+    onResolve({ filter: /^\.\/draw\.js$/ }, () => ({ path: `./${PLOTS}.js`, external: true }));
+  },
+};
+
 async function bundle() {
   const { build } = await import('esbuild');
   const { version } = JSON.parse(readFileSync(join(PACKAGE, 'package.json'), 'utf8'));
   const common = {
+    absWorkingDir: ROOT,
     bundle: true,
     outdir: DIST,
     target: 'es2022',
@@ -102,7 +115,13 @@ async function bundle() {
     await build({ ...these, format: 'esm' });
     await build({ ...these, format: 'cjs', outExtension: { '.js': '.cjs' } });
   }
-  await build({ ...common, entryPoints: [cli], format: 'esm' });
+  const forCommand = { ...common, format: 'esm', metafile: true };
+  const plots = { in: join(PACKAGE, 'src/experiment/report/draw.ts'), out: PLOTS };
+  const bundles = [
+    await build({ ...forCommand, entryPoints: [cli], plugins: [onItsOwn] }),
+    await build({ ...forCommand, entryPoints: [plots], mainFields: ['module', 'main'], minify: true }),
+  ];
+  writeFileSync(join(DIST, LICENCES), licences(bundles.map(({ metafile }) => metafile)));
   const file = join(DIST, 'cli.js');
   const source = readFileSync(file, 'utf8');
   if (!source.startsWith('#!')) writeFileSync(file, `#!/usr/bin/env node\n${source}`);

@@ -3,7 +3,7 @@
 import { readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { TopLevelSpec } from 'vega-lite';
-import { INK, svg } from '../chart.js';
+import { INK, svg } from '../../../npm/gear-kv/src/experiment/report/chart.js';
 import { DESCRIPTIONS, type Drawn } from './drawn.js';
 import { page } from './page.js';
 import { AXIS_NAMES, type Axis, keyOf, pointsOf } from './points.js';

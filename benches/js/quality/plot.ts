@@ -2,7 +2,7 @@
 
 import { createHash } from 'node:crypto';
 import type { TopLevelSpec } from 'vega-lite';
-import { svg } from '../chart.js';
+import { svg } from '../../../npm/gear-kv/src/experiment/report/chart.js';
 import { sections } from './configurations.js';
 import type { Results } from './results.js';
 

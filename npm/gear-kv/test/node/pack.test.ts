@@ -1,6 +1,6 @@
 // The packed tarballs, installed into empty projects: what npm serves is what works.
 
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -60,6 +60,8 @@ test('the tarball holds the bundles, their types, the wasm files and the demo, a
       ...ENTRIES.flatMap((entry) => [`dist/${entry}.cjs`, `dist/${entry}.js`]),
       'dist/native-llm/index.cjs',
       'dist/native/index.cjs',
+      'dist/plots.js',
+      'dist/third-party-licences.txt',
       'dist/wasm-llm/gearkv_wasm_llm_bg.wasm',
       'dist/wasm/gearkv_wasm_bg.wasm',
       'package.json',
@@ -72,6 +74,24 @@ test('the tarball holds the bundles, their types, the wasm files and the demo, a
     types.filter((file) => file.endsWith('.d.cts')).map((file) => file.replace(/\.d\.cts$/, '')),
   );
   t.true(types.every((file) => /\.d\.c?ts$/.test(file)));
+});
+
+test('what draws plots needs nothing but itself, and the licences of what is in it are there', async (t) => {
+  const project = await projectWith(release.facade);
+  const plot = {
+    id: 'p',
+    title: 'p',
+    kind: 'bars',
+    x: { key: 'x', title: 'x' },
+    y: { key: 'y', title: 'y' },
+    rows: [{ x: 'a', y: 1 }],
+  };
+  const source = `import { draw } from './node_modules/gear-kv/dist/plots.js';
+    console.log(await draw(${JSON.stringify(plot)}, 'wide'));`;
+  writeFileSync(join(project, 'draw.mjs'), source);
+  t.regex(await runProgram(process.execPath, ['draw.mjs'], project), /^<svg /);
+  const licences = readFileSync(join(project, 'node_modules/gear-kv/dist/third-party-licences.txt'), 'utf8');
+  for (const name of ['vega-lite', 'd3-scale', 'Redistributions in binary form']) t.true(licences.includes(name), name);
 });
 
 test('each platform package holds its native module alone', (t) => {

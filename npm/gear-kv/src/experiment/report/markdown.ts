@@ -1,0 +1,110 @@
+// report.md: what the page says, as GitHub shows it, with the plots as files beside it.
+
+import type { Findings, Table } from './findings.js';
+import { cellText, oneLine } from './format.js';
+import type { Drawing } from './plots.js';
+import { bestOf, dataTable, type Facts, isNumeric, modelFacts, runFacts } from './sections.js';
+
+/** Text as text: nothing in it is markup, a link or a mention. */
+function escaped(text: string): string {
+  return atStart(inline(oneLine(text)));
+}
+
+/** Text whose addresses are links. */
+function linked(text: string): string {
+  const parts = oneLine(text).split(/(https?:\/\/[^\s<>"'`|\\[\]()]*[\w/#=])/);
+  return atStart(parts.map((part, index) => (index % 2 === 1 ? `<${part}>` : inline(part))).join(''));
+}
+
+function inline(text: string): string {
+  return text.replace(/[\\`*_{}[\]<>#|~$!^@]/g, '\\$&').replace(/&/g, '&amp;');
+}
+
+/** What would begin a list or a line of another kind does not. */
+function atStart(text: string): string {
+  return text.replace(/^(\d+)([.)])(?=\s|$)/, '$1\\$2').replace(/^[-+=:]/, '\\$&');
+}
+
+/** The document; `pictures` has the file of each drawing, in their order. */
+export function markdown(
+  findings: Findings,
+  drawings: readonly Drawing[],
+  pictures: readonly (string | undefined)[],
+): string {
+  const parts = [
+    `# ${escaped(findings.title)}`,
+    escaped(findings.question),
+    bullets(findings.summary),
+    ...heading('Figures', findings.tables.flatMap(tableSection)),
+    ...heading(
+      'Plots',
+      drawings.flatMap((drawing, index) => pictureSection(drawing, pictures[index])),
+    ),
+    ...heading(
+      findings.models.length > 1 ? 'Models' : 'Model',
+      modelFacts(findings).flatMap(({ name, facts }) => [`### ${escaped(name)}`, factsTable(facts)]),
+    ),
+    ...heading('Data', findings.data.length > 0 ? [table(dataTable(findings))] : []),
+    ...heading('Machine and run', [factsTable(runFacts(findings))]),
+    ...heading('The command', [fenced(findings.command)]),
+    ...heading('Remarks', findings.remarks.length > 0 ? [bullets(findings.remarks)] : []),
+  ];
+  return `${parts.filter((part) => part !== '').join('\n\n')}\n`;
+}
+
+function heading(text: string, parts: readonly string[]): readonly string[] {
+  return parts.length === 0 ? [] : [`## ${text}`, ...parts];
+}
+
+function bullets(sentences: readonly string[]): string {
+  return sentences.map((sentence) => `- ${linked(sentence)}`).join('\n');
+}
+
+function tableSection(one: Table): readonly string[] {
+  return [
+    `### ${escaped(one.title)}`,
+    ...(one.source === undefined ? [] : [`> **Not measured here:** these figures are those of ${linked(one.source)}.`]),
+    ...(one.note === undefined ? [] : [linked(one.note)]),
+    table(one),
+  ];
+}
+
+function table({ columns, rows }: Table): string {
+  if (rows.length === 0 || columns.length === 0) return '*There are no rows.*';
+  const best = columns.map((column) => bestOf(column, rows));
+  const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
+  return [
+    line(columns.map((column) => escaped(column.heading))),
+    line(columns.map((column) => (isNumeric(column, rows) ? '---:' : '---'))),
+    ...rows.map((row) =>
+      line(
+        columns.map(({ key, format }, index) => {
+          const cell = row[key];
+          const text = typeof cell === 'string' ? linked(cell) : escaped(cellText(cell, format));
+          return best[index]?.(cell) ? `**${text}**` : text;
+        }),
+      ),
+    ),
+  ].join('\n');
+}
+
+function factsTable(facts: Facts): string {
+  return ['| | |', '| --- | --- |', ...facts.map(([name, value]) => `| ${escaped(name)} | ${linked(value)} |`)].join(
+    '\n',
+  );
+}
+
+function pictureSection({ title, remark }: Drawing, picture: string | undefined): readonly string[] {
+  return [
+    `### ${escaped(title)}`,
+    ...(picture === undefined ? [] : [`![${escaped(title)}](${picture})`]),
+    ...(remark === undefined ? [] : [`*${escaped(remark)}*`]),
+  ];
+}
+
+/** Between fences that are longer than any in it. */
+function fenced(code: string): string {
+  const longest = Math.max(2, ...[...code.matchAll(/`+/g)].map(([run]) => run.length));
+  const fence = '`'.repeat(longest + 1);
+  return `${fence}sh\n${code}\n${fence}`;
+}
