@@ -7,7 +7,7 @@ import { pathToFileURL } from 'node:url';
 import test from 'ava';
 import type { Browser } from 'playwright-core';
 import type { Findings } from '../../src/experiment/report/findings.js';
-import { cellText, durationText } from '../../src/experiment/report/format.js';
+import { cellText, columnText, durationText } from '../../src/experiment/report/format.js';
 import { writeReport } from '../../src/experiment/report/report.js';
 import { EMPTY, FULL, HOSTILE, HOSTILE_FINDINGS, SPARSE } from './report-findings.js';
 
@@ -134,7 +134,7 @@ test('report.json is the findings', async (t) => {
 test('the Markdown has the tables, and says whose figures are not ours', async (t) => {
   const { markdown } = await written(FULL);
   const text = readFileSync(markdown, 'utf8');
-  t.true(text.includes('| float16 | 16.00 | **43.2 %** | – | – | 31.46 MB | 75.00 s |'));
+  t.true(text.includes('| float16 | 16.00 | **43.2 %** | – | – | 31.46 MB | 1.25 min |'));
   t.true(
     text.includes(
       '> **Not measured here:** these figures are those of Kang et al., GEAR, Table 1 (<https://arxiv.org/abs/2403.05527>).',
@@ -150,6 +150,15 @@ test('a signal that fired keeps a report from being begun', async (t) => {
   await t.throwsAsync(writeReport(folder, FULL, { signal: AbortSignal.abort(reason) }), { message: 'enough' });
   t.deepEqual(readdirSync(folder), []);
   await t.throwsAsync(writeReport(join(process.execPath, 'x'), FULL), { code: 'IO_FAILED' });
+});
+
+test('figures of a column are in one unit and to as many places, unless that would hide one', (t) => {
+  const column = (format: Parameters<typeof columnText>[0], ...cells: number[]) => cells.map(columnText(format, cells));
+  t.deepEqual(column('bytes', 31_457_280, 3_932_160, 0), ['31.5 MB', '3.9 MB', '0.0 MB']);
+  t.deepEqual(column('bytes', 2e9, 5e3), ['2.00 GB', '5.00 kB']);
+  t.deepEqual(column(undefined, 0.1, 0.033, Number.NaN), ['0.1000', '0.0330', '–']);
+  t.deepEqual(column(undefined, 12, 3), ['12', '3']);
+  t.deepEqual(column(undefined, 120.5, 1e-6), ['120.5', '1.00e-6']);
 });
 
 test('figures are written for readers', (t) => {

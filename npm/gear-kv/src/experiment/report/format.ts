@@ -56,6 +56,27 @@ export function cellText(cell: Cell | undefined, format?: Format): string {
   return `${signed(value.toFixed(digits))} ${unit.name}`;
 }
 
+/** How the cells of one column are written: figures of one kind in one unit, and to as many places, where that loses none of them. */
+export function columnText(format: Format, cells: readonly (Cell | undefined)[]): (cell: Cell | undefined) => string {
+  const sizes = cells.filter((cell): cell is number => Number.isFinite(cell) && cell !== 0).map(Math.abs);
+  const alone = (cell: Cell | undefined): string => cellText(cell, format);
+  if (sizes.length === 0 || format === 'percent' || typeof format === 'object') return alone;
+  const least = sizes.reduce((a, b) => Math.min(a, b));
+  const most = sizes.reduce((a, b) => Math.max(a, b));
+  const unit = unitOf(format, most);
+  if (format === undefined && sizes.every(Number.isInteger)) return alone;
+  const digits = Math.max(
+    0,
+    SIGNIFICANT - 1 - Math.floor(Math.log10(most / unit.size)) - (format === undefined ? 0 : 1),
+  );
+  // Two places of the least that is there are still to be seen.
+  if (digits > 8 || least / unit.size < 10 ** (1 - digits)) return alone;
+  return (cell) => {
+    if (typeof cell !== 'number' || !Number.isFinite(cell)) return alone(cell);
+    return `${cellText(cell / unit.size, { digits })}${unit.name === '' ? '' : ` ${unit.name}`}`;
+  };
+}
+
 /** Whole numbers as they are; others to four places that count. */
 function significant(value: number): string {
   if (Number.isInteger(value) && Math.abs(value) < 1e15) return String(value);

@@ -1,9 +1,9 @@
 // report.md: what the page says, as GitHub shows it, with the plots as files beside it.
 
 import type { Findings, Table } from './findings.js';
-import { cellText, oneLine } from './format.js';
+import { oneLine } from './format.js';
 import type { Drawing } from './plots.js';
-import { bestOf, dataTable, type Facts, isNumeric, modelFacts, runFacts } from './sections.js';
+import { dataTable, type Facts, modelFacts, runFacts, writtenColumns } from './sections.js';
 
 /** Text as text: nothing in it is markup, a link or a mention. */
 function escaped(text: string): string {
@@ -69,19 +69,19 @@ function tableSection(one: Table): readonly string[] {
   ];
 }
 
-function table({ columns, rows }: Table): string {
-  if (rows.length === 0 || columns.length === 0) return '*There are no rows.*';
-  const best = columns.map((column) => bestOf(column, rows));
+function table(whole: Table): string {
+  const columns = writtenColumns(whole);
+  if (whole.rows.length === 0 || columns.length === 0) return '*There are no rows.*';
   const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
   return [
-    line(columns.map((column) => escaped(column.heading))),
-    line(columns.map((column) => (isNumeric(column, rows) ? '---:' : '---'))),
-    ...rows.map((row) =>
+    line(columns.map(({ heading }) => escaped(heading))),
+    line(columns.map(({ numeric }) => (numeric ? '---:' : '---'))),
+    ...whole.rows.map((row) =>
       line(
-        columns.map(({ key, format }, index) => {
+        columns.map(({ key, text, isBest }) => {
           const cell = row[key];
-          const text = typeof cell === 'string' ? linked(cell) : escaped(cellText(cell, format));
-          return best[index]?.(cell) ? `**${text}**` : text;
+          const written = typeof cell === 'string' ? linked(cell) : escaped(text(cell));
+          return isBest(cell) ? `**${written}**` : written;
         }),
       ),
     ),

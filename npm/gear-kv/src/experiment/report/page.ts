@@ -1,11 +1,11 @@
 // report.html: one file that asks nobody for anything.
 
 import { createHash } from 'node:crypto';
-import type { Cell, Column, Findings, Table } from './findings.js';
-import { cellText, NOTHING, oneLine } from './format.js';
+import type { Cell, Findings, Table } from './findings.js';
+import { NOTHING, oneLine } from './format.js';
 import { STYLE } from './page-style.js';
 import type { Drawing } from './plots.js';
-import { bestOf, dataTable, type Facts, isNumeric, modelFacts, runFacts } from './sections.js';
+import { dataTable, type Facts, modelFacts, runFacts, type WrittenColumn, writtenColumns } from './sections.js';
 
 /** Copies the command; where the clipboard is closed to the page, it is at least selected. */
 const SCRIPT = `for (const button of document.querySelectorAll('button')) {
@@ -106,20 +106,16 @@ ${table.source === undefined ? '' : `<p>These figures are those of ${linked(tabl
 </div>`;
 }
 
-function tableElement({ title, columns, rows }: Table): string {
-  const numeric = columns.map((column) => isNumeric(column, rows));
-  const best = columns.map((column) => bestOf(column, rows));
-  const head = columns.map((column, index) => headCell(column, numeric[index] === true)).join('');
-  const body = rows.map((row) => {
-    const cells = columns.map((column, index) =>
-      bodyCell(row[column.key], column, index === 0, numeric[index] === true, best[index]),
-    );
-    return `<tr>${cells.join('')}</tr>`;
-  });
-  if (body.length === 0)
-    body.push(`<tr><td class="none" colspan="${Math.max(columns.length, 1)}">There are no rows.</td></tr>`);
+function tableElement(table: Table): string {
+  const columns = writtenColumns(table);
+  const head = columns.map(headCell).join('');
+  const body = table.rows.map(
+    (row) => `<tr>${columns.map((column, index) => bodyCell(row[column.key], column, index === 0)).join('')}</tr>`,
+  );
+  const span = Math.max(columns.length, 1);
+  if (body.length === 0) body.push(`<tr><td class="none" colspan="${span}">There are no rows.</td></tr>`);
   // Who scrolls with the keyboard must be able to get there.
-  return `<div class="scroll" tabindex="0" role="region" aria-label="${escaped(oneLine(title))}">
+  return `<div class="scroll" tabindex="0" role="region" aria-label="${escaped(oneLine(table.title))}">
 <table>
 <thead><tr>${head}</tr></thead>
 <tbody>
@@ -129,25 +125,19 @@ ${body.join('\n')}
 </div>`;
 }
 
-function headCell({ heading }: Column, numeric: boolean): string {
+function headCell({ heading, numeric }: WrittenColumn): string {
   return `<th scope="col" class="${numeric ? 'figure' : 'words'}">${escaped(oneLine(heading))}</th>`;
 }
 
-function bodyCell(
-  cell: Cell | undefined,
-  { format }: Column,
-  isFirst: boolean,
-  numeric: boolean,
-  isBest: ((cell: Cell | undefined) => boolean) | undefined,
-): string {
-  const text = cellText(cell, format);
+function bodyCell(cell: Cell | undefined, { numeric, text, isBest }: WrittenColumn, isFirst: boolean): string {
+  const written = text(cell);
   const classes = [
     numeric ? 'figure' : 'words',
-    ...(isBest?.(cell) ? ['best'] : []),
-    ...(text === NOTHING ? ['none'] : []),
+    ...(isBest(cell) ? ['best'] : []),
+    ...(written === NOTHING ? ['none'] : []),
   ];
-  const content = typeof cell === 'string' ? linked(cell) : escaped(text);
   const element = isFirst ? 'th scope="row"' : 'td';
+  const content = typeof cell === 'string' ? linked(cell) : escaped(written);
   return `<${element} class="${classes.join(' ')}">${content}</${isFirst ? 'th' : 'td'}>`;
 }
 

@@ -1,7 +1,7 @@
 // What stands in a report beside tables and plots, in an order that the page and the Markdown share.
 
 import type { Cell, Column, Findings, Table } from './findings.js';
-import { cellText, durationText } from './format.js';
+import { cellText, columnText, durationText } from './format.js';
 
 /** Names and what belongs to them. */
 export type Facts = readonly (readonly [name: string, value: string])[];
@@ -50,19 +50,39 @@ export function runFacts({ machine, seed, version, date, seconds }: Findings): F
   ];
 }
 
-/** True where a column holds figures alone: those stand to the right, one above the other. */
-export function isNumeric({ key }: Column, rows: Table['rows']): boolean {
-  const cells = rows.map((row) => row[key] ?? null).filter((cell) => cell !== null);
-  return cells.length > 0 && cells.every((cell) => typeof cell === 'number');
+/** A column with what has to be known of all of it to write one cell. */
+export interface WrittenColumn extends Column {
+  /** Figures stand to the right, one above the other. */
+  readonly numeric: boolean;
+  readonly text: (cell: Cell | undefined) => string;
+  readonly isBest: (cell: Cell | undefined) => boolean;
+}
+
+/** The columns of a table, ready to be written. */
+export function writtenColumns({ columns, rows }: Table): readonly WrittenColumn[] {
+  return columns.map((column) => {
+    const cells = rows.map((row) => row[column.key]);
+    const text = columnText(column.format, cells);
+    return { ...column, numeric: isNumeric(cells), text, isBest: bestOf(column, cells, text) };
+  });
+}
+
+function isNumeric(cells: readonly (Cell | undefined)[]): boolean {
+  const there = cells.filter((cell) => cell !== null && cell !== undefined);
+  return there.length > 0 && there.every((cell) => typeof cell === 'number');
 }
 
 /** Whether a cell is the best of its column; where all are as good, none is. */
-export function bestOf({ key, better, format }: Column, rows: Table['rows']): (cell: Cell | undefined) => boolean {
-  const numbers = rows.map((row) => row[key]).filter((cell): cell is number => Number.isFinite(cell));
+function bestOf(
+  { better }: Column,
+  cells: readonly (Cell | undefined)[],
+  text: (cell: Cell | undefined) => string,
+): (cell: Cell | undefined) => boolean {
+  const numbers = cells.filter((cell): cell is number => Number.isFinite(cell));
   if (better === undefined || numbers.length < 2) return () => false;
   const best = numbers.reduce((a, b) => (better === 'high' ? Math.max(a, b) : Math.min(a, b)));
   // As it is written: a difference that nobody sees makes nobody better.
-  const written = cellText(best, format);
-  if (numbers.every((number) => cellText(number, format) === written)) return () => false;
-  return (cell) => typeof cell === 'number' && cellText(cell, format) === written;
+  const written = text(best);
+  if (numbers.every((number) => text(number) === written)) return () => false;
+  return (cell) => typeof cell === 'number' && text(cell) === written;
 }
