@@ -7,7 +7,7 @@ import { pathToFileURL } from 'node:url';
 import test from 'ava';
 import type { Browser } from 'playwright-core';
 import type { Findings } from '../../src/experiment/report/findings.js';
-import { cellText, columnText, durationText } from '../../src/experiment/report/format.js';
+import { cellText, columnText, durationText, heading } from '../../src/experiment/report/format.js';
 import { writeReport } from '../../src/experiment/report/report.js';
 import { EMPTY, FULL, HOSTILE, HOSTILE_FINDINGS, SPARSE } from './report-findings.js';
 
@@ -159,6 +159,11 @@ test('figures of a column are in one unit and to as many places, unless that wou
   t.deepEqual(column(undefined, 0.1, 0.033, Number.NaN), ['0.1000', '0.0330', '–']);
   t.deepEqual(column(undefined, 12, 3), ['12', '3']);
   t.deepEqual(column(undefined, 120.5, 1e-6), ['120.5', '1.00e-6']);
+});
+
+test('headings begin with a capital, names with what they begin with', (t) => {
+  const texts = ['bits per value', 'float16 cache', 'gear-4', 'KL', 's', 'émile zola', 'layers'];
+  t.deepEqual(texts.map(heading), ['Bits per value', 'float16 cache', 'gear-4', 'KL', 's', 'Émile zola', 'Layers']);
 });
 
 test('figures are written for readers', (t) => {

@@ -3,7 +3,7 @@
 import type { TopLevelSpec } from 'vega-lite';
 import { CONFIG, layout, svg } from './chart.js';
 import type { Axis, Cell, Plot } from './findings.js';
-import { cellText, type Unit, unitOf } from './format.js';
+import { cellText, heading, type Unit, unitOf } from './format.js';
 import { heatMap } from './heat-map.js';
 import { placed } from './labels.js';
 import { seriesChannels, seriesOf } from './series.js';
@@ -70,12 +70,12 @@ async function chart(plot: Plot, width: number, height: number, narrow: boolean)
   return { ...whole, layer: longest > POINTS_ON_LINE ? [line] : [line, points] } as TopLevelSpec;
 }
 
-function wordsX({ title }: Axis, values: readonly Datum[], width: number, narrow: boolean) {
+function wordsX(x: Axis, values: readonly Datum[], width: number, narrow: boolean) {
   const places = [...new Set(values.map(({ x }) => String(x)))];
   const room = (width - 70) / places.length;
   const labelAngle = places.some((place) => place.length * LEGEND_LETTER > room) ? -35 : 0;
   const axis = { labelAngle, labelLimit: narrow ? 90 : 160, grid: false };
-  return { field: 'x', type: 'ordinal', title, scale: { domain: places }, axis };
+  return { field: 'x', type: 'ordinal', title: heading(x.title), scale: { domain: places }, axis };
 }
 
 function numbersX(x: Axis, values: readonly Datum[], unit: Unit, narrow: boolean) {
@@ -141,7 +141,8 @@ function unitFor({ key, format }: Axis, { rows }: Plot): Unit {
   );
 }
 
-function titled({ title }: Axis, { name }: Unit): string {
+function titled(axis: Axis, { name }: Unit): string {
+  const title = heading(axis.title);
   return name === '' || title.includes(`(${name})`) || title.includes(`, ${name}`) ? title : `${title} (${name})`;
 }
 

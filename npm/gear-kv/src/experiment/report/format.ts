@@ -97,6 +97,12 @@ export function durationText(seconds: number): string {
   return minutes < 120 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
+/** A heading with a capital, unless it begins with a name: with a digit, a hyphen or a capital in its first word, or a symbol. */
+export function heading(text: string): string {
+  const line = oneLine(text);
+  return /^\p{Ll}{2,}(?![\p{L}\p{N}_./-])/u.test(line) ? `${line[0]?.toUpperCase()}${line.slice(1)}` : line;
+}
+
 /** Text from outside on one line, without characters that steer a terminal or the direction of writing. */
 export function oneLine(text: string): string {
   return text

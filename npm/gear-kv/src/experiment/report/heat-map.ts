@@ -3,7 +3,7 @@
 import type { TopLevelSpec } from 'vega-lite';
 import { INK } from './chart.js';
 import type { Axis, Cell, Plot } from './findings.js';
-import { cellText } from './format.js';
+import { cellText, heading } from './format.js';
 
 /** Text on dark and on light fields. They are the same on every page, and so are these. */
 const ON_DARK = '#fdfdfd';
@@ -55,14 +55,14 @@ export function heatMap(plot: Plot, width: number): TopLevelSpec {
       x: {
         field: 'x',
         type: 'ordinal',
-        title: x.title,
+        title: heading(x.title),
         scale: { domain: columns.map((cell) => placeText(cell, x)) },
         axis: { ...axis, labelLimit: field, titlePadding: 8 },
       },
       y: {
         field: 'y',
         type: 'ordinal',
-        title: y.title,
+        title: heading(y.title),
         scale: { domain: lines.map((cell) => placeText(cell, y)) },
         axis,
       },
@@ -101,5 +101,5 @@ function places(cells: readonly Cell[]): readonly Cell[] {
 }
 
 function titled({ title, format }: Axis): string {
-  return format === 'percent' && !title.includes('%') ? `${title} (%)` : title;
+  return format === 'percent' && !title.includes('%') ? `${heading(title)} (%)` : heading(title);
 }

@@ -1,7 +1,7 @@
 // report.md: what the page says, as GitHub shows it, with the plots as files beside it.
 
 import type { Findings, Table } from './findings.js';
-import { oneLine } from './format.js';
+import { heading, oneLine } from './format.js';
 import type { Drawing } from './plots.js';
 import { dataTable, type Facts, modelFacts, runFacts, writtenColumns } from './sections.js';
 
@@ -35,24 +35,24 @@ export function markdown(
     `# ${escaped(findings.title)}`,
     escaped(findings.question),
     bullets(findings.summary),
-    ...heading('Figures', findings.tables.flatMap(tableSection)),
-    ...heading(
+    ...section('Figures', findings.tables.flatMap(tableSection)),
+    ...section(
       'Plots',
       drawings.flatMap((drawing, index) => pictureSection(drawing, pictures[index])),
     ),
-    ...heading(
+    ...section(
       findings.models.length > 1 ? 'Models' : 'Model',
       modelFacts(findings).flatMap(({ name, facts }) => [`### ${escaped(name)}`, factsTable(facts)]),
     ),
-    ...heading('Data', findings.data.length > 0 ? [table(dataTable(findings))] : []),
-    ...heading('Machine and run', [factsTable(runFacts(findings))]),
-    ...heading('The command', [fenced(findings.command)]),
-    ...heading('Remarks', findings.remarks.length > 0 ? [bullets(findings.remarks)] : []),
+    ...section('Data', findings.data.length > 0 ? [table(dataTable(findings))] : []),
+    ...section('Machine and run', [factsTable(runFacts(findings))]),
+    ...section('The command', [fenced(findings.command)]),
+    ...section('Remarks', findings.remarks.length > 0 ? [bullets(findings.remarks)] : []),
   ];
   return `${parts.filter((part) => part !== '').join('\n\n')}\n`;
 }
 
-function heading(text: string, parts: readonly string[]): readonly string[] {
+function section(text: string, parts: readonly string[]): readonly string[] {
   return parts.length === 0 ? [] : [`## ${text}`, ...parts];
 }
 
@@ -62,7 +62,7 @@ function bullets(sentences: readonly string[]): string {
 
 function tableSection(one: Table): readonly string[] {
   return [
-    `### ${escaped(one.title)}`,
+    `### ${escaped(heading(one.title))}`,
     ...(one.source === undefined ? [] : [`> **Not measured here:** these figures are those of ${linked(one.source)}.`]),
     ...(one.note === undefined ? [] : [linked(one.note)]),
     table(one),
@@ -74,7 +74,7 @@ function table(whole: Table): string {
   if (whole.rows.length === 0 || columns.length === 0) return '*There are no rows.*';
   const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
   return [
-    line(columns.map(({ heading }) => escaped(heading))),
+    line(columns.map((column) => escaped(heading(column.heading)))),
     line(columns.map(({ numeric }) => (numeric ? '---:' : '---'))),
     ...whole.rows.map((row) =>
       line(
@@ -89,14 +89,16 @@ function table(whole: Table): string {
 }
 
 function factsTable(facts: Facts): string {
-  return ['| | |', '| --- | --- |', ...facts.map(([name, value]) => `| ${escaped(name)} | ${linked(value)} |`)].join(
-    '\n',
-  );
+  return [
+    '| | |',
+    '| --- | --- |',
+    ...facts.map(([name, value]) => `| ${escaped(heading(name))} | ${linked(value)} |`),
+  ].join('\n');
 }
 
 function pictureSection({ title, remark }: Drawing, picture: string | undefined): readonly string[] {
   return [
-    `### ${escaped(title)}`,
+    `### ${escaped(heading(title))}`,
     ...(picture === undefined ? [] : [`![${escaped(title)}](${picture})`]),
     ...(remark === undefined ? [] : [`*${escaped(remark)}*`]),
   ];

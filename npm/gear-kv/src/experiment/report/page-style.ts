@@ -51,6 +51,7 @@ dt { color: var(--faint); }
 dd { margin: 0; min-width: 0; }
 .command { position: relative; margin: .75rem 0; }
 pre { margin: 0; padding: .9rem 5.5rem .9rem 1rem; background: var(--band); border: 1px solid var(--line); border-radius: 8px; white-space: pre-wrap; line-height: 1.5; }
+pre span { display: inline-block; max-width: 100%; vertical-align: top; }
 pre code { background: none; padding: 0; font-size: 1em; }
 button { position: absolute; top: .55rem; right: .55rem; padding: .25rem .7rem; font: 500 .8125rem/1.4 system-ui, sans-serif; color: var(--ink); background: var(--paper); border: 1px solid var(--line); border-radius: 6px; cursor: pointer; }
 button:hover { border-color: var(--faint); }
@@ -68,7 +69,8 @@ button:focus-visible { outline: 2px solid var(--link); outline-offset: 1px; }
   .theirs { padding-left: .7rem; }
 }
 @media print {
-  body { max-width: none; padding: 0; font-size: 10pt; }
+  html { font-size: 10pt; }
+  body { max-width: none; padding: 0; }
   button { display: none; }
   .scroll { overflow: visible; }
   table { font-size: 9pt; }

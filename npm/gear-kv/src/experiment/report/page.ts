@@ -2,7 +2,7 @@
 
 import { createHash } from 'node:crypto';
 import type { Cell, Findings, Table } from './findings.js';
-import { NOTHING, oneLine } from './format.js';
+import { heading, NOTHING, oneLine } from './format.js';
 import { STYLE } from './page-style.js';
 import type { Drawing } from './plots.js';
 import { dataTable, type Facts, modelFacts, runFacts, type WrittenColumn, writtenColumns } from './sections.js';
@@ -57,7 +57,7 @@ export function page(findings: Findings, drawings: readonly Drawing[]): string {
     section('Data', findings.data.length > 0 ? [tableElement(dataTable(findings))] : []),
     section('Machine and run', [list(runFacts(findings))]),
     section('The command', [
-      `<div class="command"><pre><code>${escaped(findings.command)}</code></pre><button type="button" hidden>Copy</button></div>`,
+      `<div class="command"><pre><code>${command(findings.command)}</code></pre><button type="button" hidden>Copy</button></div>`,
     ]),
     section(
       'Remarks',
@@ -101,7 +101,7 @@ function tableSection(table: Table): string {
   const theirs = table.source !== undefined;
   const badge = theirs ? '<span class="badge">not measured here</span>' : '';
   return `<div${theirs ? ' class="theirs"' : ''}>
-<h3>${escaped(oneLine(table.title))}${badge}</h3>
+<h3>${escaped(heading(table.title))}${badge}</h3>
 ${table.source === undefined ? '' : `<p>These figures are those of ${linked(table.source)}.</p>\n`}${table.note === undefined ? '' : `<p class="note">${linked(table.note)}</p>\n`}${tableElement(table)}
 </div>`;
 }
@@ -125,8 +125,8 @@ ${body.join('\n')}
 </div>`;
 }
 
-function headCell({ heading, numeric }: WrittenColumn): string {
-  return `<th scope="col" class="${numeric ? 'figure' : 'words'}">${escaped(oneLine(heading))}</th>`;
+function headCell(column: WrittenColumn): string {
+  return `<th scope="col" class="${column.numeric ? 'figure' : 'words'}">${escaped(heading(column.heading))}</th>`;
 }
 
 function bodyCell(cell: Cell | undefined, { numeric, text, isBest }: WrittenColumn, isFirst: boolean): string {
@@ -147,13 +147,18 @@ function figure({ title, wide, narrow, remark }: Drawing): string {
       ? ''
       : `<div class="wide">${wide}</div><div class="narrow">${narrow}</div>`;
   return `<figure>
-<figcaption>${escaped(oneLine(title))}</figcaption>
+<figcaption>${escaped(heading(title))}</figcaption>
 ${pictures}${remark === undefined ? '' : `<p class="note">${escaped(remark)}</p>`}
 </figure>`;
 }
 
+/** Its words stay whole where lines are long enough for them: `--limit` is not broken behind its first hyphen. */
+function command(text: string): string {
+  return text.replace(/\S+|\s+/g, (part) => (/\s/.test(part) ? part : `<span>${escaped(part)}</span>`));
+}
+
 function list(facts: Facts): string {
-  return `<dl>${facts.map(([name, value]) => `<dt>${escaped(oneLine(name))}</dt><dd>${linked(value)}</dd>`).join('\n')}</dl>`;
+  return `<dl>${facts.map(([name, value]) => `<dt>${escaped(heading(name))}</dt><dd>${linked(value)}</dd>`).join('\n')}</dl>`;
 }
 
 function digest(text: string): string {
