@@ -8,6 +8,7 @@ import { inspectCommand } from './inspect.js';
 import { chatCommand } from './llm/chat.js';
 import { compareCommand } from './llm/compare.js';
 import { evalCommand } from './llm/eval.js';
+import { experimentCommand } from './llm/experiment.js';
 import { fetchCommand } from './llm/fetch.js';
 import { generateCommand } from './llm/generate.js';
 import { perplexityCommand } from './llm/perplexity.js';
@@ -30,6 +31,7 @@ const commands: Readonly<Record<string, Command>> = {
   eval: evalCommand,
   tune: tuneCommand,
   compare: compareCommand,
+  experiment: experimentCommand,
   fetch: fetchCommand,
 };
 

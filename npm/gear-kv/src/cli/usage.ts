@@ -17,6 +17,8 @@ export interface Flag {
 /** A command of `gear-kv`. */
 export interface Command {
   summary: string;
+  /** What `--help` says more, above the flags. */
+  details?: string;
   /** Names of the positional arguments, all required. */
   operands: readonly string[];
   flags: Readonly<Record<string, Flag>>;
@@ -132,7 +134,8 @@ function commandHelp(name: string, command: Command): string {
   ]);
   const width = Math.max(...rows.map(([left]) => left.length));
   const lines = rows.map(([left, text]) => `  ${left.padEnd(width)}  ${text}`);
-  return `${command.summary}\n\nUsage: ${usage}\n\n${lines.join('\n')}\n`;
+  const details = command.details === undefined ? '' : `${command.details}\n\n`;
+  return `${command.summary}\n\nUsage: ${usage}\n\n${details}${lines.join('\n')}\n`;
 }
 
 /** A message for standard error, without a stack where the cause is known. */

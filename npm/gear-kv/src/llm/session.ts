@@ -6,7 +6,7 @@ import { GearError } from '../errors.js';
 import { writeFileAtomically } from '../file.js';
 import { checkedOptions, refuseUnknown } from '../options.js';
 import { checkedCount } from '../shape.js';
-import type { ModelHandle, SessionHandle } from './binding.js';
+import type { ModelHandle, ProgressHandle, SessionHandle } from './binding.js';
 import { awaited, engine } from './engine.js';
 import { type Answering, Generation, type Step } from './generation.js';
 import { watched } from './progress.js';
@@ -87,13 +87,33 @@ export class GearSession {
     return this.answer(input, given, () => {});
   }
 
+  /**
+   * Takes tokens in behind those that it holds, without an answer.
+   *
+   * @throws GearError `OUT_OF_RANGE` where the context is full, `BUSY`, `DISPOSED`; the signal's reason, which leaves the session with what it had taken in.
+   */
+  async read(tokens: ArrayLike<number>, given: Pick<GenerateOptions, 'signal' | 'onPrompt'> = {}): Promise<void> {
+    const options = checkedOptions<typeof given>('the options of read', given);
+    refuseUnknown('read', options, ['signal', 'onPrompt']);
+    const signal = checkedSignal(options.signal);
+    const listen = checkedListener('onPrompt', options.onPrompt);
+    this.#live();
+    await this.#idle;
+    await this.#prefill(Uint32Array.from(tokens), signal, listen);
+  }
+
+  /** An answer to tokens that come behind those that it holds. @throws GearError as {@link generate}. */
+  goOn(tokens: ArrayLike<number>, options: GenerateOptions = {}): Generation {
+    return this.answer(Uint32Array.from(tokens), options, () => {});
+  }
+
   /** {@link generate}, and something to be done at the end. @internal */
-  answer(input: string | readonly Message[], given: GenerateOptions, finished: () => void): Generation {
+  answer(input: string | readonly Message[] | Uint32Array, given: GenerateOptions, finished: () => void): Generation {
     const options = checkedOptions<GenerateOptions>('the options of generate', given);
     const json = samplingJson(options);
     const signal = checkedSignal(options.signal);
     const listen = checkedListener('onPrompt', options.onPrompt);
-    const prompt = typeof input === 'string' ? input : messagesJson(input);
+    const prompt = this.#promptOf(input);
     this.#live();
     const answer = guarded(() => new (engine().Answer)(json));
     const answering: Answering = {
@@ -106,13 +126,8 @@ export class GearSession {
         }
         this.#answering = answering;
         await this.#idle;
-        const ids = typeof input === 'string' ? this.#continuation(prompt) : this.#conversation(prompt);
-        await watched(
-          (progress, signal) =>
-            this.#work((handle, cancel) => engine().prefillTask(handle, ids, cancel, progress), signal),
-          signal,
-          listen,
-        );
+        const ids = prompt();
+        await this.#prefill(ids, signal, listen);
         return ids.length;
       },
       next: async () => {
@@ -208,6 +223,24 @@ export class GearSession {
       return running;
     };
     return awaited(start, signal, discard);
+  }
+
+  /** What has to be computed for an input, once the session is free. */
+  #promptOf(input: string | readonly Message[] | Uint32Array): () => Uint32Array {
+    if (typeof input === 'string') return () => this.#continuation(input);
+    if (input instanceof Uint32Array) return () => input;
+    const json = messagesJson(input);
+    return () => this.#conversation(json);
+  }
+
+  #prefill(
+    ids: Uint32Array,
+    signal: AbortSignal | undefined,
+    listen: GenerateOptions['onPrompt'] | undefined,
+  ): Promise<void> {
+    const read = (progress: ProgressHandle, signal: AbortSignal | undefined): Promise<void> =>
+      this.#work((handle, cancel) => engine().prefillTask(handle, ids, cancel, progress), signal);
+    return watched(read, signal, listen);
   }
 
   #continuation(text: string): Uint32Array {

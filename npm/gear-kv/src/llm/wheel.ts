@@ -1,8 +1,8 @@
-// One member of a zip archive, which is what a Python wheel is. Sizes and offsets in it are not trusted.
+// Members of a zip archive, which is what a Python wheel is. Sizes and offsets in it are not trusted.
 
 import { createReadStream } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
-import { createInflateRaw } from 'node:zlib';
+import { createInflateRaw, inflateRawSync } from 'node:zlib';
 import { GearError } from '../errors.js';
 import { writeWhole } from './whole-file.js';
 
@@ -39,25 +39,69 @@ export async function unpackMember(
   await writeWhole(path, expected, method === STORED ? [packed] : [packed, createInflateRaw()], signal);
 }
 
-async function findMember(archive: string, suffix: string): Promise<Member> {
-  const file = await open(archive, 'r').catch((cause: Error) => {
-    throw new GearError('IO_FAILED', `${archive} could not be read: ${cause.message}`, { cause });
-  });
+/**
+ * The texts of the members that are wanted, in the archive's order.
+ *
+ * @param mostBytes - Of one of them; a longer one is `CORRUPT_DATA`.
+ */
+export async function* wheelTexts(
+  archive: string,
+  isWanted: (name: string) => boolean,
+  mostBytes: number,
+): AsyncGenerator<[name: string, text: string]> {
+  const file = await opened(archive);
   try {
     const { size } = await file.stat();
-    const directory = await centralDirectory(file, size, archive);
-    for (const { name, method, begin: header, bytes } of entries(directory, archive)) {
-      if (!name.endsWith(suffix)) continue;
-      const local = await read(file, header, LOCAL_BYTES, size, archive);
-      if (local.readUInt32LE(0) !== LOCAL) throw damaged(archive, 'a member is not where the directory says');
-      const begin = header + LOCAL_BYTES + local.readUInt16LE(26) + local.readUInt16LE(28);
-      if (bytes === 0 || begin + bytes > size) throw damaged(archive, 'a member does not fit into it');
-      return { name, method, begin, bytes };
+    for (const entry of entries(await centralDirectory(file, size, archive), archive)) {
+      if (!isWanted(entry.name)) continue;
+      const { begin, bytes, method } = await located(file, entry, size, archive);
+      if (bytes > mostBytes)
+        throw damaged(archive, `${entry.name} takes ${bytes} bytes; expected at most ${mostBytes}`);
+      const packed = await read(file, begin, bytes, size, archive);
+      yield [entry.name, unpacked(packed, method, mostBytes, archive).toString('utf8')];
+    }
+  } finally {
+    await file.close();
+  }
+}
+
+function unpacked(packed: Buffer, method: number, mostBytes: number, archive: string): Buffer {
+  if (method === STORED) return packed;
+  if (method !== DEFLATED) throw damaged(archive, `its member is packed by method ${method}`);
+  try {
+    return inflateRawSync(packed, { maxOutputLength: mostBytes });
+  } catch (cause) {
+    throw damaged(archive, `a member cannot be unpacked (${(cause as Error).message})`);
+  }
+}
+
+function opened(archive: string): Promise<FileHandle> {
+  return open(archive, 'r').catch((cause: Error) => {
+    throw new GearError('IO_FAILED', `${archive} could not be read: ${cause.message}`, { cause });
+  });
+}
+
+async function findMember(archive: string, suffix: string): Promise<Member> {
+  const file = await opened(archive);
+  try {
+    const { size } = await file.stat();
+    for (const entry of entries(await centralDirectory(file, size, archive), archive)) {
+      if (entry.name.endsWith(suffix)) return await located(file, entry, size, archive);
     }
     throw damaged(archive, `it has no *${suffix}`);
   } finally {
     await file.close();
   }
+}
+
+/** A member by where its bytes begin, which the directory does not say. */
+async function located(file: FileHandle, entry: Member, size: number, archive: string): Promise<Member> {
+  const { begin: header, bytes } = entry;
+  const local = await read(file, header, LOCAL_BYTES, size, archive);
+  if (local.readUInt32LE(0) !== LOCAL) throw damaged(archive, 'a member is not where the directory says');
+  const begin = header + LOCAL_BYTES + local.readUInt16LE(26) + local.readUInt16LE(28);
+  if (bytes === 0 || begin + bytes > size) throw damaged(archive, 'a member does not fit into it');
+  return { ...entry, begin };
 }
 
 async function centralDirectory(file: FileHandle, size: number, archive: string): Promise<Buffer> {

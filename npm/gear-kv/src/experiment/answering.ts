@@ -1,0 +1,183 @@
+// A task on several caches: each example is answered on float16 and on every cache; answers are compared with the right one and with float16's.
+
+import { GearError } from '../errors.js';
+import type { GearModel } from '../llm/model.js';
+import type { GearSession } from '../llm/session.js';
+import type { CacheChoice } from '../llm/settings.js';
+import { finalAnswer } from './answers.js';
+import type { Example, Task } from './data/task.js';
+import type { Context, NamedCache, Subject } from './experiment.js';
+
+/** An answer on one cache. */
+export interface CacheAnswer {
+  readonly cache: string;
+  readonly text: string;
+  /** What it says in the end. */
+  readonly answer: string | null;
+  readonly correct: boolean;
+  /** Tokens of it. */
+  readonly tokens: number;
+  /** Whether it says in the end what float16's says. */
+  readonly same: boolean;
+  /** Tokens before it differs from float16's; all of them where it does not. */
+  readonly until: number;
+  readonly identical: boolean;
+  /** Along float16's answer: divergence, agreement on the next token, and bits an element of the prompt. Null for an answer of one token. */
+  readonly kl: number | null;
+  readonly top1: number | null;
+  readonly bits: number | null;
+}
+
+/** An example on every cache, float16 first. */
+export interface AnsweredExample {
+  readonly id: string;
+  readonly task: string;
+  readonly target: string;
+  readonly promptTokens: number;
+  readonly answers: readonly CacheAnswer[];
+  /** Why it was not asked, where it was not. */
+  readonly skipped?: string;
+}
+
+/** Asks every example of the tasks, one unit each. Examples that do not fit the model are left out with a remark. */
+export async function answered(
+  context: Context,
+  subject: Subject,
+  tasks: readonly Task[],
+  caches: readonly NamedCache[],
+  prefix = '',
+): Promise<AnsweredExample[]> {
+  const found: AnsweredExample[] = [];
+  for (const task of tasks) {
+    context.used(task.source);
+    for (const example of task.examples) {
+      const key = `${prefix}${task.name}: ${example.id}`;
+      const one = await context.unit(key, () => ask(context, subject.model, task, example, caches));
+      if (one.skipped === undefined) found.push(one);
+      else context.remark(`${example.id} was left out: ${one.skipped}`);
+    }
+  }
+  if (found.length === 0)
+    throw new GearError('INVALID_OPTION', 'no example fits this model; give shorter ones by --data');
+  return found;
+}
+
+async function ask(
+  context: Context,
+  model: GearModel,
+  task: Task,
+  example: Example,
+  caches: readonly NamedCache[],
+): Promise<AnsweredExample> {
+  const prompt = tokensOf(context, model, example.prompt);
+  const { contextLength } = model.info;
+  const common = { id: example.id, task: task.name, target: example.target, promptTokens: prompt.length };
+  if (prompt.length + context.maxTokens > contextLength) {
+    const skipped = `its ${prompt.length} tokens and ${context.maxTokens} of answer do not fit the model's ${contextLength}`;
+    return { ...common, answers: [], skipped };
+  }
+  using exact = model.session({ cache: 'float32' });
+  await exact.read(prompt.subarray(0, -1), given(context));
+  const answer = async (name: string, cache: CacheChoice): Promise<{ text: string; tokens: readonly number[] }> => {
+    context.doing(`${example.id} on ${name}`);
+    using session = await prompted(context, model, exact, cache, prompt);
+    const generation = session.goOn(prompt.subarray(-1), {
+      maxTokens: context.maxTokens,
+      stop: task.stop,
+      ...given(context),
+    });
+    const text = await generation.text();
+    return { text, tokens: generation.result?.tokens ?? [] };
+  };
+  const reference = await answer('float16', 'float16');
+  const said = finalAnswer(reference.text, task.kind);
+  const answers: CacheAnswer[] = [];
+  const judged = (name: string, { text, tokens }: typeof reference): CacheAnswer => {
+    const final = finalAnswer(text, task.kind);
+    const until = commonTokens(reference.tokens, tokens);
+    return {
+      cache: name,
+      text,
+      answer: final ?? null,
+      correct: final === example.target,
+      tokens: tokens.length,
+      same: final === said,
+      until,
+      identical: until === tokens.length && until === reference.tokens.length,
+      kl: null,
+      top1: null,
+      bits: null,
+    };
+  };
+  answers.push({ ...judged('float16', reference), kl: 0, top1: 1, bits: 16 });
+  for (const { name, cache } of caches) answers.push(judged(name, await answer(name, cache)));
+  context.doing(`${example.id}: divergence along float16's answer`);
+  const rows = await diverging(context, model, prompt, reference.tokens, caches);
+  return { ...common, answers: answers.map((one) => ({ ...one, ...rows.get(one.cache) })) };
+}
+
+function given({ signal }: Context): { signal?: AbortSignal } {
+  return signal === undefined ? {} : { signal };
+}
+
+/**
+ * A session that holds the prompt but for its last token. What does not look at the prompt's queries is made from one exact prefill;
+ * the others read the prompt themselves, as they do in use.
+ */
+async function prompted(
+  context: Context,
+  model: GearModel,
+  exact: GearSession,
+  cache: CacheChoice,
+  prompt: Uint32Array,
+): Promise<GearSession> {
+  if (!looksAtQueries(cache)) return exact.recompress({ cache, ...given(context) });
+  const session = model.session({ cache });
+  await session.read(prompt.subarray(0, -1), given(context));
+  return session;
+}
+
+/** Whether a cache deals out bits by what queries look for, as `gear-*` do. */
+function looksAtQueries(cache: CacheChoice): boolean {
+  const halves = typeof cache === 'string' ? [{ preset: cache }] : [cache, cache.key ?? {}, cache.value ?? {}];
+  return halves.some(({ preset = '', ...rest }) => /^gear-/.test(preset) || 'meanBits' in rest);
+}
+
+/** The prompt as the model takes it; a conversation without a template becomes plain text. */
+function tokensOf(context: Context, model: GearModel, prompt: Example['prompt']): Uint32Array {
+  if (typeof prompt === 'string') return model.tokenize(prompt);
+  try {
+    // The template writes the mark of the beginning itself, where there is one.
+    return model.tokenize(model.renderChat(prompt), { addBos: false });
+  } catch (error) {
+    if (!(error instanceof GearError)) throw error;
+    context.remark(
+      `the model has no chat template that can be used, so questions are asked as plain text (${error.message})`,
+    );
+    return model.tokenize(`${prompt.map(({ content }) => content).join('\n\n')}\n\nAnswer:`);
+  }
+}
+
+function commonTokens(a: readonly number[], b: readonly number[]): number {
+  let at = 0;
+  while (at < a.length && at < b.length && a[at] === b[at]) at += 1;
+  return at;
+}
+
+async function diverging(
+  context: Context,
+  model: GearModel,
+  prompt: Uint32Array,
+  answer: readonly number[],
+  caches: readonly NamedCache[],
+): Promise<Map<string, Pick<CacheAnswer, 'kl' | 'top1' | 'bits'>>> {
+  // The last token is only predicted.
+  if (answer.length < 2 || caches.length === 0) return new Map();
+  const windows = {
+    promptTokens: prompt.length,
+    continuationTokens: answer.length - 1,
+    tokenIds: [[...prompt, ...answer]],
+  };
+  const { rows } = await model.evaluate(windows, { presets: caches, ...given(context) });
+  return new Map(rows.map(({ preset, kl, top1, bitsPerElement }) => [preset, { kl, top1, bits: bitsPerElement }]));
+}

@@ -1,0 +1,59 @@
+// What an answer says in the end, found in the usual way: the words behind "the answer is", else the last that fits.
+
+/** What is asked for: a number, the letter of a choice, or words. */
+export type AnswerKind = 'number' | 'letter' | 'words';
+
+const NUMBER = /-?\$?\d[\d,]*(?:\.\d+)?/g;
+const LETTER = /\(([A-Z])\)|\b([A-Z])\b(?=[.):,]|\s*$)/g;
+const SAID = /the (?:final |correct )?answer is:?\s*(.*)/gi;
+
+/** The answer that a text ends in; undefined where there is none. */
+export function finalAnswer(text: string, kind: AnswerKind): string | undefined {
+  const said = [...text.matchAll(SAID)].at(-1)?.[1];
+  if (kind === 'words') return said === undefined ? undefined : words(said);
+  const find = kind === 'number' ? lastNumber : lastLetter;
+  if (said !== undefined) {
+    const first = firstOf(said, kind);
+    if (first !== undefined) return first;
+  }
+  return find(text);
+}
+
+/** An answer as it is given by a data set, in the form that {@link finalAnswer} has. */
+export function targetAnswer(text: string, kind: AnswerKind): string | undefined {
+  // GSM8k has it behind four marks.
+  const marked = /####\s*(.*)\s*$/.exec(text)?.[1] ?? text;
+  if (kind === 'words')
+    return /the (?:final |correct )?answer is/i.test(marked) ? finalAnswer(marked, kind) : words(marked);
+  return finalAnswer(marked, kind);
+}
+
+function firstOf(text: string, kind: AnswerKind): string | undefined {
+  if (kind === 'number') {
+    const found = text.match(NUMBER)?.[0];
+    return found === undefined ? undefined : plainNumber(found);
+  }
+  const [found] = text.matchAll(LETTER);
+  return found?.[1] ?? found?.[2];
+}
+
+function lastNumber(text: string): string | undefined {
+  const found = text.match(NUMBER)?.at(-1);
+  return found === undefined ? undefined : plainNumber(found);
+}
+
+function lastLetter(text: string): string | undefined {
+  const found = [...text.matchAll(LETTER)].at(-1);
+  return found?.[1] ?? found?.[2];
+}
+
+/** "$1,200.50" and "1200.5" are one number. */
+function plainNumber(text: string): string {
+  return String(Number(text.replace(/[$,]/g, '')));
+}
+
+/** The first line, without what is at its end for the sentence's sake. */
+function words(text: string): string {
+  const [line = ''] = text.trim().split('\n');
+  return line.trim().replace(/\.$/, '').trim().toLowerCase();
+}

@@ -1,0 +1,29 @@
+// Files of data on this machine.
+
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { GearError } from '../../errors.js';
+import { modelFolder } from '../../llm/model-file.js';
+
+/** Where data that was downloaded is kept: beside the models. */
+export async function dataFolder(): Promise<string> {
+  const folder = join(dirname(modelFolder()), 'data');
+  await mkdir(folder, { recursive: true }).catch((cause: Error) => {
+    throw new GearError('IO_FAILED', `${folder} could not be made: ${cause.message}`, { cause });
+  });
+  return folder;
+}
+
+/** Whether a file is there and has this SHA-256. */
+export async function hasHash(path: string, sha256: string): Promise<boolean> {
+  const hash = createHash('sha256');
+  try {
+    await pipeline(createReadStream(path), hash);
+  } catch {
+    return false;
+  }
+  return hash.digest('hex') === sha256;
+}

@@ -1,0 +1,81 @@
+// The same caches on several models: other weights of one model, or a model and what was made of it.
+
+import { GearError } from '../errors.js';
+import type { Context, Experiment, Outcome } from './experiment.js';
+import { mathScoresOfEach } from './math.js';
+import type { Table } from './report/findings.js';
+import { scoreSentence, scoreTable } from './tables.js';
+
+const PRESETS = ['gear-4', 'gear-2', 'kivi-4', 'kivi-2'];
+const MOST_MODELS = 8;
+
+/** `weights`: weights of fewer bits × caches of fewer bits. */
+export const weights: Experiment = {
+  name: 'weights',
+  title: 'Compressed weights and a compressed cache',
+  summary: 'the same model in several weights (give --model once for each) × cache presets',
+  question: 'Do compressed weights and a compressed cache add up to more than either costs?',
+  presets: PRESETS,
+  mostModels: MOST_MODELS,
+  limit: 20,
+  run: (context) => onModels(context, 'weights'),
+};
+
+/** `fine-tuned`: a model beside the one it was made from. */
+export const fineTuned: Experiment = {
+  name: 'fine-tuned',
+  title: 'A model and what was made of it',
+  summary: 'a second model, such as a fine-tuned one, beside the first (--model twice)',
+  question: 'Does a model that was trained further take a compressed cache as its base does?',
+  presets: PRESETS,
+  mostModels: MOST_MODELS,
+  limit: 20,
+  run: (context) => onModels(context, 'fine-tuned'),
+};
+
+async function onModels(context: Context, name: string): Promise<Outcome> {
+  if (context.subjects.length < 2) {
+    throw new GearError(
+      'INVALID_OPTION',
+      `experiment ${name} compares models, and one was given; give --model several times`,
+    );
+  }
+  const found = await mathScoresOfEach(context, context.caches);
+  const names = distinct(
+    found.map(({ subject }) => subject.name),
+    found.map(({ subject }) => subject.path.split(/[\\/]/).at(-1) ?? ''),
+  );
+  const tables: Table[] = found.map(({ rows }, index) =>
+    scoreTable(`model-${index + 1}`, `GSM8k, ${names[index]}`, rows),
+  );
+  const all = found.flatMap(({ rows }, index) => rows.map((row) => ({ ...row, model: names[index] ?? '' })));
+  return {
+    summary: found.map(({ rows }, index) => scoreSentence(names[index] ?? '', rows)),
+    tables,
+    plots: [
+      {
+        id: 'kl',
+        title: 'KL from the same weights on a float16 cache',
+        kind: 'bars',
+        x: { key: 'cache', title: 'cache' },
+        y: { key: 'kl', title: 'KL (nats)' },
+        series: 'model',
+        rows: all.filter(({ cache }) => cache !== 'float16'),
+      },
+      {
+        id: 'accuracy',
+        title: 'Right answers',
+        kind: 'bars',
+        x: { key: 'cache', title: 'cache' },
+        y: { key: 'accuracy', title: 'right answers', format: 'percent' },
+        series: 'model',
+        rows: all,
+      },
+    ],
+  };
+}
+
+/** Models by their names; by their files where names are the same. */
+function distinct(names: readonly string[], files: readonly string[]): string[] {
+  return names.map((name, index) => (names.indexOf(name) === names.lastIndexOf(name) ? name : (files[index] ?? name)));
+}

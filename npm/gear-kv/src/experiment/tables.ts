@@ -1,0 +1,98 @@
+// Tables of answers: what right answers, float16's answers and sizes come to.
+
+import type { AnsweredExample, CacheAnswer } from './answering.js';
+import type { Cell, Column, Table } from './report/findings.js';
+
+/** A cache over all examples. */
+export interface CacheScore {
+  readonly cache: string;
+  readonly examples: number;
+  readonly bits: number | null;
+  readonly accuracy: number;
+  readonly same: number;
+  readonly identical: number;
+  /** Tokens before the first that differs from float16's, on the average; whole answers where none does. */
+  readonly until: number;
+  readonly kl: number | null;
+  readonly top1: number | null;
+}
+
+/** The caches in the order in which they answered. */
+export function scores(examples: readonly AnsweredExample[]): CacheScore[] {
+  const names = examples[0]?.answers.map(({ cache }) => cache) ?? [];
+  return names.map((cache) =>
+    score(
+      cache,
+      examples.flatMap(({ answers }) => answers.filter((one) => one.cache === cache)),
+    ),
+  );
+}
+
+function score(cache: string, answers: readonly CacheAnswer[]): CacheScore {
+  const share = (test: (answer: CacheAnswer) => boolean): number => answers.filter(test).length / answers.length;
+  return {
+    cache,
+    examples: answers.length,
+    bits: mean(answers.map(({ bits }) => bits)),
+    accuracy: share(({ correct }) => correct),
+    same: share(({ same }) => same),
+    identical: share(({ identical }) => identical),
+    until: mean(answers.map(({ until }) => until)) ?? 0,
+    kl: mean(answers.map(({ kl }) => kl)),
+    top1: mean(answers.map(({ top1 }) => top1)),
+  };
+}
+
+function mean(values: readonly (number | null)[]): number | null {
+  const known = values.filter((value) => value !== null);
+  return known.length === 0 ? null : known.reduce((sum, value) => sum + value, 0) / known.length;
+}
+
+const COLUMNS: readonly Column[] = [
+  { key: 'cache', heading: 'cache' },
+  { key: 'bits', heading: 'bits per value', format: { digits: 2 } },
+  { key: 'accuracy', heading: 'right', format: 'percent' },
+  { key: 'same', heading: "float16's answer", format: 'percent' },
+  { key: 'identical', heading: 'same text', format: 'percent' },
+  { key: 'until', heading: 'tokens until it differs', format: { digits: 1 } },
+  { key: 'kl', heading: 'KL', format: { digits: 4 } },
+  { key: 'top1', heading: 'same next token', format: 'percent' },
+];
+
+/** What the columns of {@link scoreTable} are, for its note. */
+export const SCORES_NOTE =
+  "Right: the final answer is the right one. Float16's answer: it is the one that is given on a float16 cache, right or wrong. Tokens until it differs: of the greedy answer, beside float16's. " +
+  'KL (nats) and same next token: along float16’s answer, token by token. Bits: of the prompt, everything counted.';
+
+/** Scores as a table; `more` stand behind the cache's name. */
+export function scoreTable(
+  id: string,
+  title: string,
+  rows: readonly CacheScore[],
+  more: readonly Column[] = [],
+  note: string = SCORES_NOTE,
+): Table {
+  const cells = rows.map((row): Record<string, Cell> => ({ ...row }));
+  const [name, ...rest] = COLUMNS as [Column, ...Column[]];
+  const kept = rest.filter(({ key }) => cells.some((row) => row[key] !== null));
+  return {
+    id,
+    title,
+    note: `${rows[0]?.examples ?? 0} examples. ${note}`,
+    columns: [name, ...more, ...kept],
+    rows: cells,
+  };
+}
+
+/** What the scores say, in a sentence. */
+export function scoreSentence(of: string, rows: readonly CacheScore[]): string {
+  const exact = rows.find(({ cache }) => cache === 'float16');
+  const others = rows.filter(({ cache }) => cache !== 'float16' && !cache.startsWith('float16 '));
+  const best = [...others].sort((a, b) => (a.kl ?? Number.POSITIVE_INFINITY) - (b.kl ?? Number.POSITIVE_INFINITY))[0];
+  if (exact === undefined || best === undefined) return `${of}: nothing to compare.`;
+  const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
+  return (
+    `${of}: ${percent(exact.accuracy)} right on float16. Closest to it is ${best.cache} with ${(best.bits ?? Number.NaN).toFixed(2)} bits: ` +
+    `${percent(best.accuracy)} right, ${percent(best.same)} of its answers float16's, KL ${(best.kl ?? Number.NaN).toFixed(4)}.`
+  );
+}
