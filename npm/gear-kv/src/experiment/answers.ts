@@ -5,15 +5,16 @@ export type AnswerKind = 'number' | 'letter' | 'words';
 
 const NUMBER = /-?\$?\d[\d,]*(?:\.\d+)?/g;
 const LETTER = /\(([A-Z])\)|\b([A-Z])\b(?=[.):,]|\s*$)/g;
-const SAID = /the (?:final |correct )?answer is:?\s*(.*)/gi;
+const SAID = /the (?:final |correct )?answer is:?/gi;
 
 /** The answer that a text ends in; undefined where there is none. */
 export function finalAnswer(text: string, kind: AnswerKind): string | undefined {
-  const said = [...text.matchAll(SAID)].at(-1)?.[1];
+  const mark = [...text.matchAll(SAID)].at(-1);
+  const said = mark && text.slice(mark.index + mark[0].length);
   if (kind === 'words') return said === undefined ? undefined : words(said);
   const find = kind === 'number' ? lastNumber : lastLetter;
   if (said !== undefined) {
-    const first = firstOf(said, kind);
+    const first = firstOf(said.trimStart().split('\n')[0] ?? '', kind);
     if (first !== undefined) return first;
   }
   return find(text);

@@ -1,0 +1,87 @@
+// An experiment on a model, from the command line.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import { emptyFolder, gearKv, packageFolder } from '../node/command.js';
+import { model, modelPath, story, withModel } from './talking.js';
+
+const path = modelPath ?? '';
+
+function questions(): string {
+  const file = join(emptyFolder(), 'capitals.jsonl');
+  const capitals = { France: 'Paris', Italy: 'Rome' };
+  const lines = Object.entries(capitals).map(([country, city]) => ({
+    question: `${story}\n\nWhat is the capital of ${country}?`,
+    answer: city,
+  }));
+  writeFileSync(file, lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
+  return file;
+}
+
+withModel('experiment writes a report, and the same command has nothing left to do', async (t) => {
+  const folder = join(emptyFolder(), 'out');
+  const data = questions();
+  const args = ['experiment', 'zero-shot', '--model', path, '--data', data, '--max-tokens', '12'];
+  const options = ['--preset', 'uniform-8,kivi-2', '--out', folder];
+  const first = await gearKv(...args, ...options, '--json');
+  t.is(first.code, 0, first.stderr);
+  const findings = JSON.parse(first.stdout);
+  t.deepEqual(findings, JSON.parse(readFileSync(join(folder, 'report.json'), 'utf8')));
+  const [table] = findings.tables;
+  t.deepEqual(
+    table.rows.map(({ cache }: { cache: string }) => cache),
+    ['float16', 'uniform-8', 'kivi-2'],
+  );
+  const [exact, eight, two] = table.rows;
+  t.is(exact.same, 1);
+  t.is(exact.until, eight.until);
+  t.true(eight.kl < two.kl && eight.kl >= 0);
+  t.true(two.bits < 3 && eight.bits > 8);
+  t.false(findings.command.includes(folder) || findings.command.includes(data));
+  const journal = readFileSync(join(folder, 'journal.jsonl'), 'utf8');
+  const again = await gearKv(...args, ...options);
+  t.is(again.code, 0, again.stderr);
+  t.is(readFileSync(join(folder, 'journal.jsonl'), 'utf8'), journal);
+  t.regex(again.stdout, /Report: .*report\.html/);
+  const other = await gearKv(...args, '--preset', 'kivi-2', '--out', folder);
+  t.is(other.code, 1);
+  t.regex(other.stderr, /holds an experiment whose presets/);
+});
+
+withModel('killed in the middle, an experiment goes on with what is left', async (t) => {
+  const folder = join(emptyFolder(), 'out');
+  const args = ['experiment', 'zero-shot', '--model', path, '--data', questions(), '--max-tokens', '8'];
+  const options = ['--preset', 'kivi-4', '--out', folder];
+  const lines = (): string[] => {
+    const journal = join(folder, 'journal.jsonl');
+    return existsSync(journal) ? readFileSync(journal, 'utf8').trim().split('\n') : [];
+  };
+  const child = spawn(process.execPath, [join(packageFolder, 'dist/cli.js'), ...args, ...options], { stdio: 'ignore' });
+  const ended = once(child, 'exit');
+  // The first line says what the experiment is, the second what the first question came to.
+  while (lines().length < 2 && child.exitCode === null) await setTimeout(10);
+  child.kill('SIGKILL');
+  await ended;
+  const before = lines().slice(0, 2);
+  t.is(before.length, 2);
+  const { code, stderr } = await gearKv(...args, ...options);
+  t.is(code, 0, stderr);
+  t.deepEqual(lines().slice(0, 2), before);
+  t.is(lines().length, 3);
+});
+
+withModel('one exact prefill gives a cache without queries what its own prefill gives', async (t) => {
+  const talking = await model();
+  const tokens = talking.tokenize('The quick brown fox jumps over the lazy dog. '.repeat(12));
+  using exact = talking.session({ cache: 'float32' });
+  await exact.read(tokens);
+  using shared = await exact.recompress({ cache: 'kivi-2' });
+  using own = talking.session({ cache: 'kivi-2' });
+  await own.read(tokens);
+  t.deepEqual(shared.tokens, own.tokens);
+  const next = talking.tokenize(' Then', { addBos: false });
+  const [a, b] = [shared.goOn(next, { maxTokens: 12 }), own.goOn(next, { maxTokens: 12 })];
+  t.is(await a.text(), await b.text());
+});

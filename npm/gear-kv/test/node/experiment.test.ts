@@ -1,0 +1,109 @@
+// What experiments are made of: answers, data, the journal.
+import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { finalAnswer, targetAnswer } from '../../src/experiment/answers.js';
+import { ownExamples } from '../../src/experiment/data/own.js';
+import { Journal } from '../../src/experiment/journal.js';
+import { emptyFolder, gearKv } from './command.js';
+
+test('a number is what the text says that the answer is, else the last one', (t) => {
+  t.is(finalAnswer('5 and 4 are 9. The answer is 9.', 'number'), '9');
+  t.is(finalAnswer('So the final answer is: $1,200.50, of 3 kinds', 'number'), '1200.5');
+  t.is(finalAnswer('The answer is 4. No: the answer is -7.', 'number'), '-7');
+  t.is(finalAnswer('He has 3 apples and 12 pears', 'number'), '12');
+  t.is(finalAnswer('The answer is unknown, maybe 8', 'number'), '8');
+  t.is(finalAnswer('Nothing at all', 'number'), undefined);
+  t.is(targetAnswer('2+2=<<2+2=4>>4\n#### 1,319', 'number'), '1319');
+});
+
+test('a letter is that of a choice, not any capital', (t) => {
+  t.is(finalAnswer('(A) is wrong. The answer is (C).', 'letter'), 'C');
+  t.is(finalAnswer('Answer: B', 'letter'), 'B');
+  t.is(finalAnswer('It is D.', 'letter'), 'D');
+  t.is(finalAnswer('I think that Paris', 'letter'), undefined);
+  t.is(targetAnswer('(B)', 'letter'), 'B');
+});
+
+test('words are those behind "the answer is", and nothing else', (t) => {
+  t.is(finalAnswer("Let's see. So the answer is True.\nQ: more", 'words'), 'true');
+  t.is(finalAnswer('So the answer is (D).', 'words'), '(d)');
+  t.is(finalAnswer('True', 'words'), undefined);
+  t.is(targetAnswer('True', 'words'), 'true');
+  t.is(targetAnswer('(not x) is True. So the answer is False.', 'words'), 'false');
+});
+
+test('data of somebody: bad lines are left out and named, and a file of nothing else is refused', async (t) => {
+  const file = join(emptyFolder(), 'mine.jsonl');
+  const lines = [
+    '{"question":"1+1?","answer":"#### 2"}',
+    '{"question":',
+    '{"answer":"3"}',
+    '',
+    '{"question":"2+2?","answer":4}',
+  ];
+  writeFileSync(file, lines.join('\n'));
+  const { kind, examples, remarks } = await ownExamples(file);
+  t.is(kind, 'number');
+  t.deepEqual(
+    examples.map(({ answer }) => answer),
+    ['#### 2', '4'],
+  );
+  t.is(remarks.length, 2);
+  t.regex(remarks[0] ?? '', /line 2 .* not JSON/);
+  t.regex(remarks[1] ?? '', /line 3 .*"question"/);
+  writeFileSync(file, 'nothing\n');
+  await t.throwsAsync(ownExamples(file), { code: 'CORRUPT_DATA', message: /line 1/ });
+  await t.throwsAsync(ownExamples(`${file}.absent`), { code: 'IO_FAILED' });
+  writeFileSync(file, '{"question":"Which?","answer":"(A)"}\n{"question":"And?","answer":"B"}\n');
+  t.is((await ownExamples(file)).kind, 'letter');
+  writeFileSync(file, '{"question":"Who?","answer":"Ada"}\n');
+  t.is((await ownExamples(file)).kind, 'words');
+});
+
+test('a journal has what was finished, drops what was cut off, and refuses another experiment', async (t) => {
+  const folder = join(emptyFolder(), 'out');
+  const identity = { experiment: 'ratio', limit: 3, presets: [{ name: 'a' }] };
+  const first = await Journal.open(folder, identity);
+  await first.add('one', 1.5, { kl: 0.25, none: null });
+  await first.add('two', 0.5, [1, 2]);
+  await first.close();
+  const path = join(folder, 'journal.jsonl');
+  // Killed in the middle of a line.
+  appendFileSync(path, '{"key":"three","seconds":1,"res');
+  const second = await Journal.open(folder, identity);
+  t.is(second.units, 2);
+  t.is(second.seconds, 2);
+  t.deepEqual(second.result('one'), { kl: 0.25, none: null });
+  t.false(second.has('three'));
+  await second.add('three', 1, 3);
+  await second.close();
+  t.is(readFileSync(path, 'utf8').trim().split('\n').length, 4);
+  const third = await Journal.open(folder, identity);
+  t.is(third.result('three'), 3);
+  await third.close();
+  await t.throwsAsync(Journal.open(folder, { ...identity, limit: 4 }), {
+    code: 'INVALID_OPTION',
+    message: /limit is 3, not 4/,
+  });
+  appendFileSync(path, 'garbage\n');
+  await t.throwsAsync(Journal.open(folder, identity), { code: 'CORRUPT_DATA', message: /line 5/ });
+});
+
+test('experiment: help names every experiment; a wrong name, number or count of models is wrong usage', async (t) => {
+  const help = await gearKv('experiment', '--help');
+  t.is(help.code, 0);
+  for (const name of ['cot', 'zero-shot', 'ratio', 'backbones', 'sensitivity', 'weights', 'fine-tuned']) {
+    t.true(help.stdout.includes(`  ${name}`), name);
+  }
+  for (const [args, message] of [
+    [['experiment'], /takes <name>/],
+    [['experiment', 'none'], /no experiment 'none'; expected one of cot/],
+    [['experiment', 'ratio', '--model', 'a.gguf', '--model', 'b.gguf'], /takes one model; 2 given/],
+  ] as const) {
+    const { code, stderr, stdout } = await gearKv(...args);
+    t.is(code, 2, stderr);
+    t.regex(stderr, message);
+    t.is(stdout, '');
+  }
+});
