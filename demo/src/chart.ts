@@ -11,8 +11,14 @@ export interface Point {
   readonly tokensPerSecond: number | undefined;
 }
 
+/** A colour of the page as a canvas takes it: the property itself still says `light-dark(…)`, which a canvas ignores. */
 function color(name: string): string {
-  return getComputedStyle(document.documentElement).getPropertyValue(name);
+  const probe = document.createElement('span');
+  probe.style.color = `var(${name})`;
+  document.body.append(probe);
+  const resolved = getComputedStyle(probe).color;
+  probe.remove();
+  return resolved;
 }
 
 /** A plot that follows its element's width and the page's colours. */

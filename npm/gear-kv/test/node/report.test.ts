@@ -134,7 +134,7 @@ test('report.json is the findings', async (t) => {
 test('the Markdown has the tables, and says whose figures are not ours', async (t) => {
   const { markdown } = await written(FULL);
   const text = readFileSync(markdown, 'utf8');
-  t.true(text.includes('| float16 | 16.00 | **43.2 %** | – | – | 31.46 MB | 1.25 min |'));
+  t.true(text.includes('| float16 | 16.00 | **43.2 %** | – | – | 31.5 MB | 1.25 min |'));
   t.true(
     text.includes(
       '> **Not measured here:** these figures are those of Kang et al., GEAR, Table 1 (<https://arxiv.org/abs/2403.05527>).',
