@@ -147,12 +147,13 @@ function looksAtQueries(cache: CacheChoice): boolean {
 function tokensOf(context: Context, model: GearModel, prompt: Example['prompt']): Uint32Array {
   if (typeof prompt === 'string') return model.tokenize(prompt);
   try {
+    if (model.info['hasChatTemplate'] !== true) throw new GearError('UNSUPPORTED_MODEL', 'its file holds none');
     // The template writes the mark of the beginning itself, where there is one.
     return model.tokenize(model.renderChat(prompt), { addBos: false });
   } catch (error) {
     if (!(error instanceof GearError)) throw error;
     context.remark(
-      `the model has no chat template that can be used, so questions are asked as plain text (${error.message})`,
+      `the model has no chat template that can be used (${error.message}): questions were asked as plain text`,
     );
     return model.tokenize(`${prompt.map(({ content }) => content).join('\n\n')}\n\nAnswer:`);
   }
@@ -178,6 +179,8 @@ async function diverging(
     continuationTokens: answer.length - 1,
     tokenIds: [[...prompt, ...answer]],
   };
-  const { rows } = await model.evaluate(windows, { presets: caches, ...given(context) });
+  // Experiments may know more of a cache than its name.
+  const presets = caches.map(({ name, cache }) => ({ name, cache }));
+  const { rows } = await model.evaluate(windows, { presets, ...given(context) });
   return new Map(rows.map(({ preset, kl, top1, bitsPerElement }) => [preset, { kl, top1, bits: bitsPerElement }]));
 }

@@ -109,7 +109,7 @@ export async function conducted(given: Conduct): Promise<Findings> {
       data: [...sources.values()],
       command: given.command,
       seed,
-      machine: machine(1),
+      machine: machine(),
       version: GEARKV_VERSION,
       date: new Date().toISOString().slice(0, 10),
       seconds: journal.seconds,

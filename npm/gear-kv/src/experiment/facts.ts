@@ -12,14 +12,13 @@ import type { Subject } from './experiment.js';
 import type { Findings } from './report/findings.js';
 
 /** What computes. */
-export function machine(threads: number): Findings['machine'] {
+export function machine(): Findings['machine'] {
   const processors = cpus();
   return {
     cpu: processors[0]?.model.trim() ?? process.arch,
     cores: processors.length,
     memoryBytes: totalmem(),
     simd: engine().simdLevel(),
-    threads,
     platform: `${process.platform} ${process.arch}`,
     node: process.version,
   };
@@ -30,21 +29,35 @@ export async function subject(path: string, signal?: AbortSignal): Promise<Subje
   const model = await GearModel.load(path, signal === undefined ? {} : { signal });
   const { info } = model;
   return {
-    name: info.name ?? basename(path),
+    // What files say of themselves is often not what anybody calls the model.
+    name: basename(path).replace(/\.gguf$/i, ''),
     path,
     bytes: (await stat(path)).size,
     sha256: await hashOf(path, signal),
     model,
     details: {
-      architecture: info.architecture,
-      layers: info.layers,
-      'query heads': info.heads,
+      Name: info.name,
+      Architecture: info.architecture,
+      Parameters: `${(Number(info['parameters']) / 1e6).toFixed(0)} million`,
+      Weights: weightsText(info['weightTypes'] as Record<string, number>),
+      Layers: info.layers,
+      'Query heads': info.heads,
       'KV heads': info.kvHeads,
-      'channels of a head': info.headDim,
-      context: info.contextLength,
-      weights: typeof info['weightTypes'] === 'string' ? info['weightTypes'] : null,
+      'Channels of a head': info.headDim,
+      Context: `${info.contextLength} tokens`,
+      'Chat template': info['hasChatTemplate'] === true ? 'yes' : 'no',
     },
   };
+}
+
+/** Types of weights by their share of all weights. */
+function weightsText(types: Readonly<Record<string, number>>): string {
+  const all = Object.values(types).reduce((sum, count) => sum + count, 0);
+  return Object.entries(types)
+    .filter(([, count]) => count / all > 0.001)
+    .sort(([, a], [, b]) => b - a)
+    .map(([type, count]) => `${type} ${((100 * count) / all).toFixed(0)} %`)
+    .join(', ');
 }
 
 async function hashOf(path: string, signal?: AbortSignal): Promise<string> {

@@ -216,7 +216,6 @@ export const FULL: Findings = {
     cores: 2,
     memoryBytes: 25_000_000_000,
     simd: 'avx512',
-    threads: 2,
     platform: 'linux x64',
     node: 'v20.18.1',
   },

@@ -86,7 +86,6 @@ export interface Findings {
     readonly cores: number;
     readonly memoryBytes: number;
     readonly simd?: string;
-    readonly threads: number;
     readonly platform: string;
     readonly node: string;
   };

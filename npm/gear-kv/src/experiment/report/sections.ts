@@ -38,7 +38,7 @@ export function dataTable({ data }: Findings): Table {
 export function runFacts({ machine, seed, version, date, seconds }: Findings): Facts {
   return [
     ['Processor', machine.cpu],
-    ['Cores', `${machine.cores} (${machine.threads} used)`],
+    ['Cores', String(machine.cores)],
     ...(machine.simd === undefined ? [] : [['Instructions', machine.simd] as const]),
     ['Memory', cellText(machine.memoryBytes, 'bytes')],
     ['System', machine.platform],
