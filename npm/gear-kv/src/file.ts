@@ -1,6 +1,7 @@
 import { builtin } from './backend/runtime.js';
 import { joined } from './byte-stream.js';
 import { describe, GearError } from './errors.js';
+import { hiddenName, isLeftBehind, whereabouts } from './left-behind.js';
 
 type Fs = NonNullable<ReturnType<typeof fileSystem>>;
 
@@ -118,7 +119,7 @@ export async function writeFileAtomically(
 ): Promise<void> {
   const fs = required();
   const path = pathOf(fs, location);
-  const beside = fs.join(fs.dirname(path), `.${fs.basename(path)}.${randomSuffix()}.tmp`);
+  const beside = fs.join(fs.dirname(path), hiddenName(fs.basename(path)));
   try {
     const file = await fs.open(beside, 'wx');
     try {
@@ -140,16 +141,24 @@ export async function writeFileAtomically(
   }
 }
 
+/** Clears away what killed processes left beside a file while they wrote it. Of no consequence where that fails. */
+export async function removeLeftBehind(location: string | URL): Promise<void> {
+  if (whereabouts() === '') return;
+  const fs = required();
+  const path = pathOf(fs, location);
+  const [folder, name] = [fs.dirname(path), fs.basename(path)];
+  const names = await fs.readdir(folder).catch(() => []);
+  for (const left of names.filter((other) => isLeftBehind(other, name))) {
+    await fs.rm(fs.join(folder, left), { force: true }).catch(() => {});
+  }
+}
+
 /** The new name is in the folder, which is written on its own. Not every system can open one (Windows). */
 async function syncFolder(fs: Fs, path: string): Promise<void> {
   const folder = await fs.open(path, 'r').catch(() => undefined);
   if (folder === undefined) return;
   await folder.sync().catch(() => {});
   await folder.close();
-}
-
-function randomSuffix(): string {
-  return crypto.getRandomValues(new Uint32Array(2)).join('-');
 }
 
 function failed(what: 'read' | 'written', path: string, cause: unknown): GearError {

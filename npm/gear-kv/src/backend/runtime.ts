@@ -3,12 +3,14 @@
 
 import type * as NodeFs from 'node:fs';
 import type * as NodeModule from 'node:module';
+import type * as NodeOs from 'node:os';
 import type * as NodePath from 'node:path';
 import type * as NodeUrl from 'node:url';
 
 interface BuiltinModules {
   'node:fs': typeof NodeFs;
   'node:module': typeof NodeModule;
+  'node:os': typeof NodeOs;
   'node:path': typeof NodePath;
   'node:url': typeof NodeUrl;
 }

@@ -3,6 +3,7 @@ import { checkedSignal } from '../abort.js';
 import { builtin } from '../backend/runtime.js';
 import { describe, GearError } from '../errors.js';
 import { fileChunks, writeFileAtomically } from '../file.js';
+import { isLeftBehind } from '../left-behind.js';
 import {
   absent,
   checkedName,
@@ -14,7 +15,7 @@ import {
 } from './store.js';
 
 const CHUNK_BYTES = 1 << 20;
-/** What a process that was killed left behind is cleared away after this long. */
+/** What a process that was killed left behind is cleared away after this long, where nobody can tell that it is gone: it was on another machine. */
 const LEFT_BEHIND_MS = 24 * 3600 * 1000;
 
 /**
@@ -71,7 +72,7 @@ export class FileStore implements Store {
         const found = await absent(files().stat(path));
         if (found === undefined || !found.isFile()) continue;
         if (!name.startsWith('.')) entries.push({ name, byteLength: found.size, usedAt: found.mtimeMs });
-        else if (name.endsWith('.tmp') && Date.now() - found.mtimeMs > LEFT_BEHIND_MS) {
+        else if (isLeftBehind(name) || (name.endsWith('.tmp') && Date.now() - found.mtimeMs > LEFT_BEHIND_MS)) {
           await files().rm(path, { force: true });
         }
       }

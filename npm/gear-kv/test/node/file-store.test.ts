@@ -1,10 +1,11 @@
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import test from 'ava';
 import { FileStore, PromptCache } from 'gear-kv/store';
+import { hiddenName } from '../../src/left-behind.js';
 import { emptyFolder, packageFolder, ran } from './command.js';
 import { filled, PROMPTS_PROCESS } from './prompts-process.js';
 
@@ -85,7 +86,7 @@ test('a process that is killed while it puts leaves the old value or the new one
   t.log(`${readdirSync(folder).filter((name) => name.startsWith('.')).length} of 8 kills were inside a put`);
 });
 
-test('what killed processes left behind goes after a day', async (t) => {
+test('what killed processes left behind goes with the next list, or after a day', async (t) => {
   const folder = emptyFolder();
   const store = new FileStore(folder);
   for (const name of ['.value.1-2.tmp', '.value.3-4.tmp']) writeFileSync(join(folder, name), 'half of a value');
@@ -93,4 +94,10 @@ test('what killed processes left behind goes after a day', async (t) => {
   utimesSync(join(folder, '.value.1-2.tmp'), yesterday, yesterday);
   t.deepEqual(await store.list(), []);
   t.deepEqual(readdirSync(folder), ['.value.3-4.tmp']);
+  // A process that is gone: its number is not taken again so soon.
+  const { pid } = spawnSync(process.execPath, ['-e', '']);
+  const [mine, gone] = [hiddenName('value'), hiddenName('value').replace(`-${process.pid}-`, `-${pid}-`)];
+  for (const name of [mine, gone]) writeFileSync(join(folder, name), 'half of a value');
+  t.deepEqual(await store.list(), []);
+  t.deepEqual(readdirSync(folder).sort(), ['.value.3-4.tmp', mine].sort());
 });
