@@ -7,8 +7,9 @@ import type { Experiment } from './experiment.js';
 import { fineTuned, weights } from './models.js';
 import { ratio } from './ratio.js';
 import { sensitivity } from './sensitivity.js';
+import { system } from './system.js';
 
-const all: readonly Experiment[] = [cot, zeroShot, ratio, backbones, sensitivity, weights, fineTuned];
+const all: readonly Experiment[] = [cot, zeroShot, ratio, backbones, sensitivity, weights, fineTuned, system];
 
 /** The experiments, in the order of the paper. */
 export const experiments: Readonly<Record<string, Experiment>> = Object.fromEntries(

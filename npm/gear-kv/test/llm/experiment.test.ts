@@ -85,3 +85,24 @@ withModel('one exact prefill gives a cache without queries what its own prefill 
   const [a, b] = [shared.goOn(next, { maxTokens: 12 }), own.goOn(next, { maxTokens: 12 })];
   t.is(await a.text(), await b.text());
 });
+
+withModel('system: sizes, speed and what fits a budget', async (t) => {
+  const folder = join(emptyFolder(), 'out');
+  const args = ['--model', path, '--context', '160', '--limit', '1', '--budget', '5', '--preset', 'kivi-2'];
+  const { code, stdout, stderr } = await gearKv('experiment', 'system', ...args, '--out', folder, '--json');
+  t.is(code, 0, stderr);
+  const { tables } = JSON.parse(stdout);
+  const rows = (id: string): Record<string, number>[] => tables.find((table: { id: string }) => table.id === id).rows;
+  const [exact, two] = rows('memory') as [Record<string, number>, Record<string, number>];
+  t.true((two['cacheBytes'] ?? 0) < (exact['cacheBytes'] ?? 0));
+  for (const row of rows('time')) {
+    const shares = ['matmul', 'attention', 'compression', 'other'].map((part) => row[part] ?? Number.NaN);
+    t.true(Math.abs(shares.reduce((sum, share) => sum + share, 0) - 1) < 1e-6);
+  }
+  const [few, many] = rows('budget') as [Record<string, number>, Record<string, number>];
+  // What fits takes no more than the budget, and one more would.
+  const bytes = exact['cacheBytes'] ?? 0;
+  t.is(few['batch'], Math.floor(5e6 / bytes));
+  t.true((many['batch'] ?? 0) >= (few['batch'] ?? 0) && (many['longest'] ?? 0) > (few['longest'] ?? 0));
+  t.regex(stderr, /done/);
+});
