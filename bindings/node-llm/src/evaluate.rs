@@ -1,7 +1,7 @@
 //! How well a model predicts texts on a compressed cache.
 
 use gearkv::GearConfig;
-use gearkv_llm::{Candidate, Model as LoadedModel, Progress as Done, TuneRun, Windows, eval_windows, perplexity};
+use gearkv_llm::{Candidate, Model as LoadedModel, Progress as Done, Texts, TuneRun, Windows, eval_texts, perplexity};
 use gearkv_marshal::{info, options};
 use napi::bindgen_prelude::AsyncTask;
 use napi::{Env, Task};
@@ -54,7 +54,7 @@ pub fn perplexity_task(
 /// Presets to be compared with a float16 cache.
 pub struct Evaluate {
     model: LoadedModel,
-    windows: Windows,
+    texts: Texts,
     candidates: Vec<Candidate>,
     counts: Counts,
     cancel: Flag,
@@ -68,7 +68,7 @@ impl Task for Evaluate {
         guard(|| {
             let mut progress = |done, total| self.counts.tell(done, total);
             let cancel = || self.cancel.raised();
-            info::to_json(&eval_windows(&self.model, &self.windows, &self.candidates, &cancel, &mut progress)?)
+            info::to_json(&eval_texts(&self.model, self.texts.clone(), &self.candidates, &cancel, &mut progress)?)
         })
     }
 
@@ -77,7 +77,7 @@ impl Task for Evaluate {
     }
 }
 
-/// Compares presets with a float16 cache in the background: JSON of `{float16Perplexity, rows}`.
+/// Compares presets with a float16 cache in the background: JSON of `{float16Perplexity, rows}`, and `windows` where they were asked for.
 #[napi(ts_return_type = "Promise<string>")]
 pub fn eval_task(
     model: &Model,
@@ -87,10 +87,10 @@ pub fn eval_task(
     progress: &Progress,
 ) -> napi::Result<AsyncTask<Evaluate>> {
     let model = model.held.read(|model| Ok(model.clone()))?;
-    let (windows, candidates) =
-        guard(|| Ok((Windows::from_json(&windows_json)?, Candidate::list_from_json(&presets_json)?)))?;
+    let (texts, candidates) =
+        guard(|| Ok((Texts::from_json(&windows_json)?, Candidate::list_from_json(&presets_json)?)))?;
     let (counts, cancel) = (progress.counts(), cancel.flag());
-    Ok(AsyncTask::new(Evaluate { model, windows, candidates, counts, cancel }))
+    Ok(AsyncTask::new(Evaluate { model, texts, candidates, counts, cancel }))
 }
 
 /// What each layer's bits are worth, to be found out.

@@ -1,6 +1,6 @@
 //! How well a model predicts texts on a compressed cache.
 
-use gearkv_llm::{Candidate, EvalRun, PerplexityRun, TuneRun, Windows};
+use gearkv_llm::{Candidate, EvalRun, PerplexityRun, Texts, TuneRun, Windows};
 use gearkv_marshal::{Slot, info, options};
 use js_sys::Uint32Array;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -59,7 +59,7 @@ impl Evaluation {
     pub fn new(model: &Model, windows_json: &str, presets_json: &str) -> JsResult<Evaluation> {
         let begin = || {
             let candidates = Candidate::list_from_json(presets_json)?;
-            let run = EvalRun::new(model.slot.get()?, Windows::from_json(windows_json)?, candidates)?;
+            let run = EvalRun::of_texts(model.slot.get()?, Texts::from_json(windows_json)?, candidates)?;
             Ok(Slot::new("evaluation", run))
         };
         Ok(Self { slot: begin().map_err(thrown)? })
@@ -73,7 +73,7 @@ impl Evaluation {
         self.slot.change(advance).map_err(thrown)
     }
 
-    /// JSON of `{float16Perplexity, rows}`.
+    /// JSON of `{float16Perplexity, rows}`, and `windows` where they were asked for.
     pub fn found(&self) -> JsResult<String> {
         self.slot.get().and_then(|run| info::to_json(&run.found())).map_err(thrown)
     }

@@ -2,26 +2,32 @@
 
 use gearkv::{CacheShape, Cancel, FreezeOptions, GearCache, GearConfig, GearTensor, Result, Role};
 
-use crate::eval::{Cache, Candidate, EvalRow, Evaluation, Windows, preset_pair};
+use crate::eval::{Cache, Candidate, Evaluation, WindowFound, preset_pair};
 use crate::forcing::Forcing;
 use crate::freezing::{frozen, mean_squares};
+use crate::layer_errors::{self, LayerSums};
 use crate::model::Model;
 use crate::pass::{GoOn, Progress};
 use crate::perplexity::log_sum_exp;
 use crate::queries::QueryLog;
 use crate::recompress::Recompression;
-use crate::sampler::likeliest;
 use crate::session::Session;
 use crate::substitution::Substitution;
+use crate::sums::Sums;
+use crate::texts::{Texts, Windows};
 
 /// Presets beside a float16 cache, unit by unit.
 pub struct EvalRun {
     model: Model,
-    windows: Windows,
+    texts: Texts,
     candidates: Vec<Candidate>,
     baseline: Sums,
     /// One a candidate.
     sums: Vec<Sums>,
+    /// Of the window and the candidate at hand.
+    present: Sums,
+    /// One a window that has begun, where they were asked for.
+    windows: Vec<WindowFound>,
     window: usize,
     /// Windows done, once for each candidate and once for float16.
     done: usize,
@@ -38,6 +44,8 @@ enum Stage {
     Reference(Box<(Prompted, Forced)>),
     /// The prompt is compressed as a candidate wants it.
     Recompress(Box<(Prompted, Prompting)>),
+    /// What the candidate made of the prompt is looked at, layer by layer.
+    Inspect(Box<(Prompted, Forced)>),
     /// The continuation is forced on the candidate's cache.
     Compare(Box<(Prompted, Forced)>),
 }
@@ -79,33 +87,30 @@ struct MethodForced {
     size: (f64, f64),
 }
 
-#[derive(Clone, Default)]
-struct Sums {
-    prompt_bits: f64,
-    prompt_elements: f64,
-    decode_bits: f64,
-    decode_elements: f64,
-    kl: f64,
-    same: usize,
-    loss: f64,
-    positions: usize,
-}
-
 impl EvalRun {
     /// As [`crate::eval_windows`], before the first window.
     ///
     /// # Errors
     /// `INVALID_OPTION`.
     pub fn new(model: &Model, windows: Windows, candidates: Vec<Candidate>) -> Result<Self> {
-        windows.check()?;
+        Self::of_texts(model, windows.try_into()?, candidates)
+    }
+
+    /// As [`crate::eval_texts`], before the first text.
+    ///
+    /// # Errors
+    /// `INVALID_OPTION`.
+    pub fn of_texts(model: &Model, texts: Texts, candidates: Vec<Candidate>) -> Result<Self> {
+        texts.check()?;
         let sums = vec![Sums::default(); candidates.len()];
-        let (model, baseline) = (model.clone(), Sums::default());
-        Ok(Self { model, windows, candidates, baseline, sums, window: 0, done: 0, stage: Stage::Next })
+        let (model, baseline, present) = (model.clone(), Sums::default(), Sums::default());
+        let (windows, stage) = (Vec::new(), Stage::Next);
+        Ok(Self { model, texts, candidates, baseline, sums, present, windows, window: 0, done: 0, stage })
     }
 
     /// Windows that are done, once for each candidate and once for float16, and all there are.
     pub fn progress(&self) -> Progress {
-        Progress { done: self.done, total: self.windows.token_ids.len() * (self.candidates.len() + 1) }
+        Progress { done: self.done, total: self.texts.items.len() * (self.candidates.len() + 1) }
     }
 
     /// One unit of work after the other, until none is left or `go_on` says no. Not to be called again after an error.
@@ -119,6 +124,7 @@ impl EvalRun {
                 Stage::Prompt(session) => self.read(session, cancel)?,
                 Stage::Reference(work) => self.refer(work, cancel)?,
                 Stage::Recompress(work) => self.recompress(work, cancel)?,
+                Stage::Inspect(work) => self.inspect(work, cancel)?,
                 Stage::Compare(work) => self.compare(work, cancel)?,
             };
             if !go_on(self.progress()) {
@@ -131,21 +137,22 @@ impl EvalRun {
     /// What was found, once all windows are done.
     pub fn found(&self) -> Evaluation {
         let rows = self.candidates.iter().zip(&self.sums).map(|(candidate, sums)| sums.row(&candidate.name)).collect();
-        Evaluation { float16_perplexity: (self.baseline.loss / self.baseline.positions as f64).exp(), rows }
+        Evaluation { float16_perplexity: self.baseline.perplexity(), rows, windows: self.windows.clone() }
     }
 
     /// The continuation of the present window, and one token more.
     fn continuation(&self) -> &[u32] {
-        let Windows { prompt_tokens, continuation_tokens, token_ids, .. } = &self.windows;
-        &token_ids[self.window][*prompt_tokens..=prompt_tokens + continuation_tokens]
+        let text = &self.texts.items[self.window];
+        &text.token_ids[text.prompt_tokens..]
     }
 
-    fn begin(&self) -> Result<Stage> {
+    fn begin(&mut self) -> Result<Stage> {
         let (key, value) = preset_pair("float16")?;
         let mut session = self.model.session(key, value)?;
-        let needed = self.candidates.iter().any(|candidate| candidate.cache.needs_queries());
+        let needed = self.texts.layer_errors || self.candidates.iter().any(|candidate| candidate.cache.needs_queries());
         session.queries = needed.then(QueryLog::default);
-        session.begin(&self.windows.token_ids[self.window][..self.windows.prompt_tokens])?;
+        let text = &self.texts.items[self.window];
+        session.begin(&text.token_ids[..text.prompt_tokens])?;
         Ok(Stage::Prompt(Box::new(session)))
     }
 
@@ -161,7 +168,7 @@ impl EvalRun {
 
     fn refer(&mut self, mut work: Box<(Prompted, Forced)>, cancel: Cancel) -> Result<Stage> {
         let (prompted, Forced { session, forcing, .. }) = &mut *work;
-        let sums = &mut self.baseline;
+        let sums = &mut self.present;
         let finished = forcing.advance(session, cancel, &mut |_, logits, next| {
             let normalizer = log_sum_exp(logits) as f32;
             let row: Vec<f32> = logits.iter().map(|x| x - normalizer).collect();
@@ -169,7 +176,21 @@ impl EvalRun {
             sums.positions += 1;
             prompted.reference.push(row);
         })?;
-        if finished { self.next_candidate(work.0) } else { Ok(Stage::Reference(work)) }
+        if !finished {
+            return Ok(Stage::Reference(work));
+        }
+        let found = std::mem::take(&mut self.present);
+        if self.texts.per_window {
+            let prompt_tokens = self.texts.items[self.window].prompt_tokens;
+            self.windows.push(WindowFound {
+                prompt_tokens,
+                continuation_tokens: found.positions,
+                float16_perplexity: found.perplexity(),
+                rows: Vec::new(),
+            });
+        }
+        self.baseline.add(found);
+        self.next_candidate(work.0)
     }
 
     fn recompress(&mut self, mut work: Box<(Prompted, Prompting)>, cancel: Cancel) -> Result<Stage> {
@@ -200,17 +221,27 @@ impl EvalRun {
                 (Forced::by(substitution, session, self.continuation()), prompt)
             }
         };
-        let sums = &mut self.sums[prompted.candidate];
-        sums.prompt_bits += bits;
-        sums.prompt_elements += elements;
-        Ok(Stage::Compare(Box::new((prompted, forced))))
+        self.present.prompt_bits += bits;
+        self.present.prompt_elements += elements;
+        let work = Box::new((prompted, forced));
+        Ok(if self.texts.layer_errors { Stage::Inspect(work) } else { Stage::Compare(work) })
+    }
+
+    /// One layer.
+    fn inspect(&mut self, work: Box<(Prompted, Forced)>, cancel: Cancel) -> Result<Stage> {
+        let (Prompted { exact, queries, .. }, Forced { session, .. }) = &*work;
+        let layers = &mut self.present.layers;
+        let sums: LayerSums = layer_errors::compare(exact, session, queries, layers.len(), cancel)?;
+        layers.push(sums);
+        let finished = layers.len() == exact.cache().shape().layers;
+        Ok(if finished { Stage::Compare(work) } else { Stage::Inspect(work) })
     }
 
     fn compare(&mut self, mut work: Box<(Prompted, Forced)>, cancel: Cancel) -> Result<Stage> {
         let (Prompted { reference, candidate, .. }, Forced { session, forcing, method, prompt }) = &mut *work;
-        let sums = &mut self.sums[*candidate];
+        let (sums, per_window) = (&mut self.present, self.texts.per_window);
         let finished = forcing.advance(session, cancel, &mut |position, logits, next| {
-            sums.look(&reference[position], logits, next);
+            sums.look(&reference[position], logits, next, per_window);
         })?;
         if let Some(method) = method {
             method.keep(forcing.given(), session, cancel)?;
@@ -224,6 +255,11 @@ impl EvalRun {
         };
         sums.decode_bits += compressed.0 - prompt.0;
         sums.decode_elements += compressed.1 - prompt.1;
+        let found = std::mem::take(sums);
+        if let Some(window) = self.windows.last_mut() {
+            window.rows.push(found.window_row(&self.candidates[*candidate].name));
+        }
+        self.sums[*candidate].add(found);
         work.0.candidate += 1;
         self.next_candidate(work.0)
     }
@@ -289,35 +325,6 @@ impl MethodForced {
         self.kept = given;
         self.size = (self.size.0 + bits, self.size.1 + elements);
         Ok(())
-    }
-}
-
-impl Sums {
-    /// One position: log-probabilities on the float16 cache beside logits on the candidate's.
-    fn look(&mut self, reference: &[f32], logits: &[f32], next: u32) {
-        let normalizer = log_sum_exp(logits);
-        let kl: f64 = reference
-            .iter()
-            .zip(logits)
-            .map(|(p, q)| f64::from(p.exp()) * (f64::from(*p) - (f64::from(*q) - normalizer)))
-            .sum();
-        self.kl += kl;
-        self.same += usize::from(likeliest(reference) == likeliest(logits));
-        self.loss += normalizer - f64::from(logits[next as usize]);
-        self.positions += 1;
-    }
-
-    fn row(&self, name: &str) -> EvalRow {
-        let positions = self.positions as f64;
-        let decode = self.decode_bits / self.decode_elements;
-        EvalRow {
-            preset: name.to_owned(),
-            bits_per_element: self.prompt_bits / self.prompt_elements,
-            decode_bits_per_element: decode.is_finite().then_some(decode),
-            kl: self.kl / positions,
-            top1: self.same as f64 / positions,
-            perplexity: (self.loss / positions).exp(),
-        }
     }
 }
 

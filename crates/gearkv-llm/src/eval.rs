@@ -9,52 +9,12 @@ use gearkv::{Cancel, ErrorCode, FreezeOptions, GearConfig, GearError, GearOption
 use serde::{Deserialize, Serialize};
 
 use crate::comparison::EvalRun;
+use crate::h2o::H2o;
+use crate::layer_errors::LayerError;
 use crate::method::Method;
 use crate::model::Model;
 use crate::pass::Progress;
-
-/// Texts as token ids.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Windows {
-    /// Tokens of each text that are the prompt.
-    pub prompt_tokens: usize,
-    /// Tokens behind the prompt that are predicted.
-    pub continuation_tokens: usize,
-    /// Names of the texts.
-    #[serde(default)]
-    pub names: Vec<String>,
-    /// The texts; each has at least one token more than prompt and continuation together.
-    pub token_ids: Vec<Vec<u32>>,
-}
-
-impl Windows {
-    /// Reads windows from JSON.
-    ///
-    /// # Errors
-    /// `INVALID_OPTION` when something is missing or a window is too short.
-    pub fn from_json(json: &str) -> Result<Self> {
-        let windows: Self = serde_json::from_str(json).map_err(|e| invalid(format!("windows: {e}")))?;
-        windows.check()?;
-        Ok(windows)
-    }
-
-    pub(crate) fn check(&self) -> Result<()> {
-        if self.prompt_tokens == 0 || self.continuation_tokens == 0 || self.token_ids.is_empty() {
-            return Err(invalid("windows: expected promptTokens, continuationTokens and tokenIds, none of them empty"));
-        }
-        let needed = self.prompt_tokens.saturating_add(self.continuation_tokens).saturating_add(1);
-        match self.token_ids.iter().position(|ids| ids.len() < needed) {
-            None => Ok(()),
-            Some(at) => Err(invalid(format!(
-                "window {at} has {} tokens; {} of prompt and {} of continuation need {needed}",
-                self.token_ids[at].len(),
-                self.prompt_tokens,
-                self.continuation_tokens
-            ))),
-        }
-    }
-}
+use crate::texts::{Texts, Windows};
 
 fn invalid(message: impl Into<String>) -> GearError {
     GearError::new(ErrorCode::InvalidOption, message)
@@ -134,13 +94,16 @@ impl Candidate {
     }
 
     /// Keys and values by one preset; or `frozen-3.1` for a cache at rest in that many bits an element, and
-    /// `frozen-3.1-queries` for one whose steps follow the queries.
+    /// `frozen-3.1-queries` for one whose steps follow the queries; or `h2o-0.5` for heavy hitters and the newest tokens, half of all.
     ///
     /// # Errors
     /// `INVALID_OPTION` when there is no such preset.
     pub fn preset(name: &str) -> Result<Self> {
         if let Some(size) = name.strip_prefix("frozen-") {
             return Self::frozen(name, size);
+        }
+        if let Some(share) = name.strip_prefix("h2o-") {
+            return Ok(Self::method(Arc::new(H2o::named(name, share)?)));
         }
         let options = GearOptions { preset: Some(name.to_owned()), ..Default::default() };
         Self::gear(name, &options, &options)
@@ -210,6 +173,36 @@ pub struct EvalRow {
     pub top1: f64,
     /// Of the continuation.
     pub perplexity: f64,
+    /// Errors of each layer's prompt, where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers: Option<Vec<LayerError>>,
+}
+
+/// What [`eval_windows`] finds about one candidate in one window.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WindowRow {
+    /// As for all windows together.
+    #[serde(flatten)]
+    pub row: EvalRow,
+    /// Divergence at each position of the continuation, in nats.
+    pub position_kl: Vec<f32>,
+    /// Whether both think the same token the likeliest there.
+    pub position_same: Vec<bool>,
+}
+
+/// What [`eval_windows`] finds in one window.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WindowFound {
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Tokens behind it that were predicted.
+    pub continuation_tokens: usize,
+    /// Perplexity on a float16 cache.
+    pub float16_perplexity: f64,
+    /// One row a candidate, in their order.
+    pub rows: Vec<WindowRow>,
 }
 
 /// What [`eval_windows`] finds.
@@ -220,6 +213,9 @@ pub struct Evaluation {
     pub float16_perplexity: f64,
     /// One row a candidate, in their order.
     pub rows: Vec<EvalRow>,
+    /// Each window, where that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<WindowFound>,
 }
 
 /// Compares caches with a float16 cache. `progress` is called with windows and candidates done, and all there are.
@@ -233,7 +229,21 @@ pub fn eval_windows(
     cancel: Cancel,
     progress: &mut (dyn FnMut(usize, usize) + Send),
 ) -> Result<Evaluation> {
-    let mut run = EvalRun::new(model, windows.clone(), candidates.to_vec())?;
+    eval_texts(model, windows.clone().try_into()?, candidates, cancel, progress)
+}
+
+/// As [`eval_windows`], on texts whose lengths may differ.
+///
+/// # Errors
+/// As [`eval_windows`].
+pub fn eval_texts(
+    model: &Model,
+    texts: Texts,
+    candidates: &[Candidate],
+    cancel: Cancel,
+    progress: &mut (dyn FnMut(usize, usize) + Send),
+) -> Result<Evaluation> {
+    let mut run = EvalRun::of_texts(model, texts, candidates.to_vec())?;
     let mut told = 0;
     run.advance(cancel, &mut |Progress { done, total }| {
         if done > told {

@@ -9,9 +9,10 @@ use gearkv::{Cancel, ErrorCode, GearConfig, GearError, Result, Role};
 use serde::Serialize;
 
 use crate::comparison::EvalRun;
-use crate::eval::{Cache, Candidate, Windows};
+use crate::eval::{Cache, Candidate};
 use crate::model::Model;
 use crate::pass::{GoOn, Progress};
+use crate::texts::Windows;
 
 /// How much of what was measured is believed: some texts give a layer more weight than others.
 const BELIEVED: f64 = 0.7;

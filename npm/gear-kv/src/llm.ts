@@ -4,11 +4,16 @@ export type { BatchGeneration, BatchPiece, BatchStats } from './llm/batch.js';
 export type { DownloadProgress } from './llm/download.js';
 export type {
   EvalCache,
+  EvalLayerError,
   EvalPreset,
   EvalProgress,
   EvalRow,
+  EvalText,
+  EvalTexts,
   EvaluateOptions,
   Evaluation,
+  EvalWindowFound,
+  EvalWindowRow,
   EvalWindows,
 } from './llm/evaluation.js';
 export type { GenerateResult, Generation } from './llm/generation.js';

@@ -2,7 +2,6 @@
 
 mod blocks;
 mod codec;
-mod h2o;
 mod turbo_quant;
 
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use gearkv_llm::Method;
 
 pub use blocks::Blocks;
 pub use codec::{Codec, CodecMethod};
-pub use h2o::H2o;
+pub use gearkv_llm::H2o;
 pub use turbo_quant::TurboQuant;
 
 /// A method that changes each token by itself.

@@ -8,7 +8,7 @@ import { checkedOptions, refuseUnknown } from '../options.js';
 import { BatchGeneration } from './batch.js';
 import type { ModelHandle } from './binding.js';
 import { awaited, engine } from './engine.js';
-import { type EvaluateOptions, type Evaluation, type EvalWindows, evaluated } from './evaluation.js';
+import { type EvalTexts, type EvaluateOptions, type Evaluation, type EvalWindows, evaluated } from './evaluation.js';
 import type { Generation } from './generation.js';
 import { type FetchModelOptions, fetchModel } from './model-file.js';
 import { GearSession } from './session.js';
@@ -215,9 +215,9 @@ export class GearModel {
 
   /**
    * Compares presets with a float16 cache: each window's prompt is taken in exactly and compressed, then its continuation is
-   * forced token by token. Rows come in the order of `presets`.
+   * forced token by token. Rows come in the order of `presets`. The first token of a continuation comes from the exact prompt, and is not compared.
    */
-  evaluate(windows: EvalWindows, options: EvaluateOptions): Promise<Evaluation> {
+  evaluate(windows: EvalWindows | EvalTexts, options: EvaluateOptions): Promise<Evaluation> {
     return evaluated(this.#live(), windows, options);
   }
 

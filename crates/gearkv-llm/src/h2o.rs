@@ -1,8 +1,13 @@
 //! H2O, heavy hitters (arXiv 2306.14048): each KV head keeps the tokens that got most attention so far, and the newest ones; the
 //! others are dropped for good. Half of what is kept is heavy, half is new.
+//!
+//! Attention is added up over all queries so far, those of the prompt among them, and over the query heads that share a KV head. What is
+//! kept is a share of all tokens so far, so it grows with the text as a compressed cache does. Tokens behind the prompt are dropped a
+//! buffer at a time, not one by one.
 
-use gearkv::Result;
-use gearkv_llm::{Keeper, Kept, LayerTokens, Method};
+use gearkv::{ErrorCode, GearError, Result};
+
+use crate::method::{Keeper, Kept, LayerTokens, Method};
 
 const KEPT_BITS: f64 = 16.0;
 
@@ -13,6 +18,22 @@ pub struct H2o {
     pub name: String,
     /// Share of all tokens that is kept.
     pub share: f64,
+}
+
+impl H2o {
+    /// By its name, `h2o-` and the share: `h2o-0.5`.
+    ///
+    /// # Errors
+    /// `INVALID_OPTION` when the share is none.
+    pub(crate) fn named(name: &str, share: &str) -> Result<Self> {
+        match share.parse::<f64>() {
+            Ok(share) if share > 0.0 && share <= 1.0 => Ok(Self { name: name.to_owned(), share }),
+            _ => Err(GearError::new(
+                ErrorCode::InvalidOption,
+                format!("{name:?} is not a preset; H2O is named by the share of tokens that it keeps, as h2o-0.5"),
+            )),
+        }
+    }
 }
 
 impl Method for H2o {
@@ -96,54 +117,5 @@ fn attend(tokens: &LayerTokens, head: usize, attention: &mut [f32]) {
             let inverse = 1.0 / logits.iter().sum::<f32>();
             attention.iter_mut().zip(&*logits).for_each(|(sum, x)| *sum += x * inverse);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// One head of one channel: keys are logits, values are the tokens' numbers.
-    fn given(keys: &[f32], values: &[f32], held: usize) -> Kept {
-        keep(&mut *H2o { name: "h2o".into(), share: 0.5 }.begin(), keys, values, held)
-    }
-
-    fn keep(keeper: &mut dyn Keeper, keys: &[f32], values: &[f32], held: usize) -> Kept {
-        let new = keys.len() - held;
-        let queries = vec![1.0; new];
-        let (keys, values) = (keys.to_vec(), values.to_vec());
-        keeper
-            .keep(LayerTokens {
-                layer: 0,
-                kv_heads: 1,
-                heads: 1,
-                head_dim: 1,
-                scale: 1.0,
-                held,
-                new,
-                keys,
-                values,
-                queries: &queries,
-            })
-            .unwrap()
-    }
-
-    #[test]
-    fn the_heaviest_and_the_newest_stay_in_order() {
-        let kept = given(&[0.0, 5.0, 0.0, 4.0, 0.0, 0.0, 0.0, 0.0], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], 0);
-        assert_eq!(kept.values, [1.0, 3.0, 6.0, 7.0]);
-        assert_eq!(kept.keys, [5.0, 4.0, 0.0, 0.0]);
-        assert_eq!(kept.bits, 2.0 * 4.0 * 16.0);
-    }
-
-    #[test]
-    fn attention_adds_up_over_calls_and_the_budget_grows_with_all_tokens() {
-        let mut keeper = H2o { name: "h2o".into(), share: 0.5 }.begin();
-        let first = keep(&mut *keeper, &[3.0, 0.0, 2.0, 0.0], &[0.0, 1.0, 2.0, 3.0], 0);
-        assert_eq!(first.values, [0.0, 3.0]);
-        // Six tokens seen, of which three stay: one new, and two of what got most in both calls.
-        let again = keep(&mut *keeper, &[3.0, 0.0, 1.0, 1.0], &[0.0, 3.0, 4.0, 5.0], 2);
-        assert_eq!(again.values, [0.0, 4.0, 5.0]);
-        assert_eq!(again.bits, 2.0 * 16.0);
     }
 }
