@@ -144,7 +144,7 @@ function looksAtQueries(cache: CacheChoice): boolean {
 }
 
 /** The prompt as the model takes it; a conversation without a template becomes plain text. */
-function tokensOf(context: Context, model: GearModel, prompt: Example['prompt']): Uint32Array {
+export function tokensOf(context: Context, model: GearModel, prompt: Example['prompt']): Uint32Array {
   if (typeof prompt === 'string') return model.tokenize(prompt);
   try {
     if (model.info['hasChatTemplate'] !== true) throw new GearError('UNSUPPORTED_MODEL', 'its file holds none');
