@@ -17,6 +17,7 @@ mod generate;
 mod held;
 mod model;
 mod progress;
+mod requantize;
 mod saved;
 mod session;
 

@@ -20,6 +20,7 @@ export type { GenerateResult, Generation } from './llm/generation.js';
 export { GearModel, type LoadOptions, type ModelInfo, type Perplexity } from './llm/model.js';
 export { type FetchModelOptions, fetchModel } from './llm/model-file.js';
 export type { WorkProgress } from './llm/progress.js';
+export { type RequantizeOptions, type RequantizeResult, requantizeModel, type WeightType } from './llm/requantize.js';
 export type { GearSession, SessionStats, SessionTimings } from './llm/session.js';
 export type { CacheChoice, GenerateOptions, Message, SamplingOptions } from './llm/settings.js';
 export {

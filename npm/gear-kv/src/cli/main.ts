@@ -12,6 +12,7 @@ import { experimentCommand } from './llm/experiment.js';
 import { fetchCommand } from './llm/fetch.js';
 import { generateCommand } from './llm/generate.js';
 import { perplexityCommand } from './llm/perplexity.js';
+import { requantizeCommand } from './llm/requantize.js';
 import { tuneCommand } from './llm/tune.js';
 import { type Command, failureText, runCommand, UsageError } from './usage.js';
 
@@ -32,6 +33,7 @@ const commands: Readonly<Record<string, Command>> = {
   tune: tuneCommand,
   compare: compareCommand,
   experiment: experimentCommand,
+  requantize: requantizeCommand,
   fetch: fetchCommand,
 };
 

@@ -4,13 +4,25 @@ import { GearError } from '../errors.js';
 import { backbones } from './backbones.js';
 import { cot, zeroShot } from './cot.js';
 import { dropping } from './dropping.js';
+import { error } from './error.js';
 import type { Experiment } from './experiment.js';
 import { fineTuned, weights } from './models.js';
 import { ratio } from './ratio.js';
 import { sensitivity } from './sensitivity.js';
 import { system } from './system.js';
 
-const all: readonly Experiment[] = [cot, zeroShot, ratio, dropping, backbones, sensitivity, weights, fineTuned, system];
+const all: readonly Experiment[] = [
+  cot,
+  zeroShot,
+  ratio,
+  dropping,
+  backbones,
+  sensitivity,
+  weights,
+  fineTuned,
+  error,
+  system,
+];
 
 /** The experiments, in the order of the paper. */
 export const experiments: Readonly<Record<string, Experiment>> = Object.fromEntries(

@@ -89,4 +89,12 @@ export interface Engine {
     cancel: CancelHandle,
     progress: ProgressHandle,
   ): Promise<string>;
+  /** JSON of `{from, to, fileBytes}`. `progress` counts tensors. Not in WebAssembly, which has no files. */
+  requantizeTask?(
+    from: string,
+    to: string,
+    weights: string,
+    cancel: CancelHandle,
+    progress: ProgressHandle,
+  ): Promise<string>;
 }
