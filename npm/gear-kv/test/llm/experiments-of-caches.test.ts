@@ -1,4 +1,4 @@
-// Experiments that hold caches against float16's answers: dropping and error.
+// The experiment that holds presets against H2O.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { emptyFolder, gearKv } from '../node/command.js';
