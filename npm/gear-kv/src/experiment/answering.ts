@@ -4,7 +4,7 @@ import { GearError } from '../errors.js';
 import type { GearModel } from '../llm/model.js';
 import type { GearSession } from '../llm/session.js';
 import type { CacheChoice } from '../llm/settings.js';
-import { finalAnswer } from './answers.js';
+import { type AnswerKind, finalAnswer } from './answers.js';
 import type { Example, Task } from './data/task.js';
 import type { Context, NamedCache, Subject } from './experiment.js';
 
@@ -12,12 +12,14 @@ import type { Context, NamedCache, Subject } from './experiment.js';
 export interface CacheAnswer {
   readonly cache: string;
   readonly text: string;
+  /** Whether it came to an end within the most tokens of an answer. */
+  readonly ended: boolean;
   /** What it says in the end. */
   readonly answer: string | null;
   readonly correct: boolean;
   /** Tokens of it. */
   readonly tokens: number;
-  /** Whether it says in the end what float16's says. */
+  /** Whether it has an answer, and that is float16's. */
   readonly same: boolean;
   /** Tokens before it differs from float16's; all of them where it does not. */
   readonly until: number;
@@ -28,13 +30,16 @@ export interface CacheAnswer {
   readonly bits: number | null;
 }
 
+/** An answer before it is judged: what the journal keeps. */
+type Said = Omit<CacheAnswer, 'ended' | 'answer' | 'correct' | 'same'>;
+
 /** An example on every cache, float16 first. */
-export interface AnsweredExample {
+export interface AnsweredExample<Answer = CacheAnswer> {
   readonly id: string;
   readonly task: string;
   readonly target: string;
   readonly promptTokens: number;
-  readonly answers: readonly CacheAnswer[];
+  readonly answers: readonly Answer[];
   /** Why it was not asked, where it was not. */
   readonly skipped?: string;
 }
@@ -53,7 +58,7 @@ export async function answered(
     for (const example of task.examples) {
       const key = `${prefix}${task.name}: ${example.id}`;
       const one = await context.unit(key, () => ask(context, subject.model, task, example, caches));
-      if (one.skipped === undefined) found.push(one);
+      if (one.skipped === undefined) found.push(judged(one, task.kind, context.maxTokens));
       else context.remark(`${example.id} was left out: ${one.skipped}`);
     }
   }
@@ -68,7 +73,7 @@ async function ask(
   task: Task,
   example: Example,
   caches: readonly NamedCache[],
-): Promise<AnsweredExample> {
+): Promise<AnsweredExample<Said>> {
   const prompt = tokensOf(context, model, example.prompt);
   const { contextLength } = model.info;
   const common = { id: example.id, task: task.name, target: example.target, promptTokens: prompt.length };
@@ -90,18 +95,12 @@ async function ask(
     return { text, tokens: generation.result?.tokens ?? [] };
   };
   const reference = await answer('float16', 'float16');
-  const said = finalAnswer(reference.text, task.kind);
-  const answers: CacheAnswer[] = [];
-  const judged = (name: string, { text, tokens }: typeof reference): CacheAnswer => {
-    const final = finalAnswer(text, task.kind);
+  const beside = (name: string, { text, tokens }: typeof reference): Said => {
     const until = commonTokens(reference.tokens, tokens);
     return {
       cache: name,
       text,
-      answer: final ?? null,
-      correct: final === example.target,
       tokens: tokens.length,
-      same: final === said,
       until,
       identical: until === tokens.length && until === reference.tokens.length,
       kl: null,
@@ -109,11 +108,27 @@ async function ask(
       bits: null,
     };
   };
-  answers.push({ ...judged('float16', reference), kl: 0, top1: 1, bits: 16 });
-  for (const { name, cache } of caches) answers.push(judged(name, await answer(name, cache)));
+  const answers: Said[] = [{ ...beside('float16', reference), kl: 0, top1: 1, bits: 16 }];
+  for (const { name, cache } of caches) answers.push(beside(name, await answer(name, cache)));
   context.doing(`${example.id}: divergence along float16's answer`);
   const rows = await diverging(context, model, prompt, reference.tokens, caches);
   return { ...common, answers: answers.map((one) => ({ ...one, ...rows.get(one.cache) })) };
+}
+
+/** Judges answers each time anew, so that a journal outlives a better way to do it. */
+function judged(example: AnsweredExample<Said>, kind: AnswerKind, maxTokens: number): AnsweredExample {
+  const finals = example.answers.map(({ text, tokens }) => finalAnswer(text, kind, tokens >= maxTokens));
+  const answers = example.answers.map((said, index): CacheAnswer => {
+    const answer = finals[index];
+    return {
+      ...said,
+      ended: said.tokens < maxTokens,
+      answer: answer ?? null,
+      correct: answer === example.target,
+      same: answer !== undefined && answer === finals[0],
+    };
+  });
+  return { ...example, answers };
 }
 
 function given({ signal }: Context): { signal?: AbortSignal } {

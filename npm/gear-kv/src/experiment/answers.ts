@@ -3,12 +3,12 @@
 /** What is asked for: a number, the letter of a choice, or words. */
 export type AnswerKind = 'number' | 'letter' | 'words';
 
-const NUMBER = /-?\$?\d[\d,]*(?:\.\d+)?/g;
+const NUMBER = /-?\$?\d[\d,]*(?:\.\d+)?(?:\s?\/\s?\d+)?/g;
 const LETTER = /\(([A-Z])\)|\b([A-Z])\b(?=[.):,]|\s*$)/g;
 const SAID = /the (?:final |correct )?answer is:?/gi;
 
-/** The answer that a text ends in; undefined where there is none. */
-export function finalAnswer(text: string, kind: AnswerKind): string | undefined {
+/** The answer that a text ends in; undefined where there is none. Of a text that was cut off, only what it says itself that the answer is. */
+export function finalAnswer(text: string, kind: AnswerKind, isCut = false): string | undefined {
   const mark = [...text.matchAll(SAID)].at(-1);
   const said = mark && text.slice(mark.index + mark[0].length);
   if (kind === 'words') return said === undefined ? undefined : words(said);
@@ -17,7 +17,7 @@ export function finalAnswer(text: string, kind: AnswerKind): string | undefined 
     const first = firstOf(said.trimStart().split('\n')[0] ?? '', kind);
     if (first !== undefined) return first;
   }
-  return find(text);
+  return isCut ? undefined : find(text);
 }
 
 /** An answer as it is given by a data set, in the form that {@link finalAnswer} has. */
@@ -48,9 +48,10 @@ function lastLetter(text: string): string | undefined {
   return found?.[1] ?? found?.[2];
 }
 
-/** "$1,200.50" and "1200.5" are one number. */
+/** "$1,200.50" and "1200.5" are one number, "3/2" and "1.5" another. */
 function plainNumber(text: string): string {
-  return String(Number(text.replace(/[$,]/g, '')));
+  const [over = '', under = '1'] = text.replace(/[$,\s]/g, '').split('/');
+  return String(Number(over) / Number(under));
 }
 
 /** The first line, without what is at its end for the sentence's sake. */

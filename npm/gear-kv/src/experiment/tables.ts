@@ -9,6 +9,7 @@ export interface CacheScore {
   readonly examples: number;
   readonly bits: number | null;
   readonly accuracy: number;
+  readonly ended: number;
   readonly same: number;
   readonly identical: number;
   /** Tokens before the first that differs from float16's, on the average; whole answers where none does. */
@@ -35,6 +36,7 @@ function score(cache: string, answers: readonly CacheAnswer[]): CacheScore {
     examples: answers.length,
     bits: mean(answers.map(({ bits }) => bits)),
     accuracy: share(({ correct }) => correct),
+    ended: share(({ ended }) => ended),
     same: share(({ same }) => same),
     identical: share(({ identical }) => identical),
     until: mean(answers.map(({ until }) => until)) ?? 0,
@@ -53,6 +55,7 @@ const COLUMNS: readonly Column[] = [
   { key: 'bits', heading: 'bits per value', format: { digits: 2 } },
   { key: 'accuracy', heading: 'right', format: 'percent' },
   { key: 'same', heading: "float16's answer", format: 'percent' },
+  { key: 'ended', heading: 'came to an end', format: 'percent' },
   { key: 'identical', heading: 'same text', format: 'percent' },
   { key: 'until', heading: 'tokens until it differs', format: { digits: 1 } },
   { key: 'kl', heading: 'KL', format: { digits: 4 } },
@@ -61,7 +64,7 @@ const COLUMNS: readonly Column[] = [
 
 /** What the columns of {@link scoreTable} are, for its note. */
 export const SCORES_NOTE =
-  "Right: the final answer is the right one. Float16's answer: it is the one that is given on a float16 cache, right or wrong. Tokens until it differs: of the greedy answer, beside float16's. " +
+  "Right: the final answer is the right one. Float16's answer: it is the one that is given on a float16 cache, right or wrong. Came to an end: within the most tokens of an answer (--max-tokens); one that was cut off counts only where it says what the answer is. Tokens until it differs: of the greedy answer, beside float16's. " +
   'KL (nats) and same next token: along float16’s answer, token by token. Bits: of the prompt, everything counted.';
 
 /** Scores as a table; `more` stand behind the cache's name. */
@@ -84,15 +87,23 @@ export function scoreTable(
   };
 }
 
+/** Divergence below which a cache counts as near, in nats. */
+const NEAR = 0.01;
+
 /** What the scores say, in a sentence. */
 export function scoreSentence(of: string, rows: readonly CacheScore[]): string {
   const exact = rows.find(({ cache }) => cache === 'float16');
   const others = rows.filter(({ cache }) => cache !== 'float16' && !cache.startsWith('float16 '));
-  const best = [...others].sort((a, b) => (a.kl ?? Number.POSITIVE_INFINITY) - (b.kl ?? Number.POSITIVE_INFINITY))[0];
+  const near = others.filter(({ kl, bits }) => kl !== null && kl < NEAR && bits !== null);
+  const smallest = near.sort((a, b) => (a.bits ?? 0) - (b.bits ?? 0))[0];
+  const closest = [...others].sort(
+    (a, b) => (a.kl ?? Number.POSITIVE_INFINITY) - (b.kl ?? Number.POSITIVE_INFINITY),
+  )[0];
+  const best = smallest ?? closest;
   if (exact === undefined || best === undefined) return `${of}: nothing to compare.`;
   const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
   return (
-    `${of}: ${percent(exact.accuracy)} right on float16. Closest to it is ${best.cache} with ${(best.bits ?? Number.NaN).toFixed(2)} bits: ` +
+    `${of}: ${percent(exact.accuracy)} right on float16. ${smallest === undefined ? 'Closest to it is' : `The smallest cache within a KL of ${NEAR} is`} ${best.cache} with ${(best.bits ?? Number.NaN).toFixed(2)} bits: ` +
     `${percent(best.accuracy)} right, ${percent(best.same)} of its answers float16's, KL ${(best.kl ?? Number.NaN).toFixed(4)}.`
   );
 }

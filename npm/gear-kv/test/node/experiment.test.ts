@@ -14,6 +14,9 @@ test('a number is what the text says that the answer is, else the last one', (t)
   t.is(finalAnswer('He has 3 apples and 12 pears', 'number'), '12');
   t.is(finalAnswer('The answer is unknown, maybe 8', 'number'), '8');
   t.is(finalAnswer('Nothing at all', 'number'), undefined);
+  t.is(finalAnswer('The answer is 3/2.', 'number'), '1.5');
+  t.is(finalAnswer('So 20 cups of feed = 20 cu', 'number', true), undefined);
+  t.is(finalAnswer('The answer is 7. And then, and th', 'number', true), '7');
   t.is(targetAnswer('2+2=<<2+2=4>>4\n#### 1,319', 'number'), '1319');
 });
 
@@ -57,6 +60,8 @@ test('data of somebody: bad lines are left out and named, and a file of nothing 
   await t.throwsAsync(ownExamples(`${file}.absent`), { code: 'IO_FAILED' });
   writeFileSync(file, '{"question":"Which?","answer":"(A)"}\n{"question":"And?","answer":"B"}\n');
   t.is((await ownExamples(file)).kind, 'letter');
+  writeFileSync(file, '{"question":"3+4?","answer":"3 + 4 = 7. The answer is 7."}\n');
+  t.is((await ownExamples(file)).kind, 'number');
   writeFileSync(file, '{"question":"Who?","answer":"Ada"}\n');
   t.is((await ownExamples(file)).kind, 'words');
 });

@@ -58,7 +58,10 @@ function exemplar(line: string): Exemplar | string {
 
 /** What all answers are. */
 function kindOf(examples: readonly Exemplar[]): AnswerKind {
-  const last = examples.map(({ answer }) => (/####\s*(.*)\s*$/.exec(answer)?.[1] ?? answer).trim());
+  const last = examples.map(({ answer }) => {
+    const [, marked] = /####\s*(.*)\s*$/.exec(answer) ?? /the answer is:?\s*(.*?)\.?\s*$/i.exec(answer) ?? [];
+    return (marked ?? answer).trim();
+  });
   if (last.every((answer) => /^-?\$?[\d,]+(\.\d+)?$/.test(answer))) return 'number';
   return last.every((answer) => /^\(?[A-Z]\)?$/.test(answer) && targetAnswer(answer, 'letter') !== undefined)
     ? 'letter'
