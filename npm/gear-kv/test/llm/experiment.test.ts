@@ -35,7 +35,7 @@ withModel('experiment writes a report, and the same command has nothing left to 
     ['float16', 'uniform-8', 'kivi-2'],
   );
   const [exact, eight, two] = table.rows;
-  t.is(exact.same, 1);
+  t.is(exact.identical, 1);
   t.is(exact.until, eight.until);
   t.true(eight.kl < two.kl && eight.kl >= 0);
   t.true(two.bits < 3 && eight.bits > 8);
