@@ -1,6 +1,7 @@
 // Conducts an experiment: opens its journal, runs it, and puts what it found together with what was used.
 
 import { GearError } from '../errors.js';
+import { sha256Of } from './data/files.js';
 import type { Context, Experiment, Journaled, NamedCache, Subject } from './experiment.js';
 import { machine } from './facts.js';
 import { Journal } from './journal.js';
@@ -56,7 +57,8 @@ export async function conducted(given: Conduct): Promise<Findings> {
     seed,
     contextTokens: contextTokens ?? null,
     budgetBytes: budgetBytes ?? null,
-    data,
+    // What a file is called may change, what it holds may not.
+    data: await Promise.all(data.map(hashOfData)),
   });
   const remarks = new Set<string>();
   const sources = new Map<string, DataSource>();
@@ -120,6 +122,12 @@ export async function conducted(given: Conduct): Promise<Findings> {
   } finally {
     await journal.close();
   }
+}
+
+async function hashOfData(path: string): Promise<string> {
+  return sha256Of(path).catch((cause: Error) => {
+    throw new GearError('IO_FAILED', `the data ${path} could not be read: ${cause.message}`, { cause });
+  });
 }
 
 /** Counts units, and says how long the rest will take. */

@@ -1,13 +1,11 @@
 // Facts of a machine and of models, for reports.
 
-import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { cpus, totalmem } from 'node:os';
 import { basename } from 'node:path';
-import { pipeline } from 'node:stream/promises';
 import { engine } from '../llm/engine.js';
 import { GearModel } from '../llm/model.js';
+import { sha256Of } from './data/files.js';
 import type { Subject } from './experiment.js';
 import type { Findings } from './report/findings.js';
 
@@ -33,7 +31,7 @@ export async function subject(path: string, signal?: AbortSignal): Promise<Subje
     name: basename(path).replace(/\.gguf$/i, ''),
     path,
     bytes: (await stat(path)).size,
-    sha256: await hashOf(path, signal),
+    sha256: await sha256Of(path, signal),
     model,
     details: {
       Name: info.name,
@@ -58,10 +56,4 @@ function weightsText(types: Readonly<Record<string, number>>): string {
     .sort(([, a], [, b]) => b - a)
     .map(([type, count]) => `${type} ${((100 * count) / all).toFixed(0)} %`)
     .join(', ');
-}
-
-async function hashOf(path: string, signal?: AbortSignal): Promise<string> {
-  const hash = createHash('sha256');
-  await pipeline(createReadStream(path), hash, signal ? { signal } : {});
-  return hash.digest('hex');
 }

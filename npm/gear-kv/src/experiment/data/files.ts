@@ -17,13 +17,14 @@ export async function dataFolder(): Promise<string> {
   return folder;
 }
 
+/** The SHA-256 of a file. */
+export async function sha256Of(path: string, signal?: AbortSignal): Promise<string> {
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(path), hash, signal ? { signal } : {});
+  return hash.digest('hex');
+}
+
 /** Whether a file is there and has this SHA-256. */
 export async function hasHash(path: string, sha256: string): Promise<boolean> {
-  const hash = createHash('sha256');
-  try {
-    await pipeline(createReadStream(path), hash);
-  } catch {
-    return false;
-  }
-  return hash.digest('hex') === sha256;
+  return (await sha256Of(path).catch(() => '')) === sha256;
 }

@@ -1,5 +1,6 @@
 // The paper's tasks: chain of thought behind a few examples, and questions on their own.
 
+import { basename } from 'node:path';
 import { GearError } from '../../errors.js';
 import type { DownloadOptions } from '../../llm/download.js';
 import { type AnswerKind, targetAnswer } from '../answers.js';
@@ -58,8 +59,15 @@ export function mathProblems(options: TaskOptions): Promise<Task[]> {
 }
 
 async function tasks(names: readonly TaskName[], options: TaskOptions, withExamples: boolean): Promise<Task[]> {
+  if (options.data.length > 0) {
+    const files = options.data.map((path) => basename(path));
+    const twice = files.find((file, index) => files.indexOf(file) !== index);
+    if (twice !== undefined) {
+      throw new GearError('INVALID_OPTION', `two files of data are called ${twice}; give them different names`);
+    }
+    return Promise.all(options.data.map((path) => own(path, () => exemplars(options), options, withExamples)));
+  }
   const known = await exemplars(options);
-  if (options.data.length > 0) return Promise.all(options.data.map((path) => own(path, known, options, withExamples)));
   return Promise.all(names.map((name) => usual(name, known, options, withExamples)));
 }
 
@@ -167,18 +175,17 @@ function conversation(question: string, kind: AnswerKind): Example['prompt'] {
 /** Numbers are asked behind the examples of GSM8k; anything else on its own. */
 async function own(
   path: string,
-  known: ReadonlyMap<string, Shots>,
+  exemplars: () => Promise<ReadonlyMap<string, Shots>>,
   options: TaskOptions,
   withExamples: boolean,
 ): Promise<Task> {
   const { name, kind, examples: all, remarks } = await ownExamples(path);
   for (const remark of remarks) options.remark(remark);
-  const math = known.get('gsm8k') as Shots;
   const hasShots = withExamples && kind === 'number';
+  const none: Shots = { name, description: '', exemplars: [] };
+  const shots = hasShots ? ((await exemplars()).get('gsm8k') ?? none) : none;
   const manner = { ...MANNERS.gsm8k, kind };
-  const asked = all
-    .slice(0, options.limit)
-    .map((question, index) => ({ id: `${name}/${index}`, shots: math, question }));
+  const asked = all.slice(0, options.limit).map((question, index) => ({ id: `${name}/${index}`, shots, question }));
   return {
     name,
     kind,
