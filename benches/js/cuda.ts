@@ -2,6 +2,7 @@
 
 import { parseArgs } from 'node:util';
 import { GearCache, type Preset } from 'gear-kv';
+import { numbers } from './data.js';
 
 const HELP = `npm run bench:cuda -- [options]
 
@@ -41,23 +42,19 @@ interface Row {
 }
 
 /** Numbers with an offset for each channel, which is what keys look like. */
-function numbers(count: number, seed: number): Float32Array {
-  let state = seed;
-  const next = (): number => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 4294967296 - 0.5;
-  };
-  const offsets = Float32Array.from({ length: HEAD_DIM }, () => next() * 4);
+function withOffsets(count: number, seed: number): Float32Array {
+  const next = numbers(seed);
+  const offsets = Float32Array.from({ length: HEAD_DIM }, () => next() * 2);
   const all = new Float32Array(count);
-  for (let i = 0; i < count; i++) all[i] = 2 * next() + (offsets[i % HEAD_DIM] ?? 0);
+  for (let i = 0; i < count; i++) all[i] = next() + (offsets[i % HEAD_DIM] ?? 0);
   return all;
 }
 
 const median = (times: number[]): number => times.sort((a, b) => a - b)[times.length >> 1] ?? Number.NaN;
 
 function steps(cache: GearCache, batch: number): { append: number; attend: number; step: number } {
-  const [k, v] = [1, 2].map((seed) => numbers(batch * KV_HEADS * HEAD_DIM, seed)) as [Float32Array, Float32Array];
-  const query = numbers(batch * QUERY_HEADS * HEAD_DIM, 3);
+  const [k, v] = [1, 2].map((seed) => withOffsets(batch * KV_HEADS * HEAD_DIM, seed)) as [Float32Array, Float32Array];
+  const query = withOffsets(batch * QUERY_HEADS * HEAD_DIM, 3);
   const out = new Float32Array(query.length);
   const [appends, attends]: [number[], number[]] = [[], []];
   const started = performance.now();
@@ -77,13 +74,13 @@ function steps(cache: GearCache, batch: number): { append: number; attend: numbe
 
 function measured(preset: Preset, batch: number, tokens: number): Row {
   const cpu = new GearCache({ layers: LAYERS, batch, kvHeads: KV_HEADS, headDim: HEAD_DIM, preset });
-  const [k, v] = [4, 5].map((seed) => numbers(batch * KV_HEADS * tokens * HEAD_DIM, seed)) as [
+  const [k, v] = [4, 5].map((seed) => withOffsets(batch * KV_HEADS * tokens * HEAD_DIM, seed)) as [
     Float32Array,
     Float32Array,
   ];
   for (let layer = 0; layer < LAYERS; layer++) cpu.append(layer, k, v);
   const cuda = GearCache.fromBytes(cpu.toBytes(), { device: 'cuda' });
-  const query = numbers(batch * QUERY_HEADS * HEAD_DIM, 6);
+  const query = withOffsets(batch * QUERY_HEADS * HEAD_DIM, 6);
   const started = performance.now();
   for (let layer = 0; layer < LAYERS; layer++) cuda.attend(layer, query, { queryHeads: QUERY_HEADS });
   const uploadMs = (performance.now() - started) / LAYERS;

@@ -150,7 +150,7 @@ impl DeviceCache {
         let after = self.extent(layer)?;
         let new = Tokens { k, v, count: tokens };
         // The device knows of no queries: a segment that they have a say in is the core's.
-        let by_queries = queries.is_some() && self.deals(layer)?;
+        let by_queries = queries.is_some() && self.host.heeds_queries(layer)?;
         let suits = self.took_as_they_are(layer, new)? && !(by_queries && after.settled != before.settled);
         let device = Arc::clone(&self.device);
         let slot = &mut self.resident_mut().layers[layer];
@@ -278,12 +278,6 @@ impl DeviceCache {
         };
         let (key, value) = (of(Role::Key)?, of(Role::Value)?);
         Ok(Extent { waiting: [key.0, value.0], settled: [key.1, value.1], chosen: [key.2, value.2] })
-    }
-
-    /// Whether the core deals bits of this layer out by what queries look for.
-    fn deals(&self, layer: usize) -> Result<bool> {
-        let by_need = |role| Ok::<_, GearError>(self.host.tensor(layer, role)?.config().mean_bits != 0.0);
-        Ok(by_need(Role::Key)? || by_need(Role::Value)?)
     }
 
     /// Whether the core kept these numbers and mended none of them.

@@ -227,7 +227,7 @@ impl GearCache {
     /// `SHAPE_MISMATCH`, `INVALID_OPTION`, `NOT_FINITE`.
     pub fn observe(&mut self, layer: usize, q: KvSlice, queries: usize, options: &AttendOptions) -> Result<()> {
         self.check_queries(layer, q, queries, options)?;
-        if self.layer(layer)?.heeds_queries() && queries > 0 {
+        if self.heeds_queries(layer)? && queries > 0 {
             self.layer_mut(layer)?.note(q, queries, options);
         }
         Ok(())
@@ -280,6 +280,14 @@ impl GearCache {
     ) -> Result<()> {
         let layer = self.layer(layer)?;
         attention::attend(&layer.key, &layer.value, q, queries, options, out, cancel)
+    }
+
+    /// Whether queries make a difference to what is compressed of a layer: whether bits of its keys or values are dealt out by need.
+    ///
+    /// # Errors
+    /// `SHAPE_MISMATCH` where there is no such layer.
+    pub fn heeds_queries(&self, layer: usize) -> Result<bool> {
+        Ok(self.layer(layer)?.heeds_queries())
     }
 
     /// Whether [`Self::attend`] takes these queries: what else attends to this cache's layers refuses what the core refuses.

@@ -38,11 +38,17 @@ export function hiddenName(name: string): string {
 export function isLeftBehind(name: string, of?: string): boolean {
   const [, file, where, pid] = HIDDEN.exec(name) ?? [];
   if (where === undefined || where !== whereabouts() || (of !== undefined && file !== of)) return false;
+  return !isRunning(Number(pid));
+}
+
+/** Whether a process of this machine has this number. */
+export function isRunning(pid: number): boolean {
   try {
     // Signal 0 asks whether there is such a process, and does nothing to it.
-    process.kill(Number(pid), 0);
-    return false;
+    process.kill(pid, 0);
+    return true;
   } catch (error) {
-    return (error as { code?: unknown }).code === 'ESRCH';
+    // Somebody else's process may not be asked, but it is there.
+    return (error as { code?: unknown }).code !== 'ESRCH';
   }
 }

@@ -1,11 +1,11 @@
 // A task on several caches: each example is answered on float16 and on every cache; answers are compared with the right one and with float16's.
 
-import { GearError } from '../errors.js';
 import type { GearModel } from '../llm/model.js';
 import type { GearSession } from '../llm/session.js';
 import type { CacheChoice } from '../llm/settings.js';
 import { type AnswerKind, finalAnswer } from './answers.js';
 import type { Example, Task } from './data/task.js';
+import { eachExample, type MaybeSkipped, tokensOf, tooLong } from './examples.js';
 import type { Context, NamedCache, Subject } from './experiment.js';
 
 /** An answer on one cache. */
@@ -34,14 +34,12 @@ export interface CacheAnswer {
 type Said = Omit<CacheAnswer, 'ended' | 'answer' | 'correct' | 'same'>;
 
 /** An example on every cache, float16 first. */
-export interface AnsweredExample<Answer = CacheAnswer> {
+export interface AnsweredExample<Answer = CacheAnswer> extends MaybeSkipped {
   readonly id: string;
   readonly task: string;
   readonly target: string;
   readonly promptTokens: number;
   readonly answers: readonly Answer[];
-  /** Why it was not asked, where it was not. */
-  readonly skipped?: string;
 }
 
 /** Asks every example of the tasks, one unit each. Examples that do not fit the model are left out with a remark. */
@@ -52,19 +50,14 @@ export async function answered(
   caches: readonly NamedCache[],
   prefix = '',
 ): Promise<AnsweredExample[]> {
-  const found: AnsweredExample[] = [];
-  for (const task of tasks) {
-    context.used(task.source);
-    for (const example of task.examples) {
-      const key = `${prefix}${task.name}: ${example.id}`;
-      const one = await context.unit(key, () => ask(context, subject.model, task, example, caches));
-      if (one.skipped === undefined) found.push(judged(one, task.kind, context.maxTokens));
-      else context.remark(`${example.id} was left out: ${one.skipped}`);
-    }
-  }
-  if (found.length === 0)
-    throw new GearError('INVALID_OPTION', 'no example fits this model; give shorter ones by --data');
-  return found;
+  const examples = await eachExample(
+    context,
+    tasks,
+    (task, example) => ask(context, subject.model, task, example, caches),
+    prefix,
+  );
+  const kinds = new Map(tasks.map(({ name, kind }) => [name, kind]));
+  return examples.map((one) => judged(one, kinds.get(one.task) as AnswerKind, context.maxTokens));
 }
 
 async function ask(
@@ -75,12 +68,9 @@ async function ask(
   caches: readonly NamedCache[],
 ): Promise<AnsweredExample<Said>> {
   const prompt = tokensOf(context, model, example.prompt);
-  const { contextLength } = model.info;
   const common = { id: example.id, task: task.name, target: example.target, promptTokens: prompt.length };
-  if (prompt.length + context.maxTokens > contextLength) {
-    const skipped = `its ${prompt.length} tokens and ${context.maxTokens} of answer do not fit the model's ${contextLength}`;
-    return { ...common, answers: [], skipped };
-  }
+  const skipped = tooLong(context, model, prompt);
+  if (skipped !== undefined) return { ...common, answers: [], skipped };
   using exact = model.session({ cache: 'float32' });
   await exact.read(prompt.subarray(0, -1), given(context));
   const answer = async (name: string, cache: CacheChoice): Promise<{ text: string; tokens: readonly number[] }> => {
@@ -158,22 +148,6 @@ function looksAtQueries(cache: CacheChoice): boolean {
   return halves.some(({ preset = '', ...rest }) => /^gear-/.test(preset) || 'meanBits' in rest);
 }
 
-/** The prompt as the model takes it; a conversation without a template becomes plain text. */
-export function tokensOf(context: Context, model: GearModel, prompt: Example['prompt']): Uint32Array {
-  if (typeof prompt === 'string') return model.tokenize(prompt);
-  try {
-    if (model.info['hasChatTemplate'] !== true) throw new GearError('UNSUPPORTED_MODEL', 'its file holds none');
-    // The template writes the mark of the beginning itself, where there is one.
-    return model.tokenize(model.renderChat(prompt), { addBos: false });
-  } catch (error) {
-    if (!(error instanceof GearError)) throw error;
-    context.remark(
-      `the model has no chat template that can be used (${error.message}): questions were asked as plain text`,
-    );
-    return model.tokenize(`${prompt.map(({ content }) => content).join('\n\n')}\n\nAnswer:`);
-  }
-}
-
 function commonTokens(a: readonly number[], b: readonly number[]): number {
   let at = 0;
   while (at < a.length && at < b.length && a[at] === b[at]) at += 1;
@@ -189,11 +163,7 @@ async function diverging(
 ): Promise<Map<string, Pick<CacheAnswer, 'kl' | 'top1' | 'bits'>>> {
   // The last token is only predicted.
   if (answer.length < 2 || caches.length === 0) return new Map();
-  const windows = {
-    promptTokens: prompt.length,
-    continuationTokens: answer.length - 1,
-    tokenIds: [[...prompt, ...answer]],
-  };
+  const windows = { items: [{ promptTokens: prompt.length, tokenIds: [...prompt, ...answer] }] };
   // Experiments may know more of a cache than its name.
   const presets = caches.map(({ name, cache }) => ({ name, cache }));
   const { rows } = await model.evaluate(windows, { presets, ...given(context) });

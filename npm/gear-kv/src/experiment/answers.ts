@@ -10,42 +10,27 @@ const SAID = /the (?:final |correct )?answer is:?/gi;
 /** The answer that a text ends in; undefined where there is none. Of a text that was cut off, only what it says itself that the answer is. */
 export function finalAnswer(text: string, kind: AnswerKind, isCut = false): string | undefined {
   const mark = [...text.matchAll(SAID)].at(-1);
-  const said = mark && text.slice(mark.index + mark[0].length);
+  const said = mark && firstLine(text.slice(mark.index + mark[0].length));
   if (kind === 'words') return said === undefined ? undefined : words(said);
-  const find = kind === 'number' ? lastNumber : lastLetter;
-  if (said !== undefined) {
-    const first = firstOf(said.trimStart().split('\n')[0] ?? '', kind);
-    if (first !== undefined) return first;
-  }
-  return isCut ? undefined : find(text);
+  const first = said === undefined ? undefined : answersIn(said, kind)[0];
+  return first ?? (isCut ? undefined : answersIn(text, kind).at(-1));
 }
 
 /** An answer as it is given by a data set, in the form that {@link finalAnswer} has. */
 export function targetAnswer(text: string, kind: AnswerKind): string | undefined {
-  // GSM8k has it behind four marks.
-  const marked = /####\s*(.*)\s*$/.exec(text)?.[1] ?? text;
-  if (kind === 'words')
-    return /the (?:final |correct )?answer is/i.test(marked) ? finalAnswer(marked, kind) : words(marked);
-  return finalAnswer(marked, kind);
+  const answer = markedAnswer(text) ?? text;
+  return finalAnswer(answer, kind) ?? (kind === 'words' ? words(answer) : undefined);
 }
 
-function firstOf(text: string, kind: AnswerKind): string | undefined {
-  if (kind === 'number') {
-    const found = text.match(NUMBER)?.[0];
-    return found === undefined ? undefined : plainNumber(found);
-  }
-  const [found] = text.matchAll(LETTER);
-  return found?.[1] ?? found?.[2];
+/** What stands behind the four marks of GSM8k. */
+export function markedAnswer(text: string): string | undefined {
+  return /####\s*(.*)\s*$/.exec(text)?.[1];
 }
 
-function lastNumber(text: string): string | undefined {
-  const found = text.match(NUMBER)?.at(-1);
-  return found === undefined ? undefined : plainNumber(found);
-}
-
-function lastLetter(text: string): string | undefined {
-  const found = [...text.matchAll(LETTER)].at(-1);
-  return found?.[1] ?? found?.[2];
+/** Everything that could be an answer. */
+function answersIn(text: string, kind: 'number' | 'letter'): string[] {
+  if (kind === 'number') return (text.match(NUMBER) ?? []).map(plainNumber);
+  return [...text.matchAll(LETTER)].map(([, inParentheses, alone = '']) => inParentheses ?? alone);
 }
 
 /** "$1,200.50" and "1200.5" are one number, "3/2" and "1.5" another. */
@@ -56,6 +41,9 @@ function plainNumber(text: string): string {
 
 /** The first line, without what is at its end for the sentence's sake. */
 function words(text: string): string {
-  const [line = ''] = text.trim().split('\n');
-  return line.trim().replace(/\.$/, '').trim().toLowerCase();
+  return firstLine(text).replace(/\.$/, '').trim().toLowerCase();
+}
+
+function firstLine(text: string): string {
+  return (text.trim().split('\n')[0] ?? '').trim();
 }

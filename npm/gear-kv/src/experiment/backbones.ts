@@ -49,13 +49,10 @@ export const backbones: Experiment = {
         .map((row) => ({ ...row, backbone: cache.backbone, width: `${cache.bits} bits`, parts: cache.parts })),
     );
     const tables = BITS.map((bits) =>
-      scoreTable(
-        `bits-${bits}`,
-        `GSM8k, codes of ${bits} bits`,
-        [...rows.slice(0, 1), ...rows.filter(({ cache }) => cache.startsWith(`${bits}-bit`))].map((row) => ({
-          ...row,
-        })),
-      ),
+      scoreTable(`bits-${bits}`, `GSM8k, codes of ${bits} bits`, [
+        ...rows.slice(0, 1),
+        ...rows.filter(({ cache }) => cache.startsWith(`${bits}-bit`)),
+      ]),
     );
     return {
       summary: BITS.map((bits) => sentence(bits, built)),
@@ -67,7 +64,7 @@ export const backbones: Experiment = {
         x: { key: 'backbone', title: 'backbone' },
         y: { key: 'kl', title: 'KL (nats)' },
         series: 'parts',
-        rows: built.filter(({ width }) => width === `${bits} bits`).map((row) => ({ ...row })),
+        rows: built.filter(({ width }) => width === `${bits} bits`),
       })),
     };
   },

@@ -2,7 +2,7 @@
 
 import { GearError } from '../errors.js';
 import { sha256Of } from './data/files.js';
-import type { Context, Experiment, Journaled, NamedCache, Subject } from './experiment.js';
+import type { Context, Experiment, Journaled, Settings } from './experiment.js';
 import { machine } from './facts.js';
 import { Journal } from './journal.js';
 import type { DataSource, Findings } from './report/findings.js';
@@ -21,21 +21,14 @@ export interface ExperimentProgress {
   readonly secondsLeft: number | undefined;
 }
 
-/** What is asked of an experiment. */
-export interface Conduct {
+/** An experiment with all that it is asked, and where its journal is. */
+export interface Conduct extends Settings {
   readonly experiment: Experiment;
-  readonly subjects: readonly Subject[];
-  readonly caches: readonly NamedCache[];
-  readonly limit: number;
-  readonly maxTokens: number;
   readonly seed: number;
-  readonly contextTokens?: number | undefined;
-  readonly budgetBytes?: number | undefined;
-  readonly data: readonly string[];
+  /** Where the journal is, and the report will be. */
   readonly folder: string;
   /** The command that repeats it, for the report. */
   readonly command: string;
-  readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: ExperimentProgress) => void) | undefined;
 }
 
@@ -45,8 +38,8 @@ export interface Conduct {
  * @throws GearError as {@link Journal.open} and as the experiment; the signal's reason. Whatever was finished stays in the journal.
  */
 export async function conducted(given: Conduct): Promise<Findings> {
-  const { experiment, subjects, caches, limit, maxTokens, seed, contextTokens, budgetBytes, data, folder, signal } =
-    given;
+  const { experiment, seed, folder, command, onProgress, ...settings } = given;
+  const { subjects, caches, limit, maxTokens, contextTokens, budgetBytes, data, signal } = settings;
   const journal = await Journal.open(folder, {
     experiment: experiment.name,
     version: 1,
@@ -62,18 +55,9 @@ export async function conducted(given: Conduct): Promise<Findings> {
   });
   const remarks = new Set<string>();
   const sources = new Map<string, DataSource>();
-  const watch = new Watch(given.onProgress);
+  const watch = new Watch(onProgress);
   const context: Context = {
-    subjects,
-    caches,
-    limit,
-    maxTokens,
-    seed,
-    contextTokens,
-    budgetBytes,
-    data,
-    folder,
-    signal,
+    ...settings,
     expect: (units) => watch.expect(units),
     unit: async <Result extends Journaled>(key: string, work: () => Promise<Result>): Promise<Result> => {
       signal?.throwIfAborted();
@@ -109,7 +93,7 @@ export async function conducted(given: Conduct): Promise<Findings> {
         details,
       })),
       data: [...sources.values()],
-      command: given.command,
+      command,
       seed,
       machine: machine(),
       version: GEARKV_VERSION,

@@ -4,7 +4,8 @@ import { answered } from './answering.js';
 import type { Task } from './data/task.js';
 import { chainOfThought, withoutExamples } from './data/tasks.js';
 import type { Context, Experiment, Outcome, Subject } from './experiment.js';
-import type { Plot, Table } from './report/findings.js';
+import { cacheBars } from './plots.js';
+import type { Axis, Table } from './report/findings.js';
 import { type CacheScore, scoreSentence, scores, scoreTable } from './tables.js';
 import { examplesOf, taskOptions } from './task-options.js';
 
@@ -47,31 +48,17 @@ async function onTasks(context: Context, tasks: readonly Task[]): Promise<Outcom
     summary.push(scoreSentence(TITLES[name] ?? name, rows));
     all.push(...rows.map((row) => ({ ...row, task: TITLES[name] ?? name })));
   }
-  return { summary, tables, plots: [agreement(all), accuracy(all)] };
+  const compressed = all.filter(({ cache }) => cache !== 'float16');
+  const same: Axis = { key: 'same', title: "float16's answer", format: 'percent' };
+  const right: Axis = { key: 'accuracy', title: 'right answers', format: 'percent' };
+  return {
+    summary,
+    tables,
+    plots: [
+      cacheBars('agreement', "How often it comes to float16's answer", same, 'task', compressed),
+      cacheBars('accuracy', 'Right answers', right, 'task', all),
+    ],
+  };
 }
 
 const TITLES: Readonly<Record<string, string>> = { gsm8k: 'GSM8k', mmlu: 'MMLU', bbh: 'BigBench Hard' };
-
-function accuracy(rows: readonly (CacheScore & { task: string })[]): Plot {
-  return {
-    id: 'accuracy',
-    title: 'Right answers',
-    kind: 'bars',
-    x: { key: 'cache', title: 'cache' },
-    y: { key: 'accuracy', title: 'right answers', format: 'percent' },
-    series: 'task',
-    rows: rows.map((row) => ({ ...row })),
-  };
-}
-
-function agreement(rows: readonly (CacheScore & { task: string })[]): Plot {
-  return {
-    id: 'agreement',
-    title: "How often it comes to float16's answer",
-    kind: 'bars',
-    x: { key: 'cache', title: 'cache' },
-    y: { key: 'same', title: "float16's answer", format: 'percent' },
-    series: 'task',
-    rows: rows.filter(({ cache }) => cache !== 'float16').map((row) => ({ ...row })),
-  };
-}

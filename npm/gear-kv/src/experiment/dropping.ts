@@ -1,12 +1,13 @@
 // Compressing all tokens beside dropping some of them.
 
-import { GearError } from '../errors.js';
 import type { EvalPreset } from '../llm/evaluation.js';
-import { tokensOf } from './answering.js';
 import { mathProblems } from './data/tasks.js';
-import type { Context, Experiment, NamedCache, Subject } from './experiment.js';
+import { eachExample, type MaybeSkipped, tokensOf } from './examples.js';
+import type { Context, Experiment, NamedCache, Outcome, Subject } from './experiment.js';
+import { mean } from './mean.js';
+import { againstSize, methodOf } from './plots.js';
 import { reference } from './reference.js';
-import type { Plot } from './report/findings.js';
+import { cellText } from './report/format.js';
 import { examplesOf, taskOptions } from './task-options.js';
 
 /** Shares of the tokens that are kept. */
@@ -24,9 +25,8 @@ interface Along {
   readonly identical: boolean;
 }
 
-interface Found {
+interface Found extends MaybeSkipped {
   readonly rows: readonly Along[];
-  readonly skipped: string | null;
 }
 
 /** `dropping`: GEAR beside H2O. */
@@ -41,22 +41,10 @@ export const dropping: Experiment = {
     const tasks = await mathProblems(taskOptions(context));
     context.expect(examplesOf(tasks));
     const { model } = context.subjects[0] as Subject;
-    const found: Found[] = [];
-    for (const task of tasks) {
-      context.used(task.source);
-      for (const example of task.examples) {
-        const one = await context.unit(`${task.name}: ${example.id}`, async (): Promise<Found> => {
-          const text = await reference(context, model, task, tokensOf(context, model, example.prompt));
-          if ('skipped' in text) return { rows: [], skipped: text.skipped };
-          return { rows: await along(context, model, text), skipped: null };
-        });
-        if (one.skipped === null) found.push(one);
-        else context.remark(`${example.id} was left out: ${one.skipped}`);
-      }
-    }
-    if (found.length === 0) {
-      throw new GearError('INVALID_OPTION', 'no example fits this model; give shorter ones by --data');
-    }
+    const found = await eachExample(context, tasks, async (task, example): Promise<Found> => {
+      const text = await reference(context, model, task, tokensOf(context, model, example.prompt));
+      return 'skipped' in text ? { rows: [], ...text } : { rows: await along(context, model, text) };
+    });
     return outcome(found);
   },
 };
@@ -84,33 +72,21 @@ async function along(
   });
 }
 
-function outcome(
-  found: readonly Found[],
-): ReturnType<Experiment['run']> extends Promise<infer Result> ? Result : never {
+function outcome(found: readonly Found[]): Outcome {
   const names = found[0]?.rows.map(({ cache }) => cache) ?? [];
   const rows = names.map((cache, index) => {
     const all = found.map(({ rows }) => rows[index] as Along);
-    const mean = (value: (one: Along) => number): number => all.reduce((sum, one) => sum + value(one), 0) / all.length;
     return {
       cache: title(cache),
-      method: cache.startsWith('h2o-') ? 'H2O' : cache.replace(/-\d+$/, ''),
-      bits: mean(({ bits }) => bits),
-      kl: mean(({ kl }) => kl),
-      top1: mean(({ top1 }) => top1),
-      until: mean(({ until }) => until),
-      identical: mean(({ identical }) => Number(identical)),
+      method: cache.startsWith('h2o-') ? 'H2O' : methodOf(cache),
+      bits: mean(all.map(({ bits }) => bits)),
+      kl: mean(all.map(({ kl }) => kl)),
+      top1: mean(all.map(({ top1 }) => top1)),
+      until: mean(all.map(({ until }) => until)),
+      identical: mean(all.map(({ identical }) => Number(identical))),
     };
   });
-  const plot = (key: 'kl' | 'top1', heading: string): Plot => ({
-    id: key,
-    title: `${heading} against size`,
-    kind: 'points',
-    x: { key: 'bits', title: 'bits per value (kept tokens have 16)', format: { digits: 1 } },
-    y: key === 'kl' ? { key, title: heading, scale: 'log' } : { key, title: heading, format: 'percent' },
-    series: 'method',
-    label: 'cache',
-    rows: rows.filter((row) => key !== 'kl' || row.kl > 0),
-  });
+  const size = 'bits per value (kept tokens have 16)';
   return {
     summary: sentences(rows),
     tables: [
@@ -132,7 +108,10 @@ function outcome(
         rows: rows.map(({ method: _, ...row }) => row),
       },
     ],
-    plots: [plot('kl', 'KL from float16 (nats)'), plot('top1', 'same next token as float16')],
+    plots: [
+      againstSize('kl', 'KL from float16 (nats)', rows, size),
+      againstSize('top1', 'same next token as float16', rows, size),
+    ],
   };
 }
 
@@ -145,15 +124,14 @@ function title(cache: string): string {
 function sentences(
   rows: readonly { cache: string; method: string; bits: number; kl: number; top1: number }[],
 ): string[] {
-  const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
   return rows
     .filter(({ method }) => method === 'H2O')
     .map((dropped) => {
       const [best] = rows
         .filter(({ method, bits }) => method !== 'H2O' && bits <= dropped.bits)
         .sort((a, b) => a.kl - b.kl);
-      const said = `${dropped.cache}: KL ${dropped.kl.toFixed(4)}, ${percent(dropped.top1)} of next tokens the same, in ${dropped.bits.toFixed(2)} bits a value.`;
+      const said = `${dropped.cache}: KL ${dropped.kl.toFixed(4)}, ${cellText(dropped.top1, 'percent')} of next tokens the same, in ${dropped.bits.toFixed(2)} bits a value.`;
       if (best === undefined) return `${said} None of the presets is as small.`;
-      return `${said} ${best.cache} in ${best.bits.toFixed(2)} bits: KL ${best.kl.toFixed(4)}, ${percent(best.top1)} the same.`;
+      return `${said} ${best.cache} in ${best.bits.toFixed(2)} bits: KL ${best.kl.toFixed(4)}, ${cellText(best.top1, 'percent')} the same.`;
     });
 }

@@ -1,12 +1,13 @@
 // How far a compressed cache is from the exact one: layer by layer, and token by token of what follows.
 
-import { GearError } from '../errors.js';
 import type { EvalLayerError, EvalWindowRow } from '../llm/evaluation.js';
-import { tokensOf } from './answering.js';
 import { mathProblems } from './data/tasks.js';
+import { eachExample, type MaybeSkipped, tokensOf } from './examples.js';
 import type { Experiment, Outcome, Subject } from './experiment.js';
+import { mean } from './mean.js';
 import { reference } from './reference.js';
 import type { Column, Plot, Table } from './report/findings.js';
+import { cellText } from './report/format.js';
 import { examplesOf, taskOptions } from './task-options.js';
 
 /** Steps whose divergences are one point of the plot: single ones are noise. */
@@ -19,10 +20,9 @@ interface Along {
   readonly positionKl: readonly number[];
 }
 
-interface Found {
+interface Found extends MaybeSkipped {
   readonly promptTokens: number;
   readonly rows: readonly Along[];
-  readonly skipped: string | null;
 }
 
 /** `error`: of each layer, and while decoding. */
@@ -38,34 +38,23 @@ export const error: Experiment = {
     context.expect(examplesOf(tasks));
     const { model } = context.subjects[0] as Subject;
     const { caches, signal, contextTokens } = context;
-    const found: Found[] = [];
-    for (const task of tasks) {
-      context.used(task.source);
-      for (const example of task.examples) {
-        const one = await context.unit(`${task.name}: ${example.id}`, async (): Promise<Found> => {
-          // The end of a prompt is its question.
-          const prompt = tokensOf(context, model, example.prompt).slice(-(contextTokens ?? 0));
-          const text = await reference(context, model, task, prompt, true);
-          if ('skipped' in text) return { promptTokens: prompt.length, rows: [], skipped: text.skipped };
-          const { windows = [] } = await model.evaluate(
-            { items: [text] },
-            {
-              presets: caches,
-              perWindow: true,
-              layerErrors: true,
-              onProgress: ({ done, total }) => context.doing(`cache ${done} of ${total}`),
-              ...(signal && { signal }),
-            },
-          );
-          return { promptTokens: prompt.length, rows: (windows[0]?.rows ?? []).map(along), skipped: null };
-        });
-        if (one.skipped === null) found.push(one);
-        else context.remark(`${example.id} was left out: ${one.skipped}`);
-      }
-    }
-    if (found.length === 0) {
-      throw new GearError('INVALID_OPTION', 'no example fits this model; give shorter ones by --data');
-    }
+    const found = await eachExample(context, tasks, async (task, example): Promise<Found> => {
+      // The end of a prompt is its question.
+      const prompt = tokensOf(context, model, example.prompt).slice(-(contextTokens ?? 0));
+      const text = await reference(context, model, task, prompt, true);
+      if ('skipped' in text) return { promptTokens: prompt.length, rows: [], ...text };
+      const { windows = [] } = await model.evaluate(
+        { items: [text] },
+        {
+          presets: caches,
+          perWindow: true,
+          layerErrors: true,
+          onProgress: ({ done, total }) => context.doing(`cache ${done} of ${total}`),
+          ...(signal && { signal }),
+        },
+      );
+      return { promptTokens: prompt.length, rows: (windows[0]?.rows ?? []).map(along) };
+    });
     return outcome(found);
   },
 };
@@ -140,7 +129,7 @@ function outcome(found: readonly Found[]): Outcome {
   return {
     summary: totals.map(
       ({ cache, bits, key, value, attention, worst, first, last }) =>
-        `${cache}, ${bits.toFixed(2)} bits a value: keys are ${percent(key)} off, values ${percent(value)}, attention ${percent(attention)} (most in layer ${worst})` +
+        `${cache}, ${bits.toFixed(2)} bits a value: keys are ${cellText(key, 'percent')} off, values ${cellText(value, 'percent')}, attention ${cellText(attention, 'percent')} (most in layer ${worst})` +
         (first === null || last === null
           ? '.'
           : `; KL ${first.toFixed(4)} at the first ${STEPS} tokens, ${last.toFixed(4)} at the last.`),
@@ -193,12 +182,4 @@ function stepRows(cache: string, prompts: readonly Along[]): { cache: string; st
 
 function parts(value: (part: Part) => number): Record<Part, number> {
   return { key: value('key'), value: value('value'), attention: value('attention') };
-}
-
-function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
-}
-
-function percent(share: number): string {
-  return `${(100 * share).toFixed(1)} %`;
 }

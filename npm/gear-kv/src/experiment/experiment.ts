@@ -24,8 +24,8 @@ export interface Subject {
 /** A unit's result has to survive JSON. */
 export type Journaled = object | string | number | boolean | null;
 
-/** What an experiment works with. */
-export interface Context {
+/** What is asked of an experiment. */
+export interface Settings {
   /** At least one; several where the experiment compares models. */
   readonly subjects: readonly Subject[];
   /** The presets that were asked for, or the experiment's own. None of them is float16, which is always there. */
@@ -34,16 +34,17 @@ export interface Context {
   readonly limit: number;
   /** The most tokens of an answer. */
   readonly maxTokens: number;
-  readonly seed: number;
   /** Tokens of a prompt that is no question, where an experiment needs one of a length. */
-  readonly contextTokens: number | undefined;
+  readonly contextTokens?: number | undefined;
   /** Bytes that caches may take, where an experiment needs to know. */
-  readonly budgetBytes: number | undefined;
+  readonly budgetBytes?: number | undefined;
   /** Files of examples that stand in for the usual ones. */
   readonly data: readonly string[];
-  /** Where the report and the journal are. */
-  readonly folder: string;
-  readonly signal: AbortSignal | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What an experiment works with. */
+export interface Context extends Settings {
   /** Says how many units there will be, before the first; may be called again when more is known. */
   expect(units: number): void;
   /** Does a piece of work that is not done again when the experiment is resumed. Keys are an experiment's own. */

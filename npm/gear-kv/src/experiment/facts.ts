@@ -5,6 +5,7 @@ import { cpus, totalmem } from 'node:os';
 import { basename } from 'node:path';
 import { engine } from '../llm/engine.js';
 import { GearModel } from '../llm/model.js';
+import { weightTypesText } from '../llm/weight-types.js';
 import { sha256Of } from './data/files.js';
 import type { Subject } from './experiment.js';
 import type { Findings } from './report/findings.js';
@@ -37,7 +38,7 @@ export async function subject(path: string, signal?: AbortSignal): Promise<Subje
       Name: info.name,
       Architecture: info.architecture,
       Parameters: `${(Number(info['parameters']) / 1e6).toFixed(0)} million`,
-      Weights: weightsText(info['weightTypes'] as Record<string, number>),
+      Weights: weightTypesText(info['weightTypes'] as Record<string, number>, 0, 0.001),
       Layers: info.layers,
       'Query heads': info.heads,
       'KV heads': info.kvHeads,
@@ -46,14 +47,4 @@ export async function subject(path: string, signal?: AbortSignal): Promise<Subje
       'Chat template': info['hasChatTemplate'] === true ? 'yes' : 'no',
     },
   };
-}
-
-/** Types of weights by their share of all weights. */
-function weightsText(types: Readonly<Record<string, number>>): string {
-  const all = Object.values(types).reduce((sum, count) => sum + count, 0);
-  return Object.entries(types)
-    .filter(([, count]) => count / all > 0.001)
-    .sort(([, a], [, b]) => b - a)
-    .map(([type, count]) => `${type} ${((100 * count) / all).toFixed(0)} %`)
-    .join(', ');
 }

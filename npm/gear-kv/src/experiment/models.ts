@@ -3,6 +3,7 @@
 import { GearError } from '../errors.js';
 import type { Context, Experiment, Outcome } from './experiment.js';
 import { mathScoresOfEach } from './math.js';
+import { cacheBars } from './plots.js';
 import type { Table } from './report/findings.js';
 import { scoreSentence, scoreTable } from './tables.js';
 
@@ -53,24 +54,20 @@ async function onModels(context: Context, name: string): Promise<Outcome> {
     summary: found.map(({ rows }, index) => scoreSentence(names[index] ?? '', rows)),
     tables,
     plots: [
-      {
-        id: 'kl',
-        title: 'KL from the same weights on a float16 cache',
-        kind: 'bars',
-        x: { key: 'cache', title: 'cache' },
-        y: { key: 'kl', title: 'KL (nats)' },
-        series: 'model',
-        rows: all.filter(({ cache }) => cache !== 'float16'),
-      },
-      {
-        id: 'accuracy',
-        title: 'Right answers',
-        kind: 'bars',
-        x: { key: 'cache', title: 'cache' },
-        y: { key: 'accuracy', title: 'right answers', format: 'percent' },
-        series: 'model',
-        rows: all,
-      },
+      cacheBars(
+        'kl',
+        'KL from the same weights on a float16 cache',
+        { key: 'kl', title: 'KL (nats)' },
+        'model',
+        all.filter(({ cache }) => cache !== 'float16'),
+      ),
+      cacheBars(
+        'accuracy',
+        'Right answers',
+        { key: 'accuracy', title: 'right answers', format: 'percent' },
+        'model',
+        all,
+      ),
     ],
   };
 }

@@ -2,8 +2,8 @@
 
 import type { Experiment } from './experiment.js';
 import { mathScores } from './math.js';
-import type { Plot } from './report/findings.js';
-import { type CacheScore, scoreSentence, scoreTable } from './tables.js';
+import { againstSize, methodOf } from './plots.js';
+import { scoreSentence, scoreTable } from './tables.js';
 
 /** `ratio`: from 8 bits to 2. */
 export const ratio: Experiment = {
@@ -28,32 +28,11 @@ export const ratio: Experiment = {
   limit: 30,
   run: async (context) => {
     const rows = (await mathScores(context, context.caches)).map((row) => ({ ...row, method: methodOf(row.cache) }));
+    const sized = rows.filter(({ cache, bits, kl }) => cache !== 'float16' && bits !== null && kl !== null);
     return {
       summary: [scoreSentence('GSM8k', rows)],
       tables: [scoreTable('sizes', 'GSM8k at every size', rows)],
-      plots: [against('kl', 'KL from float16 (nats)', rows), against('same', "float16's answer", rows)],
+      plots: [againstSize('kl', 'KL from float16 (nats)', sized), againstSize('same', "float16's answer", sized)],
     };
   },
 };
-
-/** `gear-4` and `gear-2` are one method at two sizes. */
-function methodOf(cache: string): string {
-  return cache.replace(/-\d+$/, '');
-}
-
-type Row = CacheScore & { readonly method: string };
-
-function against(key: 'kl' | 'same', title: string, rows: readonly Row[]): Plot {
-  const shown = rows.filter((row) => row.cache !== 'float16' && row.bits !== null && row[key] !== null);
-  return {
-    id: key,
-    title: `${title} against size`,
-    kind: 'points',
-    x: { key: 'bits', title: 'bits per value', format: { digits: 1 } },
-    y: key === 'kl' ? { key, title, scale: 'log' } : { key, title, format: 'percent' },
-    series: 'method',
-    label: 'cache',
-    // Nothing is not on a logarithmic scale.
-    rows: shown.filter((row) => key !== 'kl' || (row.kl ?? 0) > 0).map((row) => ({ ...row })),
-  };
-}

@@ -3,6 +3,7 @@
 import type { EvalText } from '../llm/evaluation.js';
 import type { GearModel } from '../llm/model.js';
 import type { Task } from './data/task.js';
+import { tooLong } from './examples.js';
 import type { Context } from './experiment.js';
 
 /** A text, or why there is none. */
@@ -12,18 +13,15 @@ export type Reference = EvalText | { readonly skipped: string };
  * The example's prompt and what the model answers on a float16 cache, greedily. With `whole`, texts that end an answer do not end it.
  */
 export async function reference(
-  { signal, maxTokens }: Context,
+  context: Context,
   model: GearModel,
   task: Task,
   prompt: Uint32Array,
   whole = false,
 ): Promise<Reference> {
-  const { contextLength } = model.info;
-  if (prompt.length + maxTokens > contextLength) {
-    return {
-      skipped: `its ${prompt.length} tokens and ${maxTokens} of answer do not fit the model's ${contextLength}`,
-    };
-  }
+  const { signal, maxTokens } = context;
+  const skipped = tooLong(context, model, prompt);
+  if (skipped !== undefined) return { skipped };
   using session = model.session({ cache: 'float16' });
   const generation = session.goOn(prompt, {
     maxTokens,

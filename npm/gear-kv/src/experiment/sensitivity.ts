@@ -58,11 +58,7 @@ export const sensitivity: Experiment = {
     return {
       summary: [sentence(base.name, rows)],
       tables: [
-        scoreTable(
-          'settings',
-          `GSM8k, ${base.name} with other outliers and ranks`,
-          [...scored.slice(0, 1), ...rows].map((row) => ({ ...row })),
-        ),
+        scoreTable('settings', `GSM8k, ${base.name} with other outliers and ranks`, [...scored.slice(0, 1), ...rows]),
       ],
       plots: [map('kl', 'KL from float16 (nats)'), map('same', "float16's answer"), map('bits', 'bits per value')],
     };

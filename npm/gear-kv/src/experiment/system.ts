@@ -92,10 +92,10 @@ async function run(context: Context): Promise<Outcome> {
 async function promptOf(context: Context, model: GearModel, tokens: number): Promise<string> {
   const shots = [...(await exemplars({ signal: context.signal })).values()];
   let all = '';
-  let ids = new Uint32Array();
+  let ids: Uint32Array = new Uint32Array();
   for (const { exemplars } of shots) {
     all += exemplars.map(({ question, answer }) => `Q: ${question}\nA: ${answer}\n\n`).join('');
-    ids = Uint32Array.from(model.tokenize(all));
+    ids = model.tokenize(all);
     if (ids.length >= tokens) break;
   }
   if (ids.length < tokens) {

@@ -1,10 +1,12 @@
 // Tables of answers: what right answers, float16's answers and sizes come to.
 
 import type { AnsweredExample, CacheAnswer } from './answering.js';
+import { mean } from './mean.js';
 import type { Cell, Column, Table } from './report/findings.js';
+import { cellText } from './report/format.js';
 
-/** A cache over all examples. */
-export interface CacheScore {
+/** A cache over all examples. A type and not an interface, so that it is a row of a table and of a plot as it is. */
+export type CacheScore = {
   readonly cache: string;
   readonly examples: number;
   readonly bits: number | null;
@@ -16,7 +18,7 @@ export interface CacheScore {
   readonly until: number;
   readonly kl: number | null;
   readonly top1: number | null;
-}
+};
 
 /** The caches in the order in which they answered. */
 export function scores(examples: readonly AnsweredExample[]): CacheScore[] {
@@ -34,20 +36,20 @@ function score(cache: string, answers: readonly CacheAnswer[]): CacheScore {
   return {
     cache,
     examples: answers.length,
-    bits: mean(answers.map(({ bits }) => bits)),
+    bits: meanOfKnown(answers.map(({ bits }) => bits)),
     accuracy: share(({ correct }) => correct),
     ended: share(({ ended }) => ended),
     same: share(({ same }) => same),
     identical: share(({ identical }) => identical),
-    until: mean(answers.map(({ until }) => until)) ?? 0,
-    kl: mean(answers.map(({ kl }) => kl)),
-    top1: mean(answers.map(({ top1 }) => top1)),
+    until: mean(answers.map(({ until }) => until)),
+    kl: meanOfKnown(answers.map(({ kl }) => kl)),
+    top1: meanOfKnown(answers.map(({ top1 }) => top1)),
   };
 }
 
-function mean(values: readonly (number | null)[]): number | null {
+function meanOfKnown(values: readonly (number | null)[]): number | null {
   const known = values.filter((value) => value !== null);
-  return known.length === 0 ? null : known.reduce((sum, value) => sum + value, 0) / known.length;
+  return known.length === 0 ? null : mean(known);
 }
 
 const COLUMNS: readonly Column[] = [
@@ -75,15 +77,14 @@ export function scoreTable(
   more: readonly Column[] = [],
   note: string = SCORES_NOTE,
 ): Table {
-  const cells = rows.map((row): Record<string, Cell> => ({ ...row }));
   const [name, ...rest] = COLUMNS as [Column, ...Column[]];
-  const kept = rest.filter(({ key }) => cells.some((row) => row[key] !== null));
+  const kept = rest.filter(({ key }) => rows.some((row) => (row as Readonly<Record<string, Cell>>)[key] !== null));
   return {
     id,
     title,
     note: `${rows[0]?.examples ?? 0} examples. ${note}`,
     columns: [name, ...more, ...kept],
-    rows: cells,
+    rows,
   };
 }
 
@@ -101,9 +102,8 @@ export function scoreSentence(of: string, rows: readonly CacheScore[]): string {
   )[0];
   const best = smallest ?? closest;
   if (exact === undefined || best === undefined) return `${of}: nothing to compare.`;
-  const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
   return (
-    `${of}: ${percent(exact.accuracy)} right on float16. ${smallest === undefined ? 'Closest to it is' : `The smallest cache within a KL of ${NEAR} is`} ${best.cache} with ${(best.bits ?? Number.NaN).toFixed(2)} bits: ` +
-    `${percent(best.accuracy)} right, ${percent(best.same)} of its answers float16's, KL ${(best.kl ?? Number.NaN).toFixed(4)}.`
+    `${of}: ${cellText(exact.accuracy, 'percent')} right on float16. ${smallest === undefined ? 'Closest to it is' : `The smallest cache within a KL of ${NEAR} is`} ${best.cache} with ${(best.bits ?? Number.NaN).toFixed(2)} bits: ` +
+    `${cellText(best.accuracy, 'percent')} right, ${cellText(best.same, 'percent')} of its answers float16's, KL ${(best.kl ?? Number.NaN).toFixed(4)}.`
   );
 }

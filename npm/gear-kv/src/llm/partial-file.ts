@@ -6,6 +6,7 @@ import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { GearError } from '../errors.js';
+import { isRunning } from '../left-behind.js';
 
 /** Of its name: which download, which version of the file as the server names it, and who is writing. */
 const NAME = /^\.([0-9a-f]{16})\.([\w-]*)\.(free|([0-9a-f]{8})-(\d+)-\d+)\.part$/;
@@ -182,12 +183,5 @@ export class PartialFile {
 
 /** Whether another process has this number: a part of this one's number that it does not write is an earlier one's. */
 function isAlive(pid: number): boolean {
-  if (pid === process.pid) return false;
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    // Somebody else's process may not be asked, but it is there.
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
+  return pid !== process.pid && isRunning(pid);
 }

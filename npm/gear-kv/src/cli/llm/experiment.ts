@@ -6,14 +6,13 @@ import { experimentOf, experiments } from '../../experiment/names.js';
 import type { Findings, Table } from '../../experiment/report/findings.js';
 import { cellText } from '../../experiment/report/format.js';
 import { writeReport } from '../../experiment/report/report.js';
-import { fetchModel } from '../../llm/model-file.js';
 import type { Preset } from '../../options.js';
 import { printResult } from '../files.js';
 import { clearStatus, showStatus } from '../status-line.js';
 import { table } from '../table.js';
 import { type Command, type Flags, numberFlag, sharedFlags, UsageError } from '../usage.js';
-import { DownloadBar } from './download-bar.js';
 import { presetList, presetListFlag } from './flags.js';
+import { modelFile } from './model-flag.js';
 
 const DEFAULT_MAX_TOKENS = 256;
 /** How often a log file, as opposed to a terminal, gets a line. */
@@ -105,23 +104,8 @@ async function subjectsOf(experiment: Experiment, flags: Flags, signal: AbortSig
       `experiment ${experiment.name} takes ${most === 1 ? 'one model' : `up to ${most} models`}; ${sources.length} given`,
     );
   }
-  const bar = new DownloadBar();
   const subjects: Subject[] = [];
-  try {
-    for (const source of sources) {
-      const path = await fetchModel(source, {
-        signal,
-        onProgress: bar.update,
-        onMessage: (message) => {
-          bar.end();
-          process.stderr.write(`${message}\n`);
-        },
-      });
-      subjects.push(await subject(path, signal));
-    }
-  } finally {
-    bar.end();
-  }
+  for (const source of sources) subjects.push(await subject(await modelFile(source, signal), signal));
   return subjects;
 }
 

@@ -12,10 +12,16 @@ export const modelFlag = {
 } as const satisfies Record<string, Flag>;
 
 /** The path of the model that the flags name; what has to be downloaded for it shows on standard error. */
-export async function modelPath(flags: Flags): Promise<string> {
+export function modelPath(flags: Flags): Promise<string> {
+  return modelFile(flags['model'] as string | undefined);
+}
+
+/** The path of a model, as {@link modelPath}. */
+export async function modelFile(source: string | undefined, signal?: AbortSignal): Promise<string> {
   const bar = new DownloadBar();
   try {
-    return await fetchModel(flags['model'] as string | undefined, {
+    return await fetchModel(source, {
+      ...(signal && { signal }),
       onProgress: bar.update,
       onMessage: (message) => {
         bar.end();

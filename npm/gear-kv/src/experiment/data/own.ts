@@ -3,7 +3,7 @@
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { GearError } from '../../errors.js';
-import { type AnswerKind, targetAnswer } from '../answers.js';
+import { type AnswerKind, markedAnswer, targetAnswer } from '../answers.js';
 import type { Exemplar } from './task.js';
 
 /** What a file holds. */
@@ -59,8 +59,8 @@ function exemplar(line: string): Exemplar | string {
 /** What all answers are. */
 function kindOf(examples: readonly Exemplar[]): AnswerKind {
   const last = examples.map(({ answer }) => {
-    const [, marked] = /####\s*(.*)\s*$/.exec(answer) ?? /the answer is:?\s*(.*?)\.?\s*$/i.exec(answer) ?? [];
-    return (marked ?? answer).trim();
+    const said = markedAnswer(answer) ?? /the answer is:?\s*(.*?)\.?\s*$/i.exec(answer)?.[1];
+    return (said ?? answer).trim();
   });
   if (last.every((answer) => /^-?\$?[\d,]+(\.\d+)?$/.test(answer))) return 'number';
   return last.every((answer) => /^\(?[A-Z]\)?$/.test(answer) && targetAnswer(answer, 'letter') !== undefined)

@@ -24,14 +24,15 @@ interface Manner {
   readonly kind: AnswerKind;
   /** Stands behind `A:` of each question. */
   readonly lead: string;
-  readonly stop: readonly string[];
 }
 
 const STEPS = " Let's think step by step.";
+/** The next question, which a model that goes on asks itself. */
+const NEXT = ['\nQ:', '\n\nQ'] as const;
 const MANNERS = {
-  gsm8k: { kind: 'number', lead: '', stop: ['\nQ:', '\n\nQ'] },
-  mmlu: { kind: 'letter', lead: STEPS, stop: ['\nQ:', '\n\nQ'] },
-  bbh: { kind: 'words', lead: STEPS, stop: ['\nQ:', '\n\nQ'] },
+  gsm8k: { kind: 'number', lead: '' },
+  mmlu: { kind: 'letter', lead: STEPS },
+  bbh: { kind: 'words', lead: STEPS },
 } as const satisfies Record<string, Manner>;
 
 type TaskName = keyof typeof MANNERS;
@@ -82,7 +83,7 @@ async function usual(
   return {
     name,
     kind: manner.kind,
-    stop: withExamples ? manner.stop : [],
+    stop: withExamples ? NEXT : [],
     examples: asked.flatMap((one) => example(one, manner, withExamples)),
     source: { name, ...source, examples: asked.length },
   };
@@ -189,7 +190,7 @@ async function own(
   return {
     name,
     kind,
-    stop: hasShots ? manner.stop : [],
+    stop: hasShots ? NEXT : [],
     examples: asked.flatMap((one) => example(one, manner, hasShots)),
     source: { name, licence: 'as given', source: name, examples: asked.length },
   };
