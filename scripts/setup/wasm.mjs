@@ -21,6 +21,8 @@ const CODEC = {
   profile: 'wasm',
   sources: [],
   flags: '-C target-feature=+simd128',
+  // Whatever has one caller would become part of it, until all that attends is one function: 5 % larger in all, and its loops' registers spilled.
+  optimizer: ['--one-caller-inline-max-function-size=0'],
 };
 const ENGINE = {
   folder: 'wasm-llm',
@@ -88,7 +90,7 @@ async function buildModule(module, rustc) {
     await (hasWasmPack() && compiler.args.length === 0
       ? withWasmPack(module, place, env)
       : withStandIn(module, place, compiler, env));
-    await step(`optimizing ${module.name}`, (onLine) => optimize(fileOf(module), onLine));
+    await step(`optimizing ${module.name}`, (onLine) => optimize(module, onLine));
   });
 }
 
@@ -131,10 +133,14 @@ async function withStandIn({ title, crate, name, profile }, place, compiler, env
   });
 }
 
-async function optimize(file, onLine) {
+async function optimize(module, onLine) {
+  const file = fileOf(module);
   const optimizer = join(ROOT, 'node_modules/binaryen/bin/wasm-opt');
   const optimized = `${file}.optimized`;
-  await run(process.execPath, [optimizer, ...OPTIMIZER, file, '-o', optimized], { cwd: ROOT, onLine });
+  await run(process.execPath, [optimizer, ...OPTIMIZER, ...(module.optimizer ?? []), file, '-o', optimized], {
+    cwd: ROOT,
+    onLine,
+  });
   renameSync(optimized, file);
   const bytes = readFileSync(file);
   const kib = (size) => `${(size / 1024).toFixed(0)} KiB`;

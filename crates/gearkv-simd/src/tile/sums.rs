@@ -138,7 +138,9 @@ unsafe fn fields<V: Vector, const R: usize, const F: usize, const LOOK_UP: bool,
 type State<'a, V, const R: usize, const F: usize> =
     (&'a mut [[<V as Vector>::Sums; F]; R], &'a mut [Multipliers; R], &'a mut *const u8, &'a mut *const u8);
 
-#[inline(always)]
+// In a function of its own, V8 keeps the sums in registers; within all that attends it stores them after every unit.
+#[cfg_attr(target_arch = "wasm32", inline(never))]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 unsafe fn even<V: Vector, const BITS: usize, const R: usize, const F: usize, const LOOK_UP: bool>(
     run: UnitRun,
     tables: &LevelTables,
