@@ -107,7 +107,7 @@ unsafe fn fields<V: Vector, const R: usize, const F: usize, const LOOK_UP: bool,
 ) {
     unsafe {
         for part in 0..64 / V::BYTES {
-            let mut sums = [[V::zero(); F]; R];
+            let mut sums = [[V::zero(); R]; F];
             let mut rows = of.map(|row| row.multipliers);
             for units in all {
                 let (mut at, mut ahead) = (units.bytes, units.ahead);
@@ -127,7 +127,7 @@ unsafe fn fields<V: Vector, const R: usize, const F: usize, const LOOK_UP: bool,
             for r in 0..R {
                 for f in 0..F {
                     let lane = 16 * (first + f) + part * V::BYTES / 4;
-                    V::store::<ADD>(sums[r][f], of[r].line, of[r].out.add(lane));
+                    V::store::<ADD>(sums[f][r], of[r].line, of[r].out.add(lane));
                 }
             }
         }
@@ -136,7 +136,7 @@ unsafe fn fields<V: Vector, const R: usize, const F: usize, const LOOK_UP: bool,
 
 /// Sums so far, and how far multipliers, units and what is fetched ahead have been gone through.
 type State<'a, V, const R: usize, const F: usize> =
-    (&'a mut [[<V as Vector>::Sums; F]; R], &'a mut [Multipliers; R], &'a mut *const u8, &'a mut *const u8);
+    (&'a mut [[<V as Vector>::Sums; R]; F], &'a mut [Multipliers; R], &'a mut *const u8, &'a mut *const u8);
 
 // In a function of its own, V8 keeps the sums in registers; within all that attends it stores them after every unit.
 #[cfg_attr(target_arch = "wasm32", inline(never))]
@@ -164,7 +164,7 @@ unsafe fn even<V: Vector, const BITS: usize, const R: usize, const F: usize, con
                 };
                 let codes = if LOOK_UP && BITS <= 4 { V::look_up(table, codes) } else { codes };
                 for r in 0..R {
-                    own[r][f] = V::add_products(own[r][f], codes, *multipliers[r].first, *multipliers[r].second);
+                    own[f][r] = V::add_products(own[f][r], codes, *multipliers[r].first, *multipliers[r].second);
                 }
             }
             for row in &mut multipliers {
