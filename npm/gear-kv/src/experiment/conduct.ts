@@ -24,7 +24,6 @@ export interface ExperimentProgress {
 /** An experiment with all that it is asked, and where its journal is. */
 export interface Conduct extends Settings {
   readonly experiment: Experiment;
-  readonly seed: number;
   /** Where the journal is, and the report will be. */
   readonly folder: string;
   /** The command that repeats it, for the report. */
@@ -38,8 +37,8 @@ export interface Conduct extends Settings {
  * @throws GearError as {@link Journal.open} and as the experiment; the signal's reason. Whatever was finished stays in the journal.
  */
 export async function conducted(given: Conduct): Promise<Findings> {
-  const { experiment, seed, folder, command, onProgress, ...settings } = given;
-  const { subjects, caches, limit, maxTokens, contextTokens, budgetBytes, data, signal } = settings;
+  const { experiment, folder, command, onProgress, ...settings } = given;
+  const { subjects, caches, limit, seed, maxTokens, contextTokens, budgetBytes, data, signal } = settings;
   const journal = await Journal.open(folder, {
     experiment: experiment.name,
     version: 1,
@@ -47,7 +46,7 @@ export async function conducted(given: Conduct): Promise<Findings> {
     presets: caches,
     limit,
     maxTokens,
-    seed,
+    seed: seed ?? null,
     contextTokens: contextTokens ?? null,
     budgetBytes: budgetBytes ?? null,
     // What a file is called may change, what it holds may not.
@@ -94,7 +93,7 @@ export async function conducted(given: Conduct): Promise<Findings> {
       })),
       data: [...sources.values()],
       command,
-      seed,
+      seed: seed ?? null,
       machine: machine(),
       version: GEARKV_VERSION,
       date: new Date().toISOString().slice(0, 10),

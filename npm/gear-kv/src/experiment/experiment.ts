@@ -32,6 +32,8 @@ export interface Settings {
   readonly caches: readonly NamedCache[];
   /** The most examples of each task. */
   readonly limit: number;
+  /** Draws the examples; without it they are the first of each set. */
+  readonly seed?: number | undefined;
   /** The most tokens of an answer. */
   readonly maxTokens: number;
   /** Tokens of a prompt that is no question, where an experiment needs one of a length. */

@@ -2,9 +2,10 @@ import type { TaskOptions } from './data/tasks.js';
 import type { Context } from './experiment.js';
 
 /** How an experiment asks for its tasks. */
-export function taskOptions({ limit, data, signal, remark, doing }: Context): TaskOptions {
+export function taskOptions({ limit, seed, data, signal, remark, doing }: Context): TaskOptions {
   return {
     limit,
+    seed,
     data,
     signal,
     remark,

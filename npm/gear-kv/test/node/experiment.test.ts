@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { finalAnswer, targetAnswer } from '../../src/experiment/answers.js';
 import { ownExamples } from '../../src/experiment/data/own.js';
+import { withoutExamples } from '../../src/experiment/data/tasks.js';
 import { Journal } from '../../src/experiment/journal.js';
 import { emptyFolder, gearKv } from './command.js';
 
@@ -64,6 +65,23 @@ test('data of somebody: bad lines are left out and named, and a file of nothing 
   t.is((await ownExamples(file)).kind, 'number');
   writeFileSync(file, '{"question":"Who?","answer":"Ada"}\n');
   t.is((await ownExamples(file)).kind, 'words');
+});
+
+test('a seed draws the examples: each once, the first of many those of few; without one they are the first of the file', async (t) => {
+  const file = join(emptyFolder(), 'sums.jsonl');
+  const lines = Array.from({ length: 40 }, (_, index) => `{"question":"1+${index}?","answer":"#### ${1 + index}"}`);
+  writeFileSync(file, lines.join('\n'));
+  const asked = async (limit: number, seed?: number): Promise<string[]> => {
+    const [task] = await withoutExamples({ limit, seed, data: [file], remark: () => t.fail() });
+    return task?.examples.map(({ id, target }) => `${id.split('/').at(-1)} ${target}`) ?? [];
+  };
+  const inOrder = lines.map((_, index) => `${index} ${1 + index}`);
+  t.deepEqual(await asked(3), inOrder.slice(0, 3));
+  const drawn = await asked(100, 7);
+  t.deepEqual(await asked(5, 7), drawn.slice(0, 5));
+  t.notDeepEqual(drawn, inOrder);
+  t.notDeepEqual(await asked(100, 8), drawn);
+  t.deepEqual(drawn.toSorted(), inOrder.toSorted());
 });
 
 test('a journal has what was finished, drops what was cut off, and refuses another experiment', async (t) => {

@@ -43,7 +43,7 @@ export const experimentCommand: Command = {
     'max-tokens': { type: 'string', value: 'n', help: `the most tokens of an answer (default: ${DEFAULT_MAX_TOKENS})` },
     context: { type: 'string', value: 'n', help: 'error, system: tokens of the prompt' },
     budget: { type: 'string', value: 'MB', help: 'system: megabytes that caches may take' },
-    seed: { type: 'string', value: 'n', help: 'seed of whatever is drawn (default: 0)' },
+    seed: { type: 'string', value: 'n', help: 'draw the examples by this seed (default: the first of each set)' },
     out: {
       type: 'string',
       value: 'dir',
@@ -68,7 +68,7 @@ export const experimentCommand: Command = {
         caches: cachesOf(experiment, flags),
         limit: count(flags, 'limit', 1) ?? experiment.limit,
         maxTokens: count(flags, 'max-tokens', 1) ?? DEFAULT_MAX_TOKENS,
-        seed: count(flags, 'seed', 0) ?? 0,
+        seed: count(flags, 'seed', 0),
         contextTokens: count(flags, 'context', 1),
         budgetBytes: budget === undefined ? undefined : budget * 1e6,
         data: (flags['data'] as string[] | undefined) ?? [],

@@ -5,6 +5,7 @@ import { GearError } from '../../errors.js';
 import type { DownloadOptions } from '../../llm/download.js';
 import { type AnswerKind, targetAnswer } from '../answers.js';
 import type { DataSource } from '../report/findings.js';
+import { type Order, orderOf } from './drawn.js';
 import { EXEMPLARS_SOURCE, exemplars, type Shots } from './exemplars.js';
 import { bbhQuestions, gsm8kQuestions, HUB_SOURCES } from './hub.js';
 import { ownExamples } from './own.js';
@@ -14,6 +15,8 @@ import type { Example, Exemplar, Task } from './task.js';
 export interface TaskOptions extends DownloadOptions {
   /** The most examples of a task. */
   readonly limit: number;
+  /** Draws the examples; without it they are the first of each set. */
+  readonly seed?: number | undefined;
   /** Files that stand in for the usual data. */
   readonly data: readonly string[];
   readonly remark: (text: string) => void;
@@ -101,7 +104,7 @@ async function questions(
   if (groups.length === 0) throw new GearError('CORRUPT_DATA', `there are no exemplars of ${name}`);
   if (name !== 'mmlu') {
     try {
-      const asked = await dealt(groups, options.limit, (group) =>
+      const asked = await dealt(groups, options, (group) =>
         name === 'gsm8k' ? gsm8kQuestions(options) : bbhQuestions(taskOf(group), options),
       );
       return { asked, source: HUB_SOURCES[name] };
@@ -117,7 +120,7 @@ async function questions(
       'mmlu: asked the exemplars, each left out of its own prompt; give questions of the data set by --data',
     );
   }
-  return { asked: await dealt(groups, options.limit, async ({ exemplars }) => exemplars), source: EXEMPLARS_SOURCE };
+  return { asked: await dealt(groups, options, async ({ exemplars }) => exemplars), source: EXEMPLARS_SOURCE };
 }
 
 function taskOf({ name }: Shots): string {
@@ -127,23 +130,35 @@ function taskOf({ name }: Shots): string {
 /** So many questions, one of each group in turn. */
 async function dealt(
   groups: readonly Shots[],
-  limit: number,
+  { limit, seed }: TaskOptions,
   load: (group: Shots) => Promise<readonly Exemplar[]>,
 ): Promise<Asked[]> {
+  const order = orderOf(seed);
   const asked: Asked[] = [];
-  const loaded = new Map<Shots, readonly Exemplar[]>();
+  const loaded = new Map<Shots, readonly Numbered[]>();
+  const turns = order(groups);
   for (let round = 0; asked.length < limit; round += 1) {
     const before = asked.length;
-    for (const shots of groups) {
+    for (const shots of turns) {
       if (asked.length === limit) break;
-      const all = loaded.get(shots) ?? (await load(shots));
+      const all = loaded.get(shots) ?? numbered(await load(shots), order);
       loaded.set(shots, all);
-      const question = all[round];
-      if (question !== undefined) asked.push({ id: `${shots.name}/${round}`, shots, question });
+      const next = all[round];
+      if (next !== undefined) asked.push({ id: `${shots.name}/${next.index}`, shots, question: next.question });
     }
     if (asked.length === before) break;
   }
   return asked;
+}
+
+/** A question with its place in its set. */
+interface Numbered {
+  readonly index: number;
+  readonly question: Exemplar;
+}
+
+function numbered(questions: readonly Exemplar[], order: Order): readonly Numbered[] {
+  return order(questions.map((question, index) => ({ index, question })));
 }
 
 function example({ id, shots, question }: Asked, { kind, lead }: Manner, withExamples: boolean): Example[] {
@@ -186,7 +201,9 @@ async function own(
   const none: Shots = { name, description: '', exemplars: [] };
   const shots = hasShots ? ((await exemplars()).get('gsm8k') ?? none) : none;
   const manner = { ...MANNERS.gsm8k, kind };
-  const asked = all.slice(0, options.limit).map((question, index) => ({ id: `${name}/${index}`, shots, question }));
+  const asked = numbered(all, orderOf(options.seed))
+    .slice(0, options.limit)
+    .map(({ index, question }) => ({ id: `${name}/${index}`, shots, question }));
   return {
     name,
     kind,

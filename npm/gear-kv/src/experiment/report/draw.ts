@@ -146,20 +146,26 @@ function titled(axis: Axis, { name }: Unit): string {
   return name === '' || title.includes(`(${name})`) || title.includes(`, ${name}`) ? title : `${title} (${name})`;
 }
 
-/** Ticks where there are values, if those are few and whole; on a logarithmic scale at the powers of ten, as far as it spans some. */
+/** Ticks where there are values, if those are few and whole; on a logarithmic scale at the powers of ten, and between them where it spans few. */
 function axisOf({ scale }: Axis, numbers: readonly number[], narrow: boolean) {
   const once = [...new Set(numbers)].toSorted((a, b) => a - b);
   if (once.length === 1) return { values: once, format: '.4~g' };
   if (scale === 'log') {
     const [least = 1, most = 1] = [once[0], once.at(-1)];
     if (once.every(Number.isInteger) && once.length <= 8) return { values: once, format: '~s' };
-    const decades: number[] = [];
-    for (let power = Math.floor(Math.log10(least)); power <= Math.ceil(Math.log10(most)); power++)
-      decades.push(10 ** power);
-    const inside = decades.filter((tick) => tick >= least && tick <= most);
-    return inside.length >= 2 ? { values: decades, format: '~g' } : { tickCount: 5, format: '~g' };
+    return { values: logarithmicTicks(least, most), format: '~g' };
   }
   return { tickCount: narrow ? 4 : 7 };
+}
+
+/** Ticks that look evenly spaced: powers of ten, or 1, 2 and 5 times them where fewer than three would be seen. */
+function logarithmicTicks(least: number, most: number): number[] {
+  const powers: number[] = [];
+  for (let power = Math.floor(Math.log10(least)); power <= Math.ceil(Math.log10(most)); power++) powers.push(power);
+  const at = (steps: readonly number[]): number[] =>
+    powers.flatMap((power) => steps.map((step) => Number(`${step}e${power}`)));
+  const seen = (ticks: readonly number[]): number => ticks.filter((tick) => tick >= least && tick <= most).length;
+  return [at([1]), at([1, 2, 5])].find((ticks) => seen(ticks) >= 3) ?? at([1, 1.5, 2, 3, 4, 5, 6, 8]);
 }
 
 function legendFor(names: readonly string[], width: number, narrow: boolean) {

@@ -80,7 +80,8 @@ export interface Findings {
   readonly data: readonly DataSource[];
   /** The command that repeats it. */
   readonly command: string;
-  readonly seed: number;
+  /** Of the examples that were drawn; null where they were the first of their sets. */
+  readonly seed: number | null;
   readonly machine: {
     readonly cpu: string;
     readonly cores: number;

@@ -33,6 +33,7 @@ tbody th { font-weight: 500; }
 .figure { text-align: right; white-space: nowrap; }
 thead .figure { white-space: normal; }
 .words { min-width: 7rem; max-width: 26rem; overflow-wrap: break-word; }
+.name { white-space: nowrap; }
 thead tr > :first-child, tbody th { position: sticky; left: 0; background: var(--paper); }
 thead tr > :first-child { background: var(--band); }
 tbody tr:hover > * { background: var(--band); }

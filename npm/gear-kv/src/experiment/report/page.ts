@@ -133,12 +133,18 @@ function bodyCell(cell: Cell | undefined, { numeric, text, isBest }: WrittenColu
   const written = text(cell);
   const classes = [
     numeric ? 'figure' : 'words',
+    ...(isName(cell) ? ['name'] : []),
     ...(isBest(cell) ? ['best'] : []),
     ...(written === NOTHING ? ['none'] : []),
   ];
   const element = isFirst ? 'th scope="row"' : 'td';
   const content = typeof cell === 'string' ? linked(cell) : escaped(written);
   return `<${element} class="${classes.join(' ')}">${content}</${isFirst ? 'th' : 'td'}>`;
+}
+
+/** A short name, such as a cache's, is not broken behind its hyphens. */
+function isName(cell: Cell | undefined): boolean {
+  return typeof cell === 'string' && /^\S{1,24}$/.test(cell);
 }
 
 function figure({ title, wide, narrow, remark }: Drawing): string {

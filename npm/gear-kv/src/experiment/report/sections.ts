@@ -44,7 +44,7 @@ export function runFacts({ machine, seed, version, date, seconds }: Findings): F
     ['System', machine.platform],
     ['Node', machine.node],
     ['gear-kv', version],
-    ['Seed', String(seed)],
+    ['Seed', seed === null ? 'none: nothing was drawn, the examples are the first of their sets' : String(seed)],
     ['Date', date],
     ['Computing time', durationText(seconds)],
   ];
