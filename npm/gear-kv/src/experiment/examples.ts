@@ -4,6 +4,7 @@ import { GearError } from '../errors.js';
 import type { GearModel } from '../llm/model.js';
 import type { Example, Task } from './data/task.js';
 import type { Context } from './experiment.js';
+import { assertFits } from './memory.js';
 
 /** What is found of an example; or why it was left out, where it was. */
 export interface MaybeSkipped {
@@ -36,10 +37,19 @@ export async function eachExample<Found extends MaybeSkipped>(
   return all;
 }
 
-/** Why a prompt and the longest answer are too much for the model, where they are. */
+/**
+ * Why a prompt and the longest answer are too much for the model, where they are.
+ *
+ * @throws GearError `INVALID_OPTION` where they are too much for the memory that is left.
+ */
 export function tooLong({ maxTokens }: Context, { info }: GearModel, prompt: Uint32Array): string | undefined {
   const { contextLength } = info;
-  if (prompt.length + maxTokens <= contextLength) return undefined;
+  const most = prompt.length + maxTokens;
+  if (most <= contextLength) {
+    // Every example begins with an exact prefill.
+    assertFits(`a float32 cache of ${most} tokens`, 2 * Number(info['float16BytesPerToken']) * most);
+    return undefined;
+  }
   return `its ${prompt.length} tokens and ${maxTokens} of answer do not fit the model's ${contextLength}`;
 }
 

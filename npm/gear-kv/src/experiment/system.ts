@@ -8,7 +8,9 @@ import type { GearModel } from '../llm/model.js';
 import type { SessionTimings } from '../llm/session.js';
 import { EXEMPLARS_SOURCE, exemplars } from './data/exemplars.js';
 import type { Context, Experiment, NamedCache, Outcome, Subject } from './experiment.js';
+import { assertFits, bytesLeft } from './memory.js';
 import type { Table } from './report/findings.js';
+import { cellText } from './report/format.js';
 
 const DEFAULT_CONTEXT = 1024;
 const DECODED = 48;
@@ -60,22 +62,30 @@ async function run(context: Context): Promise<Outcome> {
   for (const { name, cache } of caches) {
     const key = `${name}: one conversation in a process of its own`;
     alone.set(name, await context.unit(key, () => oneAlone(context, subject, String(cache), prompt)));
+    const one = (alone.get(name) as Alone).cacheBytes;
     const rows: Together[] = [];
     for (const batch of batches) {
-      rows.push(
-        await context.unit(`${name}: ${batch} at once`, () =>
-          atOnce(context, subject.model, { name, cache }, prompt, batch),
-        ),
-      );
+      const unit = `${name}: ${batch} at once`;
+      const work = (): Promise<Together> => {
+        assertFits(unit, batch * one);
+        return atOnce(context, subject.model, { name, cache }, prompt, batch);
+      };
+      rows.push(await context.unit(unit, work));
     }
     together.set(name, rows);
   }
   const exact = alone.get('float16') as Alone;
   const budget = context.budgetBytes ?? BUDGET_SEQUENCES * exact.cacheBytes;
+  const left = bytesLeft();
+  if (budget > left) {
+    context.remark(
+      `the budget of ${cellText(budget, 'bytes')} is more than the ${cellText(left, 'bytes')} of memory that were left: what is said of it beyond that is arithmetic`,
+    );
+  }
   const fitting = new Map<string, Together>();
   for (const { name, cache } of caches) {
     const fits = Math.floor(budget / (alone.get(name) as Alone).cacheBytes);
-    const batch = Math.min(fits, MOST_SEQUENCES);
+    const batch = Math.min(fits, MOST_SEQUENCES, Math.floor(left / (alone.get(name) as Alone).cacheBytes));
     if (batch < 1) {
       context.remark(`not one conversation of ${tokens} tokens fits ${budget} bytes on ${name}`);
       continue;

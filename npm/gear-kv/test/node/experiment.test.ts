@@ -6,6 +6,7 @@ import { finalAnswer, targetAnswer } from '../../src/experiment/answers.js';
 import { ownExamples } from '../../src/experiment/data/own.js';
 import { withoutExamples } from '../../src/experiment/data/tasks.js';
 import { Journal } from '../../src/experiment/journal.js';
+import { assertFits, bytesLeft } from '../../src/experiment/memory.js';
 import { emptyFolder, gearKv } from './command.js';
 
 test('a number is what the text says that the answer is, else the last one', (t) => {
@@ -82,6 +83,15 @@ test('a seed draws the examples: each once, the first of many those of few; with
   t.notDeepEqual(drawn, inOrder);
   t.notDeepEqual(await asked(100, 8), drawn);
   t.deepEqual(drawn.toSorted(), inOrder.toSorted());
+});
+
+test('what cannot fit the memory that is left is refused before it is tried', (t) => {
+  t.true(bytesLeft() > 1e6);
+  t.notThrows(() => assertFits('a cache', 1e6));
+  t.throws(() => assertFits('a cache', 3e9, 2e9), {
+    code: 'INVALID_OPTION',
+    message: /a cache takes at least 3\.00 GB of memory, and 2\.00 GB are left; .*the same command goes on/,
+  });
 });
 
 test('a journal has what was finished, drops what was cut off, and refuses another experiment', async (t) => {
