@@ -14,53 +14,11 @@ pub const LEVELS_3: [i8; 8] = [-127, -79, -45, -14, 14, 45, 79, 127];
 /// See [`LEVELS_1`].
 pub const LEVELS_4: [i8; 16] = [-127, -96, -75, -58, -44, -31, -18, -6, 6, 18, 31, 44, 58, 75, 96, 127];
 
-const UNIT: f32 = 1.0 / 128.0;
+pub(super) const UNIT: f32 = 1.0 / 128.0;
 
 /// With 8 bits levels are evenly spaced: `2 · code − 255` in 256ths of the scale.
-const FINE_UNIT: f32 = 1.0 / 256.0;
-const FINE_WIDEST: f32 = 255.0;
-
-/// `out[i] = level of codes[i] · scale` of one row of codes of one byte each; `channels` neighbours share a scale.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub fn look_up_codes(codes: &[u8], bits: u32, channels: usize, scale: &[f32], out: &mut [f32]) {
-    for ((codes, out), &scale) in codes.chunks(channels).zip(out.chunks_mut(channels)).zip(scale) {
-        match bits {
-            1 => look_up(codes, &LEVELS_1, scale, out),
-            2 => look_up(codes, &LEVELS_2, scale, out),
-            3 => look_up(codes, &LEVELS_3, scale, out),
-            8 => {
-                for (out, &code) in out.iter_mut().zip(codes) {
-                    *out = (2.0 * f32::from(code) - FINE_WIDEST) * FINE_UNIT * scale;
-                }
-            }
-            _ => look_up(codes, &LEVELS_4, scale, out),
-        }
-    }
-}
-
-/// Levels are added up in bytes, of which a register has more than of floats.
-#[inline(always)]
-fn look_up<const N: usize>(codes: &[u8], levels: &[i8; N], scale: f32, out: &mut [f32]) {
-    const AT_ONCE: usize = 4 * LANES;
-    let half = N as u8 / 2;
-    let (mut some, mut found) = ([0u8; AT_ONCE], [0i8; AT_ONCE]);
-    for (codes, out) in codes.chunks(AT_ONCE).zip(out.chunks_mut(AT_ONCE)) {
-        some[..codes.len()].copy_from_slice(codes);
-        for i in 0..AT_ONCE {
-            let upper = some[i] >= half;
-            let from_middle = if upper { some[i] - half } else { half - 1 - some[i] };
-            let mut level = levels[N / 2] as u8;
-            for step in 0..N / 2 - 1 {
-                let more = (levels[N / 2 + step + 1] - levels[N / 2 + step]) as u8;
-                level += if from_middle > step as u8 { more } else { 0 };
-            }
-            found[i] = if upper { level as i8 } else { -(level as i8) };
-        }
-        for (out, &level) in out.iter_mut().zip(&found) {
-            *out = f32::from(level) * UNIT * scale;
-        }
-    }
-}
+pub(super) const FINE_UNIT: f32 = 1.0 / 256.0;
+pub(super) const FINE_WIDEST: f32 = 255.0;
 
 /// Codes whose levels are nearest to each `x / scale`, of the tokens in some lanes of `stripes`: of the first of these lanes and the tokens there. They are
 /// put to their rows of `codes` (`[tokens, stripes.len()]`). `channels` neighbouring channels share a scale. With a scale of 0 any code will do.
@@ -236,6 +194,7 @@ fn fit<const N: usize>(values: &[Stripe], levels: &[i8; N], widest: f32) -> Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::expand::{LowRank, Meaning, expand_rows};
 
     /// Of rows as long as `scale`.
     fn codes_of(x: &[f32], bits: u32, scale: &[f32]) -> Vec<u8> {
@@ -248,6 +207,16 @@ mod tests {
         let mut codes = vec![0; x.len()];
         nearest_codes(&stripes, bits, 1, &scale, (0, &tokens), &mut codes);
         codes
+    }
+
+    /// What they stand for.
+    fn look_up(codes: &[u8], bits: u32, channels: usize, scale: &[f32]) -> Vec<f32> {
+        let dim = scale.len() * channels;
+        let rows = codes.len() / dim;
+        let (bits, mut out) = (vec![bits as u8; rows], vec![0.0; codes.len()]);
+        let meaning = Meaning::Turned { channels, scale: &scale.repeat(rows), bits: &bits, mean: None };
+        expand_rows(codes, dim, meaning, LowRank::NONE, &mut out);
+        out
     }
 
     #[test]
@@ -274,10 +243,7 @@ mod tests {
                 let x: Vec<f32> = (0..3 * dim).map(|i| (i as f32 * 1.7).sin() * 3.0).collect();
                 let scale: Vec<f32> = (0..dim).map(|i| 1.5 + i as f32 * 0.01).collect();
                 let codes = codes_of(&x, bits, &scale);
-                let mut out = vec![0.0; x.len()];
-                for (codes, out) in codes.chunks_exact(dim).zip(out.chunks_exact_mut(dim)) {
-                    look_up_codes(codes, bits, 1, &scale, out);
-                }
+                let out = look_up(&codes, bits, 1, &scale);
                 for (i, (x, out)) in x.iter().zip(&out).enumerate() {
                     let off = |level: &i8| (f32::from(*level) * UNIT * scale[i % dim] - x).abs();
                     let least = levels.iter().map(off).fold(f32::INFINITY, f32::min);
@@ -294,8 +260,7 @@ mod tests {
         let scale = vec![fit_levels(&stripes, 8)[0]; 64];
         let codes = codes_of(&x, 8, &scale);
         assert_eq!((codes[0], codes[63]), (0, 255));
-        let mut out = vec![0.0; 64];
-        look_up_codes(&codes, 8, 1, &scale, &mut out);
+        let out = look_up(&codes, 8, 1, &scale);
         assert!(x.iter().zip(&out).all(|(x, out)| (x - out).abs() <= 7.0 / 255.0 * 1.001));
     }
 
@@ -312,8 +277,7 @@ mod tests {
             let scale = fit_levels(&values, bits)[0];
             let x: Vec<f32> = values.iter().map(|stripe| stripe[0]).collect();
             let codes = codes_of(&x, bits, &vec![scale; x.len()]);
-            let mut out = vec![0.0; x.len()];
-            look_up_codes(&codes, bits, x.len(), &[scale], &mut out);
+            let out = look_up(&codes, bits, x.len(), &[scale]);
             let power: f32 = x.iter().map(|x| x * x).sum();
             let error: f32 = x.iter().zip(&out).map(|(x, y)| (x - y) * (x - y)).sum();
             assert!((error / power / theory - 1.0).abs() < 0.08, "{bits} bits: {}", error / power);

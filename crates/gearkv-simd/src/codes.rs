@@ -168,71 +168,6 @@ fn word_of<const BITS: usize>(codes: &[u8]) -> [u8; 8] {
     bits.to_le_bytes()
 }
 
-/// `out[row][i] = code[row][i] · scale[i] + zero[i]` for packed rows of `scale.len()` codes; rows of `out` begin `stride` values
-/// after each other.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub fn dequantize_rows(packed: &[u8], bits: u32, scale: &[f32], zero: &[f32], out: &mut [f32], stride: usize) {
-    match bits {
-        1 => dequantize::<1>(packed, scale, zero, out, stride),
-        2 => dequantize::<2>(packed, scale, zero, out, stride),
-        3 => dequantize::<3>(packed, scale, zero, out, stride),
-        4 => dequantize::<4>(packed, scale, zero, out, stride),
-        6 => dequantize::<6>(packed, scale, zero, out, stride),
-        _ => dequantize_bytes(packed, scale, zero, out, stride),
-    }
-}
-
-#[inline(always)]
-fn dequantize<const BITS: usize>(packed: &[u8], scale: &[f32], zero: &[f32], out: &mut [f32], stride: usize) {
-    let dim = scale.len();
-    let bytes = row_bytes(dim, BITS as u32);
-    let (scales, scale_rest) = scale.as_chunks::<STEP>();
-    let (zeros, zero_rest) = zero.as_chunks::<STEP>();
-    for (packed, out) in packed.chunks_exact(bytes).zip(out.chunks_mut(stride)) {
-        let (words, tail) = packed.split_at(scales.len() * BITS);
-        let (eights, rest) = out[..dim].as_chunks_mut::<STEP>();
-        let words = words.as_chunks::<BITS>().0;
-        for (((word, eight), scale), zero) in words.iter().zip(eights).zip(scales).zip(zeros) {
-            let codes = eight_bytes::<BITS>(word);
-            for i in 0..STEP {
-                eight[i] = f32::from(codes[i]) * scale[i] + zero[i];
-            }
-        }
-        if !rest.is_empty() {
-            let mut word = [0u8; BITS];
-            word[..tail.len()].copy_from_slice(tail);
-            let codes = eight_bytes::<BITS>(&word);
-            for (i, x) in rest.iter_mut().enumerate() {
-                *x = f32::from(codes[i]) * scale_rest[i] + zero_rest[i];
-            }
-        }
-    }
-}
-
-/// What codes of one byte each (`[rows, dim]`) stand for, scales and zeros being those of groups as for [`quantize_groups`].
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub fn dequantize_groups(codes: &[u8], shape: (usize, usize), scale: &[f32], zero: &[f32], out: &mut [f32]) {
-    let (dim, channels) = shape;
-    let rows = codes.chunks_exact(dim).zip(out.chunks_exact_mut(dim));
-    let groups = rows.flat_map(|(codes, out)| codes.chunks(channels).zip(out.chunks_mut(channels)));
-    for (((codes, out), &scale), &zero) in groups.zip(scale).zip(zero) {
-        for (&code, out) in codes.iter().zip(out) {
-            *out = f32::from(code) * scale + zero;
-        }
-    }
-}
-
-#[inline(always)]
-fn dequantize_bytes(packed: &[u8], scale: &[f32], zero: &[f32], out: &mut [f32], stride: usize) {
-    let dim = scale.len();
-    let zero = &zero[..dim];
-    for (packed, out) in packed.chunks_exact(dim).zip(out.chunks_mut(stride)) {
-        for i in 0..dim {
-            out[i] = f32::from(packed[i]) * scale[i] + zero[i];
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,13 +179,9 @@ mod tests {
                 let codes: Vec<u8> = (0..3 * dim).map(|i| (i * 37 + 11) as u8 & ((1u16 << bits) - 1) as u8).collect();
                 let mut packed = vec![0xAA; 3 * row_bytes(dim, bits)];
                 pack_rows(&codes, dim, dim, bits, &mut packed);
-                let mut out = vec![0.0; 3 * dim];
-                dequantize_rows(&packed, bits, &vec![2.0; dim], &vec![1.0; dim], &mut out, dim);
                 let mut again = vec![0; 3 * dim];
                 unpack_rows(&packed, dim, bits, &mut again, dim);
                 assert_eq!(again, codes, "bits {bits}, dim {dim}");
-                let expected: Vec<f32> = codes.iter().map(|&c| f32::from(c) * 2.0 + 1.0).collect();
-                assert_eq!(out, expected, "bits {bits}, dim {dim}");
             }
         }
     }

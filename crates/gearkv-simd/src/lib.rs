@@ -7,6 +7,7 @@
 mod codebook;
 mod codes;
 mod convert;
+mod expand;
 mod feedback;
 mod fit;
 mod level;
@@ -23,11 +24,10 @@ mod triangle;
 mod turning;
 mod vector;
 
-pub use codebook::{LEVELS_1, LEVELS_2, LEVELS_3, LEVELS_4, fit_levels, look_up_codes, nearest_codes};
-pub use codes::{
-    dequantize_groups, dequantize_rows, pack_rows, quantize_groups, quantize_rows, row_bytes, unpack_rows,
-};
+pub use codebook::{LEVELS_1, LEVELS_2, LEVELS_3, LEVELS_4, fit_levels, nearest_codes};
+pub use codes::{pack_rows, quantize_groups, quantize_rows, row_bytes, unpack_rows};
 pub use convert::{exp_in_place, largest_magnitude, narrow, round_to_f16, rounded_to_f16, softmax_row, sum, widen};
+pub use expand::{LowRank, Meaning, expand_rows};
 pub use feedback::{Grade, quantize_with_feedback};
 pub use fit::{Grid, cover, range_scale, stripe_scales};
 pub use level::{Level, level, prefetch};

@@ -3,25 +3,98 @@
 //! A row whose length is a power of two is turned as a whole. Any other is cut into powers of two, the largest first
 //! (80 = 64 + 16, 21 = 16 + 4 + 1), each turned by itself: still orthonormal, so that errors keep their size.
 
-use multiversion::multiversion;
+use super::LANES;
+use super::level::{Level, level};
+#[cfg(target_arch = "x86_64")]
+use super::vector::{Avx2, Avx512};
+use super::vector::{Portable, Vector};
 
 /// Turns every row of `rows` (`[rows, dim]`) in place.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub fn rotate_rows(rows: &mut [f32], dim: usize) {
+    rotate_at(level(), rows, dim);
+}
+
+pub(super) fn rotate_at(level: Level, rows: &mut [f32], dim: usize) {
+    // SAFETY: a level is only named where the machine has it.
+    unsafe {
+        match level {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => avx512(rows, dim),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => avx2(rows, dim),
+            Level::Portable => generic::<Portable>(rows, dim),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2")]
+unsafe fn avx512(rows: &mut [f32], dim: usize) {
+    // SAFETY: as the caller vouches for.
+    unsafe { generic::<Avx512>(rows, dim) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn avx2(rows: &mut [f32], dim: usize) {
+    // SAFETY: as the caller vouches for.
+    unsafe { generic::<Avx2>(rows, dim) }
+}
+
+#[inline(always)]
+unsafe fn generic<V: Vector>(rows: &mut [f32], dim: usize) {
     for row in rows.chunks_exact_mut(dim) {
         let mut rest = row;
         while !rest.is_empty() {
             let length = 1usize << rest.len().ilog2();
             let (block, after) = rest.split_at_mut(length);
             // The lengths of most models, kept in registers from the first step to the last.
-            match length {
-                64 => rotate_within::<4>(block),
-                128 => rotate_within::<8>(block),
-                256 => rotate_within::<16>(block),
-                _ => rotate(block),
+            // SAFETY: blocks are as long as they are said to be.
+            unsafe {
+                match length {
+                    64 => turn_at::<V, 4>(block.as_mut_ptr()),
+                    128 => turn_at::<V, 8>(block.as_mut_ptr()),
+                    256 => turn_at::<V, 16>(block.as_mut_ptr()),
+                    _ => rotate(block),
+                }
             }
             rest = after;
         }
+    }
+}
+
+#[inline(always)]
+unsafe fn turn_at<V: Vector, const N: usize>(block: *mut f32) {
+    // SAFETY: the caller vouches for `16 · N` values.
+    unsafe {
+        let mut x: [V::Floats; N] = std::array::from_fn(|i| V::floats(block.add(LANES * i)));
+        turn::<V, N>(&mut x);
+        for (i, x) in x.into_iter().enumerate() {
+            V::put(x, block.add(LANES * i));
+        }
+    }
+}
+
+/// What [`rotate`] does to a block of `16 · N` values.
+#[inline(always)]
+pub(super) unsafe fn turn<V: Vector, const N: usize>(x: &mut [V::Floats; N]) {
+    // SAFETY: nothing but registers.
+    unsafe {
+        for x in x.iter_mut() {
+            *x = V::butterfly::<8>(V::butterfly::<4>(V::butterfly::<2>(V::butterfly::<1>(*x))));
+        }
+        let mut step = 1;
+        while step < N {
+            for first in 0..N {
+                if first & step == 0 {
+                    let (low, high) = (x[first], x[first + step]);
+                    (x[first], x[first + step]) = (V::plus(low, high), V::minus(low, high));
+                }
+            }
+            step *= 2;
+        }
+        let norm = V::every(1.0 / ((LANES * N) as f32).sqrt());
+        x.iter_mut().for_each(|x| *x = V::times(*x, norm));
     }
 }
 
@@ -49,34 +122,6 @@ fn rotate(block: &mut [f32]) {
     block.iter_mut().for_each(|x| *x *= norm);
 }
 
-/// As [`rotate`], of `16 · R` values.
-#[inline(always)]
-fn rotate_within<const R: usize>(block: &mut [f32]) {
-    let Some(lanes) = block.as_chunks_mut::<16>().0.first_chunk_mut::<R>() else { return };
-    let norm = 1.0 / ((16 * R) as f32).sqrt();
-    let mut x = *lanes;
-    for lanes in &mut x {
-        butterfly::<1>(lanes);
-        butterfly::<2>(lanes);
-        butterfly::<4>(lanes);
-        butterfly::<8>(lanes);
-    }
-    let mut step = 1;
-    while step < R {
-        for first in 0..R {
-            if first & step == 0 {
-                let (low, high) = (x[first], x[first + step]);
-                x[first] = std::array::from_fn(|i| low[i] + high[i]);
-                x[first + step] = std::array::from_fn(|i| low[i] - high[i]);
-            }
-        }
-        step *= 2;
-    }
-    for (lanes, x) in lanes.iter_mut().zip(&x) {
-        *lanes = x.map(|x| x * norm);
-    }
-}
-
 /// A step within one register: a permutation, a change of signs and an addition.
 #[inline(always)]
 fn butterfly<const STEP: usize>(x: &mut [f32; 16]) {
@@ -87,6 +132,7 @@ fn butterfly<const STEP: usize>(x: &mut [f32; 16]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::level::levels;
 
     #[test]
     fn turning_twice_gives_back_the_row_and_keeps_its_length() {
@@ -100,6 +146,27 @@ mod tests {
             }
             rotate_rows(&mut x, dim);
             assert!(x.iter().zip(&exact).all(|(a, b)| (a - b).abs() < 1e-5), "dim {dim}");
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_adds_alike() {
+        for dim in [16, 21, 64, 96, 128, 192, 256, 512] {
+            let exact: Vec<f32> = (0..3 * dim).map(|i| (i as f32 * 0.37 + 1.0).sin()).collect();
+            let mut plain = exact.clone();
+            plain.chunks_exact_mut(dim).for_each(|row| {
+                let mut rest = row;
+                while !rest.is_empty() {
+                    let block;
+                    (block, rest) = rest.split_at_mut(1 << rest.len().ilog2());
+                    rotate(block);
+                }
+            });
+            for level in levels() {
+                let mut x = exact.clone();
+                rotate_at(level, &mut x, dim);
+                assert_eq!(x, plain, "{level:?}, dim {dim}");
+            }
         }
     }
 

@@ -40,6 +40,41 @@ pub(super) struct Line {
     pub along: f32,
 }
 
+/// What codes of up to four bits are looked up in.
+pub(super) struct LevelTable {
+    /// As bytes, and
+    pub bytes: [i8; 16],
+    /// as floats.
+    pub floats: [f32; 16],
+}
+
+impl LevelTable {
+    /// Of the levels of one width.
+    pub const fn new<const N: usize>(levels: &[i8; N]) -> Self {
+        let mut table = Self { bytes: [0; 16], floats: [0.0; 16] };
+        let mut i = 0;
+        while i < N {
+            (table.bytes[i], table.floats[i]) = (levels[i], levels[i] as f32);
+            i += 1;
+        }
+        table
+    }
+}
+
+/// −1 in the upper places of a step of a rotation, 1 elsewhere.
+#[cfg(target_arch = "x86_64")]
+const fn signs(step: usize) -> [f32; 16] {
+    let mut signs = [1.0; 16];
+    let mut i = 0;
+    while i < 16 {
+        if i & step != 0 {
+            signs[i] = -1.0;
+        }
+        i += 1;
+    }
+    signs
+}
+
 /// One register of bytes.
 ///
 /// # Safety
@@ -97,11 +132,18 @@ pub(super) trait Vector {
     unsafe fn shares(codes: *const u8) -> Self::Floats;
     /// Sixteen whole numbers of 8 bits.
     unsafe fn signed(at: *const i8) -> Self::Floats;
+    /// Sixteen codes of one byte each, as numbers.
+    unsafe fn numbers(codes: *const u8) -> Self::Floats;
+    /// What sixteen codes below 16, of one byte each, are looked up as.
+    unsafe fn levels(codes: *const u8, table: &LevelTable) -> Self::Floats;
     unsafe fn put(x: Self::Floats, at: *mut f32);
     /// One number in every place.
     unsafe fn every(x: f32) -> Self::Floats;
     unsafe fn times(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     unsafe fn plus(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    unsafe fn minus(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// A step of a Hadamard rotation between places that are `STEP` (1, 2, 4 or 8) apart: sums in the lower ones, differences in the upper ones.
+    unsafe fn butterfly<const STEP: usize>(x: Self::Floats) -> Self::Floats;
     /// `x` where it is larger than `most`, `most` elsewhere.
     unsafe fn larger(x: Self::Floats, most: Self::Floats) -> Self::Floats;
     unsafe fn magnitude(x: Self::Floats) -> Self::Floats;

@@ -4,7 +4,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Line, ROUNDING, Vector};
+use super::{LevelTable, Line, ROUNDING, Vector, signs};
 use crate::scales::{CODE_OF_ZERO, MANTISSA_LEFT_OUT};
 
 /// AVX2.
@@ -119,6 +119,20 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn numbers(codes: *const u8) -> [__m256; 2] {
+        unsafe { [0, 8].map(|i| _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(codes.add(i).cast())))) }
+    }
+
+    #[inline(always)]
+    unsafe fn levels(codes: *const u8, table: &LevelTable) -> [__m256; 2] {
+        unsafe {
+            let table = _mm_loadu_si128(table.bytes.as_ptr().cast());
+            let levels = _mm_shuffle_epi8(table, _mm_loadu_si128(codes.cast()));
+            [levels, _mm_unpackhi_epi64(levels, levels)].map(|x| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn put([low, high]: [__m256; 2], at: *mut f32) {
         unsafe {
             _mm256_storeu_ps(at, low);
@@ -139,6 +153,30 @@ impl Vector for Avx2 {
     #[inline(always)]
     unsafe fn plus(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
         unsafe { [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    unsafe fn minus(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+        unsafe { [_mm256_sub_ps(a[0], b[0]), _mm256_sub_ps(a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    unsafe fn butterfly<const STEP: usize>(x: [__m256; 2]) -> [__m256; 2] {
+        unsafe {
+            if STEP == 8 {
+                return [_mm256_add_ps(x[0], x[1]), _mm256_sub_ps(x[0], x[1])];
+            }
+            let signs = _mm256_loadu_ps(const { &signs(STEP) }.as_ptr());
+            x.map(|x| {
+                let other = match STEP {
+                    1 => _mm256_permute_ps::<0b10_11_00_01>(x),
+                    2 => _mm256_permute_ps::<0b01_00_11_10>(x),
+                    _ => _mm256_permute2f128_ps::<1>(x, x),
+                };
+                // The product is exact, so that this rounds as a sum does.
+                _mm256_fmadd_ps(x, signs, other)
+            })
+        }
     }
 
     #[inline(always)]

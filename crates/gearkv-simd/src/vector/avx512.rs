@@ -5,7 +5,7 @@
 use std::arch::x86_64::*;
 
 use super::avx2::total_of_eight;
-use super::{Line, ROUNDING, Vector};
+use super::{LevelTable, Line, ROUNDING, Vector, signs};
 use crate::scales::{CODE_OF_ZERO, MANTISSA_LEFT_OUT};
 
 /// AVX-512 with VNNI, VBMI and VBMI2.
@@ -130,6 +130,19 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn numbers(codes: *const u8) -> __m512 {
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(codes.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn levels(codes: *const u8, table: &LevelTable) -> __m512 {
+        unsafe {
+            let codes = _mm512_cvtepu8_epi32(_mm_loadu_si128(codes.cast()));
+            _mm512_permutexvar_ps(codes, _mm512_loadu_ps(table.floats.as_ptr()))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn put(x: __m512, at: *mut f32) {
         unsafe { _mm512_storeu_ps(at, x) }
     }
@@ -147,6 +160,25 @@ impl Vector for Avx512 {
     #[inline(always)]
     unsafe fn plus(a: __m512, b: __m512) -> __m512 {
         unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn minus(a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn butterfly<const STEP: usize>(x: __m512) -> __m512 {
+        unsafe {
+            let other = match STEP {
+                1 => _mm512_permute_ps::<0b10_11_00_01>(x),
+                2 => _mm512_permute_ps::<0b01_00_11_10>(x),
+                4 => _mm512_shuffle_f32x4::<0b10_11_00_01>(x, x),
+                _ => _mm512_shuffle_f32x4::<0b01_00_11_10>(x, x),
+            };
+            // The product is exact, so that this rounds as a sum does.
+            _mm512_fmadd_ps(x, _mm512_loadu_ps(const { &signs(STEP) }.as_ptr()), other)
+        }
     }
 
     #[inline(always)]

@@ -26,6 +26,16 @@ macro_rules! plain_floats {
         }
 
         #[inline(always)]
+        unsafe fn numbers(codes: *const u8) -> [f32; 16] {
+            unsafe { codes.cast::<[u8; 16]>().read_unaligned().map(f32::from) }
+        }
+
+        #[inline(always)]
+        unsafe fn levels(codes: *const u8, table: &LevelTable) -> [f32; 16] {
+            unsafe { codes.cast::<[u8; 16]>().read_unaligned().map(|code| table.floats[usize::from(code & 15)]) }
+        }
+
+        #[inline(always)]
         unsafe fn put(x: [f32; 16], at: *mut f32) {
             unsafe { at.cast::<[f32; 16]>().write_unaligned(x) }
         }
@@ -43,6 +53,16 @@ macro_rules! plain_floats {
         #[inline(always)]
         unsafe fn plus(a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
             std::array::from_fn(|i| a[i] + b[i])
+        }
+
+        #[inline(always)]
+        unsafe fn minus(a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+            std::array::from_fn(|i| a[i] - b[i])
+        }
+
+        #[inline(always)]
+        unsafe fn butterfly<const STEP: usize>(x: [f32; 16]) -> [f32; 16] {
+            std::array::from_fn(|i| if i & STEP == 0 { x[i ^ STEP] + x[i] } else { x[i ^ STEP] - x[i] })
         }
 
         #[inline(always)]

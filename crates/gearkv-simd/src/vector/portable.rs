@@ -3,7 +3,7 @@
 //! SAFETY of all blocks: pointers are good for what is read and written, as the trait asks of callers.
 
 use super::plain::plain_floats;
-use super::{Line, ROUNDING, Vector};
+use super::{LevelTable, Line, ROUNDING, Vector};
 use crate::convert::widened_by_scaling;
 use crate::linear::sum_of_lanes;
 use crate::scales::share_of_code;

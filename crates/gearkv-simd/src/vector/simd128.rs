@@ -4,7 +4,7 @@
 
 use std::arch::wasm32::*;
 
-use super::{Line, ROUNDING, Vector};
+use super::{LevelTable, Line, ROUNDING, Vector};
 use crate::convert::EXPONENT_GAP;
 use crate::scales::{CODE_OF_ZERO, MANTISSA_LEFT_OUT};
 
@@ -121,17 +121,27 @@ impl Vector for Simd128 {
 
     #[inline(always)]
     unsafe fn signed(at: *const i8) -> [v128; 4] {
+        unsafe { floats_of(v128_load(at.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn numbers(codes: *const u8) -> [v128; 4] {
         unsafe {
-            let x = v128_load(at.cast());
-            let (low, high) = (i16x8_extend_low_i8x16(x), i16x8_extend_high_i8x16(x));
+            let x = v128_load(codes.cast());
+            let (low, high) = (u16x8_extend_low_u8x16(x), u16x8_extend_high_u8x16(x));
             [
-                i32x4_extend_low_i16x8(low),
-                i32x4_extend_high_i16x8(low),
-                i32x4_extend_low_i16x8(high),
-                i32x4_extend_high_i16x8(high),
+                u32x4_extend_low_u16x8(low),
+                u32x4_extend_high_u16x8(low),
+                u32x4_extend_low_u16x8(high),
+                u32x4_extend_high_u16x8(high),
             ]
             .map(|x| f32x4_convert_i32x4(x))
         }
+    }
+
+    #[inline(always)]
+    unsafe fn levels(codes: *const u8, table: &LevelTable) -> [v128; 4] {
+        unsafe { floats_of(i8x16_swizzle(v128_load(table.bytes.as_ptr().cast()), v128_load(codes.cast()))) }
     }
 
     #[inline(always)]
@@ -152,6 +162,22 @@ impl Vector for Simd128 {
     #[inline(always)]
     unsafe fn plus(a: [v128; 4], b: [v128; 4]) -> [v128; 4] {
         std::array::from_fn(|i| f32x4_add(a[i], b[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn minus(a: [v128; 4], b: [v128; 4]) -> [v128; 4] {
+        std::array::from_fn(|i| f32x4_sub(a[i], b[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn butterfly<const STEP: usize>(x: [v128; 4]) -> [v128; 4] {
+        let [a, b, c, d] = x;
+        match STEP {
+            1 => x.map(|x| f32x4_add(i32x4_shuffle::<1, 0, 3, 2>(x, x), v128_xor(x, f32x4(0.0, -0.0, 0.0, -0.0)))),
+            2 => x.map(|x| f32x4_add(i32x4_shuffle::<2, 3, 0, 1>(x, x), v128_xor(x, f32x4(0.0, 0.0, -0.0, -0.0)))),
+            4 => [f32x4_add(a, b), f32x4_sub(a, b), f32x4_add(c, d), f32x4_sub(c, d)],
+            _ => [f32x4_add(a, c), f32x4_add(b, d), f32x4_sub(a, c), f32x4_sub(b, d)],
+        }
     }
 
     #[inline(always)]
@@ -219,4 +245,17 @@ impl Vector for Simd128 {
 
     #[inline(always)]
     unsafe fn prefetch(_at: *const u8) {}
+}
+
+/// Sixteen whole numbers of 8 bits as floats.
+#[inline(always)]
+fn floats_of(x: v128) -> [v128; 4] {
+    let (low, high) = (i16x8_extend_low_i8x16(x), i16x8_extend_high_i8x16(x));
+    [
+        i32x4_extend_low_i16x8(low),
+        i32x4_extend_high_i16x8(low),
+        i32x4_extend_low_i16x8(high),
+        i32x4_extend_high_i16x8(high),
+    ]
+    .map(|x| f32x4_convert_i32x4(x))
 }

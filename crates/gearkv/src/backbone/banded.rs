@@ -2,7 +2,7 @@
 
 use super::ScaleRoom;
 use super::scales::Scales;
-use crate::simd;
+use crate::simd::{self, LowRank, Meaning};
 use crate::spread::{Band, ChannelWidths};
 
 /// One head's place among the widths.
@@ -23,14 +23,16 @@ impl Head<'_> {
     }
 
     /// What codes of one byte each (`[tokens, dim]`, of the tokens from `first` on) stand for, channels being where
-    /// they are wanted.
+    /// they are wanted; and the low-rank part, whose channels are where the codes' are.
     /// `scales` are those of the segment, of which the head's start at `base`.
+    #[expect(clippy::too_many_arguments, reason = "what is read, what is added, what is written and its room")]
     pub fn dequantize(
         &self,
         scales: &Scales,
         base: usize,
         codes: &[u8],
         first: usize,
+        low_rank: LowRank,
         out: &mut [f32],
         room: &mut ScaleRoom,
     ) {
@@ -54,7 +56,8 @@ impl Head<'_> {
                 }
             }
             let part = (t - first) * dim..(stop - first) * dim;
-            simd::dequantize_rows(&codes[part.clone()], 8, scale, zero, &mut out[part], dim);
+            let meaning = Meaning::Channels { scale, zero };
+            simd::expand_rows(&codes[part.clone()], dim, meaning, low_rank.from(t - first), &mut out[part]);
             t = stop;
         }
     }

@@ -4,7 +4,7 @@ use super::scales::{self, ScaleRecipe, ScaleView, Scales, zero_unit};
 use super::{Coder, Grouping, fit};
 use crate::config::Range;
 use crate::shape::blocks;
-use crate::simd::{self, Grid};
+use crate::simd::{self, Grid, LowRank, Meaning};
 
 /// Tokens of a block.
 const TOKENS: usize = 64;
@@ -155,21 +155,19 @@ pub(crate) struct CodeRows<'a> {
     pub dim: usize,
 }
 
-/// Memory for scales and zeros, and for codes of one byte each.
+/// Memory for scales, zeros and widths.
 #[derive(Default)]
 pub(crate) struct ScaleRoom {
     pub scale: Vec<f32>,
     pub zero: Vec<f32>,
     pub ordered: Vec<f32>,
-    pub codes: Vec<u8>,
+    pub bits: Vec<u8>,
 }
 
-/// `x̂` of as many tokens as `out` (`[tokens, dim]`) holds. `packed` holds their rows.
-pub(crate) fn dequantize(rows: CodeRows, packed: &[u8], bits: u32, out: &mut [f32], room: &mut ScaleRoom) {
-    let dim = rows.dim;
-    let bytes = simd::row_bytes(dim, bits);
-    let CodeRows { grouping, scales, first, .. } = rows;
-    let ScaleRoom { scale, zero, codes, .. } = room;
+/// `x̂` of as many tokens as `out` (`[tokens, dim]`) holds, and the low-rank part. `codes` are theirs, one byte each.
+pub(crate) fn dequantize(rows: CodeRows, codes: &[u8], low_rank: LowRank, out: &mut [f32], room: &mut ScaleRoom) {
+    let CodeRows { grouping, scales, first, dim } = rows;
+    let ScaleRoom { scale, zero, .. } = room;
     let tokens = out.len() / dim;
     if let Grouping::Channel { tokens: group } = grouping {
         scale.resize(dim, 0.0);
@@ -179,8 +177,8 @@ pub(crate) fn dequantize(rows: CodeRows, packed: &[u8], bits: u32, out: &mut [f3
             let g = (first + t) / group;
             let stop = ((g + 1) * group - first).min(tokens);
             scales.load(g * dim, scale, zero);
-            let packed = &packed[t * bytes..stop * bytes];
-            simd::dequantize_rows(packed, bits, scale, zero, &mut out[t * dim..stop * dim], dim);
+            let (part, meaning) = (t * dim..stop * dim, Meaning::Channels { scale, zero });
+            simd::expand_rows(&codes[part.clone()], dim, meaning, low_rank.from(t), &mut out[part]);
             t = stop;
         }
         return;
@@ -190,18 +188,8 @@ pub(crate) fn dequantize(rows: CodeRows, packed: &[u8], bits: u32, out: &mut [f3
         _ => dim,
     };
     let groups = dim.div_ceil(channels);
-    for (block, (packed, out)) in packed.chunks(TOKENS * bytes).zip(out.chunks_mut(TOKENS * dim)).enumerate() {
-        let count = out.len() / dim * groups;
-        scale.resize(count, 0.0);
-        zero.resize(count, 0.0);
-        scales.load((first + block * TOKENS) * groups, scale, zero);
-        let codes = if bits == 8 {
-            packed
-        } else {
-            codes.resize(out.len(), 0);
-            simd::unpack_rows(packed, dim, bits, codes, dim);
-            &*codes
-        };
-        simd::dequantize_groups(codes, (dim, channels), scale, zero, out);
-    }
+    scale.resize(tokens * groups, 0.0);
+    zero.resize(tokens * groups, 0.0);
+    scales.load(first * groups, scale, zero);
+    simd::expand_rows(codes, dim, Meaning::Groups { channels, scale, zero }, low_rank, out);
 }

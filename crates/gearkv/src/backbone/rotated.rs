@@ -13,7 +13,7 @@ use half::f16;
 use super::scales::{ScaleRecipe, Scales};
 use super::{CodeRows, Grouping, ScaleRoom};
 use crate::raw::{f16_bytes, finite_f16};
-use crate::simd::{self, LANES, Stripe};
+use crate::simd::{self, LANES, LowRank, Meaning, Stripe};
 use crate::spread::RowWidths;
 
 const LARGEST_MEAN: f32 = 127.0;
@@ -217,8 +217,8 @@ impl<'a> RotatedCoder<'a> {
         let scales = self.scales.view(self.recipe.bits, 0, 0..self.scales.len());
         let of = CodeRows { grouping: Grouping::Token { channels: self.channels }, scales, first, dim: self.dim };
         let mut backbone = vec![0.0; rows.len()];
-        turned_codes(of, codes, self.widths, &mut backbone, &mut ScaleRoom::default());
-        turn_back(&mut backbone, &self.mean);
+        let (own, mean, room) = ((codes, self.widths), Some(&*self.mean), &mut ScaleRoom::default());
+        dequantize(of, own, mean, LowRank::NONE, &mut backbone, room);
         rows.iter_mut().zip(&backbone).for_each(|(x, backbone)| *x -= backbone);
     }
 
@@ -282,41 +282,24 @@ impl ColumnMeans {
     }
 }
 
-/// Turned rows without their mean, as many as `out` (`[tokens, dim]`) holds. `packed` starts with those rows; widths are the whole
-/// head's.
-pub(crate) fn turned_rows(rows: CodeRows, packed: &[u8], widths: RowWidths, out: &mut [f32], room: &mut ScaleRoom) {
-    let mut codes = std::mem::take(&mut room.codes);
-    codes.resize(out.len(), 0);
-    let mut packed = packed;
-    for (t, codes) in codes.chunks_exact_mut(rows.dim).enumerate() {
-        let bits = widths.of(rows.first + t);
-        let (row, rest) = packed.split_at(simd::row_bytes(rows.dim, bits));
-        simd::unpack_rows(row, rows.dim, bits, codes, rows.dim);
-        packed = rest;
-    }
-    turned_codes(rows, &codes, widths, out, room);
-    room.codes = codes;
-}
-
-/// As [`turned_rows`], of codes of one byte each.
-pub(crate) fn turned_codes(rows: CodeRows, codes: &[u8], widths: RowWidths, out: &mut [f32], room: &mut ScaleRoom) {
+/// Turned rows without their mean, as many as `out` (`[tokens, dim]`) holds; with it, turned back and the mean added. Then the low-rank part.
+/// `codes` are of one byte each; widths are the whole head's.
+pub(crate) fn dequantize(
+    rows: CodeRows,
+    (codes, widths): (&[u8], RowWidths),
+    mean: Option<&[f32]>,
+    low_rank: LowRank,
+    out: &mut [f32],
+    ScaleRoom { scale, bits, .. }: &mut ScaleRoom,
+) {
     let CodeRows { grouping, scales, first, dim } = rows;
-    let channels = group_channels(grouping, dim).min(dim);
+    let (tokens, channels) = (out.len() / dim, group_channels(grouping, dim).min(dim));
     let groups = dim.div_ceil(channels);
-    room.scale.resize(out.len() / dim * groups, 0.0);
-    scales.load_scales(first * groups, &mut room.scale);
-    let each = out.chunks_exact_mut(dim).zip(codes.chunks_exact(dim)).zip(room.scale.chunks_exact(groups));
-    for (t, ((out, codes), scale)) in each.enumerate() {
-        simd::look_up_codes(codes, widths.of(first + t), channels, scale, out);
-    }
-}
-
-/// What turned rows stand for.
-pub(crate) fn turn_back(rows: &mut [f32], mean: &[f32]) {
-    simd::rotate_rows(rows, mean.len());
-    for row in rows.chunks_exact_mut(mean.len()) {
-        row.iter_mut().zip(mean).for_each(|(x, mean)| *x += mean);
-    }
+    scale.resize(tokens * groups, 0.0);
+    scales.load_scales(first * groups, scale);
+    bits.clear();
+    bits.extend((first..first + tokens).map(|t| widths.of(t) as u8));
+    simd::expand_rows(codes, dim, Meaning::Turned { channels, scale, bits, mean }, low_rank, out);
 }
 
 fn group_channels(grouping: Grouping, dim: usize) -> usize {

@@ -5,11 +5,10 @@ use half::f16;
 use crate::backbone::banded::Head as Banded;
 use crate::backbone::{self, CodeRows, Grouping, ScaleRoom, ScaleView, rotated};
 use crate::shape::Role;
-use crate::simd::{self, TILE};
+use crate::simd::{LowRank, TILE};
 use crate::spread::{RowWidths, Widths};
 
 use super::Segment;
-use super::tiles::Tiling;
 
 /// Scratch for the factors of one plane of one segment, kept from block to block.
 #[derive(Default)]
@@ -31,6 +30,19 @@ pub(crate) struct DecodeRoom {
     /// One byte each: `[64, head_dim]`.
     codes: Vec<u8>,
     scales: ScaleRoom,
+}
+
+/// What is added to the backbone of a block, and where its channels are put if not where they are kept.
+#[derive(Clone, Copy)]
+struct More<'a> {
+    order: Option<&'a [u16]>,
+    /// Where codes stand for turned rows: the mean, for which they are turned back.
+    mean: Option<&'a [f32]>,
+    low_rank: LowRank<'a>,
+}
+
+impl More<'_> {
+    const NOTHING: Self = Self { order: None, mean: None, low_rank: LowRank::NONE };
 }
 
 /// How far each channel's list of K outliers has been read: blocks come in token order, so no entry is looked at twice.
@@ -55,33 +67,30 @@ impl Segment {
     /// What the codes of the tokens from `first` on stand for, as many as `out` (`[tokens, head_dim]`) holds: `D̂`; under the backbone
     /// `rotated`, `D̂` without its mean and turned; where channels have their own widths, `D̂` in their order.
     pub fn backbone_rows(&self, plane: usize, first: usize, out: &mut [f32], room: &mut DecodeRoom) {
-        self.rows_of(plane, first, None, out, room);
+        self.rows_of(plane, first, More::NOTHING, out, room);
     }
 
-    /// As [`Self::backbone_rows`], each channel being put where `order` says.
+    /// As [`Self::backbone_rows`], each channel being put where `order` says, and with what is added to it.
     fn rows_of(
         &self,
         plane: usize,
         first: usize,
-        order: Option<&[u16]>,
+        more: More,
         out: &mut [f32],
         DecodeRoom { codes, scales }: &mut DecodeRoom,
     ) {
-        if self.tiling() == Tiling::Rows && !matches!(self.widths, Widths::Channels(_)) {
-            self.rows_as_they_are(plane, first, out, scales);
-            return;
-        }
         let dim = self.layout.dim;
         codes.resize(TILE * dim, 0);
-        let (mut first, mut out) = (first, out);
+        let (mut done, mut out) = (0, out);
         while !out.is_empty() {
-            let skipped = first % TILE;
+            let skipped = (first + done) % TILE;
             let tokens = (TILE - skipped).min(out.len() / dim);
             let (now, rest) = out.split_at_mut(tokens * dim);
             let codes = &mut codes[..(skipped + tokens) * dim];
-            self.block_codes(plane, first - skipped, order, codes);
-            self.dequantize_codes(plane, (first, order), &codes[skipped * dim..], now, scales);
-            (first, out) = (first + tokens, rest);
+            self.block_codes(plane, first + done - skipped, more.order, codes);
+            let more = More { low_rank: more.low_rank.from(done), ..more };
+            self.dequantize_codes(plane, first + done, &codes[skipped * dim..], more, now, scales);
+            (done, out) = (done + tokens, rest);
         }
     }
 
@@ -95,56 +104,34 @@ impl Segment {
         self.scales.view(layout.scales.bits, set, base + range.start..base + range.end)
     }
 
-    /// What codes of one byte each (`[tokens, head_dim]`, of the tokens from `first` on, channels being where `order` says) stand for.
+    /// What codes of one byte each (`[tokens, head_dim]`, of the tokens from `first` on) stand for, with what is added to it.
     fn dequantize_codes(
         &self,
         plane: usize,
-        (first, order): (usize, Option<&[u16]>),
+        first: usize,
         codes: &[u8],
+        More { order, mean, low_rank }: More,
         out: &mut [f32],
         room: &mut ScaleRoom,
     ) {
         let layout = &self.layout;
         let dim = layout.dim;
-        match &self.widths {
-            Widths::Channels(widths) => {
-                let (item, head) = self.item_head(plane);
-                let base = item * layout.scales_per_item() + layout.head_scale_range(head).start;
-                let head = Banded { widths, plane, group: layout.group_tokens(), dim, order };
-                head.dequantize(&self.scales, base, codes, first, out, room);
-            }
-            widths if layout.rotated => {
-                let widths = match widths {
-                    Widths::Tokens(widths) => widths.rows(plane),
-                    _ => RowWidths::Even(layout.scales.bits),
-                };
-                let rows = CodeRows { grouping: layout.grouping, scales: self.scales_of(plane), first, dim };
-                rotated::turned_codes(rows, codes, widths, out, room);
-            }
-            _ => {
-                let rows = CodeRows { grouping: layout.grouping, scales: self.scales_of(plane), first, dim };
-                backbone::dequantize(rows, codes, 8, out, room);
-            }
-        }
-    }
-
-    /// [`Self::backbone_rows`] where codes are rows whose channels have one width.
-    fn rows_as_they_are(&self, plane: usize, first: usize, out: &mut [f32], room: &mut ScaleRoom) {
-        let layout = &self.layout;
-        let (dim, bits) = (layout.dim, layout.scales.bits);
-        let rows = CodeRows { grouping: layout.grouping, scales: self.scales_of(plane), first, dim };
-        if let Widths::Tokens(widths) = &self.widths {
-            let packed = &self.codes[widths.start(plane, first)..];
-            rotated::turned_rows(rows, packed, widths.rows(plane), out, room);
+        if let Widths::Channels(widths) = &self.widths {
+            let (item, head) = self.item_head(plane);
+            let base = item * layout.scales_per_item() + layout.head_scale_range(head).start;
+            let head = Banded { widths, plane, group: layout.group_tokens(), dim, order };
+            head.dequantize(&self.scales, base, codes, first, low_rank, out, room);
             return;
         }
-        let bytes = layout.row_bytes();
-        let start = plane * layout.head_code_bytes() + first * bytes;
-        let packed = &self.codes[start..start + out.len() / dim * bytes];
+        let rows = CodeRows { grouping: layout.grouping, scales: self.scales_of(plane), first, dim };
         if layout.rotated {
-            rotated::turned_rows(rows, packed, RowWidths::Even(bits), out, room);
+            let widths = match &self.widths {
+                Widths::Tokens(widths) => widths.rows(plane),
+                _ => RowWidths::Even(layout.scales.bits),
+            };
+            rotated::dequantize(rows, (codes, widths), mean, low_rank, out, room);
         } else {
-            backbone::dequantize(rows, packed, bits, out, room);
+            backbone::dequantize(rows, codes, low_rank, out, room);
         }
     }
 
@@ -242,6 +229,7 @@ impl Segment {
             self.load_mean(plane, &mut scratch);
         }
         let order = self.channel_order(plane);
+        let mut decoding = DecodeRoom::default();
         let mut cursor = KeyCursor::default();
         cursor.reset(dim);
         // Block by block, each of which stays in the nearest caches from its codes to the last of its outliers.
@@ -250,13 +238,10 @@ impl Segment {
             let tokens = (TILE - first % TILE).min(rest.len() / dim);
             let out;
             (out, rest) = rest.split_at_mut(tokens * dim);
-            self.rows_of(plane, first, order, out, &mut scratch.decoding);
-            if layout.rotated {
-                rotated::turn_back(out, &scratch.mean);
-            }
-            if self.load_factors(plane, first, tokens, &mut scratch) > 0 {
-                simd::add_low_rank(out, dim, &scratch.a, tokens, &scratch.b);
-            }
+            self.load_factors(plane, first, tokens, &mut scratch);
+            let low_rank = LowRank { weights: &scratch.a, stride: tokens, vectors: &scratch.b };
+            let mean = layout.rotated.then_some(&*scratch.mean);
+            self.rows_of(plane, first, More { order, mean, low_rank }, out, &mut decoding);
             let add = |t: usize, d: usize, value: f32| out[t * dim + d] += value;
             match layout.role {
                 Role::Key => self.for_each_key_outlier(plane, first, tokens, &mut cursor, add),
