@@ -141,8 +141,14 @@ export async function writeFileAtomically(
   }
 }
 
-/** Clears away what killed processes left beside a file while they wrote it. Of no consequence where that fails. */
-export async function removeLeftBehind(location: string | URL): Promise<void> {
+/** Writes a file as {@link writeFileAtomically} does, and clears away what killed processes left while they wrote this one. */
+export async function saveFile(location: string | URL, content: Uint8Array | AsyncIterable<Uint8Array>): Promise<void> {
+  await writeFileAtomically(location, content);
+  await removeLeftBehind(location);
+}
+
+/** Of no consequence where it fails. */
+async function removeLeftBehind(location: string | URL): Promise<void> {
   if (whereabouts() === '') return;
   const fs = required();
   const path = pathOf(fs, location);

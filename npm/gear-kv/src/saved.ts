@@ -7,7 +7,7 @@ import type { Backend, CacheHandle, CacheReaderHandle, CacheWriterHandle, Frozen
 import { guarded, settled } from './backend/failure.js';
 import { byteChunks, byteStream, type StreamOptions } from './byte-stream.js';
 import { GearError } from './errors.js';
-import { fileChunks, removeLeftBehind, writeFileAtomically } from './file.js';
+import { fileChunks, saveFile } from './file.js';
 import { checkedOptions, refuseUnknown } from './options.js';
 import { piecesStream, sealedPieces, unlessSealed, unsealedPieces } from './seal.js';
 import { type CheckedKey, type KeyOptions, optionalKey } from './seal-key.js';
@@ -71,8 +71,7 @@ export async function savedFile(
   try {
     // Memory of one piece for all of them: arrays that are left to the garbage collector add up to the file.
     const plain = pieces(backend, writer, key === undefined ? new Uint8Array(CHUNK_BYTES) : undefined);
-    await writeFileAtomically(location, key === undefined ? plain : sealedPieces(plain, key));
-    await removeLeftBehind(location);
+    await saveFile(location, key === undefined ? plain : sealedPieces(plain, key));
   } finally {
     writer.release();
   }

@@ -1,5 +1,5 @@
 import { GearError } from '../errors.js';
-import { fileExists, readFileBytes, writeFileAtomically } from '../file.js';
+import { fileExists, readFileBytes, saveFile } from '../file.js';
 import type { Flags } from './usage.js';
 
 /** Refuses an output file that is there already; before the work, not after it. */
@@ -13,7 +13,7 @@ export async function refuseOverwrite(path: string, flags: Flags): Promise<void>
 export async function writeOutput(path: string, bytes: Uint8Array, flags: Flags): Promise<void> {
   // Again, since the work may have taken a while.
   await refuseOverwrite(path, flags);
-  await writeFileAtomically(path, bytes);
+  await saveFile(path, bytes);
 }
 
 /** What a file of JSON holds. */

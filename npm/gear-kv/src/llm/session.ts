@@ -3,7 +3,7 @@ import { checkedSignal } from '../abort.js';
 import type { CancelHandle } from '../backend/binding.js';
 import { guarded } from '../backend/failure.js';
 import { GearError } from '../errors.js';
-import { writeFileAtomically } from '../file.js';
+import { saveFile } from '../file.js';
 import { checkedOptions, refuseUnknown } from '../options.js';
 import { checkedCount } from '../shape.js';
 import type { ModelHandle, ProgressHandle, SessionHandle } from './binding.js';
@@ -196,7 +196,7 @@ export class GearSession {
 
   /** Writes {@link toBytes} to a file, whole or not at all. @throws GearError `IO_FAILED`, `BUSY`. */
   async save(path: string | URL): Promise<void> {
-    await writeFileAtomically(path, this.toBytes());
+    await saveFile(path, this.toBytes());
   }
 
   /** Gives the memory back. A step that is under way is not disturbed; anything later throws `DISPOSED`. */

@@ -1,8 +1,10 @@
 // A model that talks on a compressed cache.
-import { readFileSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { GearError, GearModel, type Message } from 'gear-kv/llm';
+import { hiddenName } from '../../src/left-behind.js';
 import { emptyFolder, ran, repository } from '../node/command.js';
 import { refuses, rejects } from '../suite/support.js';
 import { model, modelPath, story, withModel } from './talking.js';
@@ -109,8 +111,13 @@ withModel('a parked conversation is saved, restored, and goes on as if nothing h
   const talking = await model();
   using session = talking.session({ cache: { preset: 'gear-4', value: { preset: 'gear-2' } } });
   await session.generate([{ role: 'user', content: story }], { maxTokens: 8 }).text();
-  const path = join(emptyFolder(), 'chat.gear');
+  const folder = emptyFolder();
+  const path = join(folder, 'chat.gear');
+  // What a process that was killed in the middle of this would have left.
+  const { pid } = spawnSync(process.execPath, ['--version']);
+  writeFileSync(join(folder, hiddenName('chat.gear').replace(`-${process.pid}-`, `-${pid}-`)), 'half of it');
   await session.save(path);
+  t.deepEqual(readdirSync(folder), ['chat.gear']);
   using restored = await talking.restoreFile(path);
   t.deepEqual(restored.tokens, session.tokens);
   t.is(restored.stats().byteLength, session.stats().byteLength);
