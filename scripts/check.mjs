@@ -15,7 +15,6 @@ const ALLOW_ON_32_BITS = ['-A', 'clippy::unnecessary_min_or_max', '-A', 'clippy:
 /** Exports that are no modules. */
 const WASM_FILES = ['./gearkv.wasm', './gearkv-llm.wasm'];
 const tool = (path, ...args) => [process.execPath, join(ROOT, 'node_modules', path), ...args];
-const folder = mkdtempSync(join(tmpdir(), 'gear-kv-check-'));
 
 /** Clippy for wasm32 needs a compiler with that library; Debian's, which builds it, has no clippy. */
 async function wasmClippy() {
@@ -60,9 +59,10 @@ const words = process.argv.slice(2);
 const asked = words.length === 0 ? checks : checks.filter(([name]) => words.some((word) => name.includes(word)));
 if (asked.length === 0) {
   console.error(`no check is called ${words.join(' or ')}; they are: ${checks.map(([name]) => name).join(', ')}`);
-  rmSync(folder, { recursive: true, force: true });
   process.exit(2);
 }
+
+const folder = mkdtempSync(join(tmpdir(), 'gear-kv-check-'));
 
 const total = { passed: 0, failed: 0 };
 try {

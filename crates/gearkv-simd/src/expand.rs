@@ -146,7 +146,7 @@ unsafe fn generic<V: Vector>(task: Task, meaning: Meaning, out: &mut [f32]) {
                 let groups = dim.div_ceil(channels);
                 let rows = task.rows(out).zip(scale.chunks_exact(groups).zip(zero.chunks_exact(groups)));
                 for ((t, (codes, out)), (scale, zero)) in rows {
-                    if groups == 1 || channels.is_multiple_of(LANES) {
+                    if fill_registers(groups, channels) {
                         for (g, (&scale, &zero)) in scale.iter().zip(zero).enumerate() {
                             let (scale, zero) = (V::every(scale), V::every(zero));
                             task.affine::<V>(codes, t, task.group(g, channels), |_| (scale, zero), out);
@@ -178,6 +178,12 @@ unsafe fn generic<V: Vector>(task: Task, meaning: Meaning, out: &mut [f32]) {
     }
 }
 
+/// Whether a register's channels are always of one group.
+#[inline(always)]
+fn fill_registers(groups: usize, channels: usize) -> bool {
+    groups == 1 || channels.is_multiple_of(LANES)
+}
+
 impl<'a> Task<'a> {
     /// Rows with their codes.
     #[inline(always)]
@@ -194,7 +200,7 @@ impl<'a> Task<'a> {
     /// The same; all of them where a register would have channels of several groups.
     #[inline(always)]
     fn rest_of(self, groups: usize, channels: usize) -> std::ops::Range<usize> {
-        if groups == 1 || channels.is_multiple_of(LANES) { self.rest() } else { 0..self.dim }
+        if fill_registers(groups, channels) { self.rest() } else { 0..self.dim }
     }
 
     /// The channels of a group.
@@ -315,7 +321,7 @@ unsafe fn turned<V: Vector>(task: Task, (channels, scale, bits): Turned, out: &m
     let groups = task.dim.div_ceil(channels);
     for ((t, (codes, out)), (scale, &bits)) in task.rows(out).zip(scale.chunks_exact(groups).zip(bits)) {
         let (table, unit) = table_of(bits);
-        if groups == 1 || channels.is_multiple_of(LANES) {
+        if fill_registers(groups, channels) {
             for (g, &scale) in scale.iter().enumerate() {
                 unsafe {
                     let scale = V::every(scale * unit);
@@ -345,7 +351,7 @@ unsafe fn turned_back<V: Vector, const N: usize>(
 ) {
     let dim = LANES * N;
     let groups = dim.div_ceil(channels);
-    let whole = groups == 1 || channels.is_multiple_of(LANES);
+    let whole = fill_registers(groups, channels);
     for ((t, (codes, out)), (scale, &bits)) in task.rows(out).zip(scale.chunks_exact(groups).zip(bits)) {
         let (table, unit) = table_of(bits);
         unsafe {

@@ -84,8 +84,9 @@ async function run(context: Context): Promise<Outcome> {
   }
   const fitting = new Map<string, Together>();
   for (const { name, cache } of caches) {
-    const fits = Math.floor(budget / (alone.get(name) as Alone).cacheBytes);
-    const batch = Math.min(fits, MOST_SEQUENCES, Math.floor(left / (alone.get(name) as Alone).cacheBytes));
+    const one = (alone.get(name) as Alone).cacheBytes;
+    const fits = Math.floor(budget / one);
+    const batch = Math.min(fits, MOST_SEQUENCES, Math.floor(left / one));
     if (batch < 1) {
       context.remark(`not one conversation of ${tokens} tokens fits ${budget} bytes on ${name}`);
       continue;
