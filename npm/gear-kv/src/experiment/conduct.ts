@@ -38,13 +38,13 @@ export interface Conduct extends Settings {
  */
 export async function conducted(given: Conduct): Promise<Findings> {
   const { experiment, folder, command, onProgress, ...settings } = given;
-  const { subjects, caches, limit, seed, maxTokens, contextTokens, budgetBytes, data, signal } = settings;
+  const { subjects, caches, seed, maxTokens, contextTokens, budgetBytes, data, signal } = settings;
+  // The limit is not part of it: the first of many examples are those of few, so that a run can be continued with more.
   const journal = await Journal.open(folder, {
     experiment: experiment.name,
-    version: 1,
+    version: 2,
     models: subjects.map(({ sha256 }) => sha256),
     presets: caches,
-    limit,
     maxTokens,
     seed: seed ?? null,
     contextTokens: contextTokens ?? null,

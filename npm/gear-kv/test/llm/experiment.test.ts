@@ -50,6 +50,25 @@ withModel('experiment writes a report, and the same command has nothing left to 
   t.regex(other.stderr, /holds an experiment whose presets/);
 });
 
+withModel('more examples are added to those that are done, and fewer are taken from them', async (t) => {
+  const folder = join(emptyFolder(), 'out');
+  const args = ['experiment', 'zero-shot', '--model', path, '--data', questions(), '--max-tokens', '8'];
+  const options = ['--preset', 'kivi-4', '--out', folder];
+  const run = async (limit: string): Promise<{ examples: unknown; journal: string }> => {
+    const { code, stdout, stderr } = await gearKv(...args, ...options, '--limit', limit, '--json');
+    t.is(code, 0, stderr);
+    const examples = JSON.parse(stdout).tables[0].rows[0].examples;
+    return { examples, journal: readFileSync(join(folder, 'journal.jsonl'), 'utf8') };
+  };
+  const one = await run('1');
+  const two = await run('2');
+  t.is(one.examples, 1);
+  t.is(two.examples, 2);
+  t.not(two.journal, one.journal);
+  t.true(two.journal.startsWith(one.journal));
+  t.deepEqual(await run('1'), { examples: 1, journal: two.journal });
+});
+
 withModel('killed in the middle, an experiment goes on with what is left', async (t) => {
   const folder = join(emptyFolder(), 'out');
   const args = ['experiment', 'zero-shot', '--model', path, '--data', questions(), '--max-tokens', '8'];

@@ -24,7 +24,9 @@ export const experimentCommand: Command = {
   operands: ['name'],
   details: `Experiments:\n\n${Object.values(experiments)
     .map(({ name, summary }) => `  ${name.padEnd(12)} ${summary}`)
-    .join('\n')}\n\nStopped, it goes on where it was when the same command is given again.`,
+    .join(
+      '\n',
+    )}\n\nStopped, it goes on where it was when the same command is given again; with another --limit it does what is new.`,
   flags: {
     model: {
       type: 'string',

@@ -7,7 +7,7 @@ import { type AnswerKind, targetAnswer } from '../answers.js';
 import type { DataSource } from '../report/findings.js';
 import { type Order, orderOf } from './drawn.js';
 import { EXEMPLARS_SOURCE, exemplars, type Shots } from './exemplars.js';
-import { bbhQuestions, gsm8kQuestions, HUB_SOURCES } from './hub.js';
+import { HUB_SOURCES, hubQuestions } from './hub.js';
 import { ownExamples } from './own.js';
 import type { Example, Exemplar, Task } from './task.js';
 
@@ -102,25 +102,19 @@ async function questions(
 ): Promise<{ asked: Asked[]; source: Origin }> {
   const groups = [...known.values()].filter((shots) => shots.name === name || shots.name.startsWith(`${name}/`));
   if (groups.length === 0) throw new GearError('CORRUPT_DATA', `there are no exemplars of ${name}`);
-  if (name !== 'mmlu') {
-    try {
-      const asked = await dealt(groups, options, (group) =>
-        name === 'gsm8k' ? gsm8kQuestions(options) : bbhQuestions(taskOf(group), options),
-      );
-      return { asked, source: HUB_SOURCES[name] };
-    } catch (error) {
-      options.signal?.throwIfAborted();
-      if (!(error instanceof GearError)) throw error;
-      options.remark(
-        `${name}: asked the exemplars, each left out of its own prompt, since the data set could not be had (${error.message})`,
-      );
-    }
-  } else {
+  try {
+    const asked = await dealt(groups, options, (group) => hubQuestions(name, taskOf(group), options));
+    return { asked, source: HUB_SOURCES[name] };
+  } catch (error) {
+    options.signal?.throwIfAborted();
+    if (!(error instanceof GearError)) throw error;
     options.remark(
-      'mmlu: asked the exemplars, each left out of its own prompt; give questions of the data set by --data',
+      `${name}: asked the exemplars, each left out of its own prompt, since the data set could not be had (${error.message})`,
     );
   }
-  return { asked: await dealt(groups, options, async ({ exemplars }) => exemplars), source: EXEMPLARS_SOURCE };
+  const asked = await dealt(groups, options, async ({ exemplars }) => exemplars);
+  // Another time the data set may be there, and its questions are others.
+  return { asked: asked.map((one) => ({ ...one, id: `${one.id} of the exemplars` })), source: EXEMPLARS_SOURCE };
 }
 
 function taskOf({ name }: Shots): string {
