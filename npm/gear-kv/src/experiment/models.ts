@@ -5,6 +5,7 @@ import type { Context, Experiment, Outcome } from './experiment.js';
 import { mathScoresOfEach } from './math.js';
 import { cacheBars } from './plots.js';
 import type { Table } from './report/findings.js';
+import { shortNames } from './short-names.js';
 import { scoreSentence, scoreTable } from './tables.js';
 
 const PRESETS = ['gear-4', 'gear-2', 'kivi-4', 'kivi-2'];
@@ -49,7 +50,8 @@ async function onModels(context: Context, name: string): Promise<Outcome> {
   const tables: Table[] = found.map(({ rows }, index) =>
     scoreTable(`model-${index + 1}`, `GSM8k, ${names[index]}`, rows),
   );
-  const all = found.flatMap(({ rows }, index) => rows.map((row) => ({ ...row, model: names[index] ?? '' })));
+  const short = shortNames(names);
+  const all = found.flatMap(({ rows }, index) => rows.map((row) => ({ ...row, model: short[index] ?? '' })));
   return {
     summary: found.map(({ rows }, index) => scoreSentence(names[index] ?? '', rows)),
     tables,

@@ -7,6 +7,7 @@ import { ownExamples } from '../../src/experiment/data/own.js';
 import { withoutExamples } from '../../src/experiment/data/tasks.js';
 import { Journal } from '../../src/experiment/journal.js';
 import { assertFits, bytesLeft } from '../../src/experiment/memory.js';
+import { shortNames } from '../../src/experiment/short-names.js';
 import { emptyFolder, gearKv } from './command.js';
 
 test('a number is what the text says that the answer is, else the last one', (t) => {
@@ -92,6 +93,37 @@ test('what cannot fit the memory that is left is refused before it is tried', (t
     code: 'INVALID_OPTION',
     message: /a cache takes at least 3\.00 GB of memory, and 2\.00 GB are left; .*the same command goes on/,
   });
+});
+
+test('names of models are what tells them apart, in whole words, and never nothing', (t) => {
+  for (const [names, short] of [
+    [
+      ['SmolLM2-135M.F16', 'SmolLM2-135M.Q8_0', 'SmolLM2-135M.Q4_K_M'],
+      ['F16', 'Q8_0', 'Q4_K_M'],
+    ],
+    [
+      ['model.Q4_K_M', 'model.Q4_K_S'],
+      ['Q4_K_M', 'Q4_K_S'],
+    ],
+    [
+      ['SmolLM2-135M-Instruct.F16', 'SmolLM2-135M-GSM8k.F16'],
+      ['Instruct', 'GSM8k'],
+    ],
+    [
+      ['Llama-2-7b.Q8_0', 'Llama-2-7b-chat.Q8_0'],
+      ['7b', '7b-chat'],
+    ],
+    [
+      ['base', 'tuned'],
+      ['base', 'tuned'],
+    ],
+    [
+      ['a-b', 'a-b-b'],
+      ['a', 'a-b'],
+    ],
+  ] as const) {
+    t.deepEqual(shortNames(names), short);
+  }
 });
 
 test('a journal has what was finished, drops what was cut off, and refuses another experiment', async (t) => {

@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import test from 'ava';
 import type { Browser } from 'playwright-core';
-import type { Findings } from '../../src/experiment/report/findings.js';
+import { draw } from '../../src/experiment/report/draw.js';
+import type { Findings, Plot } from '../../src/experiment/report/findings.js';
 import { cellText, columnText, durationText, heading } from '../../src/experiment/report/format.js';
 import { writeReport } from '../../src/experiment/report/report.js';
 import { EMPTY, FULL, HOSTILE, HOSTILE_FINDINGS, SPARSE } from './report-findings.js';
@@ -123,6 +124,33 @@ test('what comes from files is text', async (t) => {
   t.notRegex(outside, /(?<!\\)\[/);
   t.notRegex(outside, /^# A heading|^- a list/m);
   for (const name of names) t.regex(name, /^[a-z0-9-]+\.(svg|html|md|json)$/);
+});
+
+test('a legend has the whole name of a model, wide and narrow, and a bar that is nothing is at the bottom', async (t) => {
+  const names = ['Mistral-7B-Instruct-v0.3.Q8_0', 'SmolLM2-135M-Instruct.Q4_K_M'];
+  const rows = names.flatMap((model) => ['gear-4', 'gear-2'].map((cache) => ({ model, cache, right: 0 })));
+  const y = { key: 'right', title: 'right', format: 'percent' } as const;
+  const plot: Plot = {
+    id: 'a',
+    title: 'b',
+    kind: 'bars',
+    x: { key: 'cache', title: 'cache' },
+    y,
+    series: 'model',
+    rows,
+  };
+  for (const size of ['wide', 'narrow'] as const) {
+    const drawn = await draw(plot, size);
+    for (const name of names) t.true(drawn.includes(`>${name}<`), `${size}: ${name}`);
+    const cut = await draw(
+      { ...plot, rows: rows.map((row) => ({ ...row, model: `${row.model}${'-long'.repeat(40)}` })) },
+      size,
+    );
+    t.regex(cut, /…</);
+    // The axis' only label, in a plot that is 280 pixels high at least.
+    const height = Number(/translate\([\d.-]+,([\d.]+)\)[^>]*>0</.exec(drawn)?.[1]);
+    t.true(height > 270, `${height}`);
+  }
 });
 
 test('report.json is the findings', async (t) => {

@@ -1,7 +1,15 @@
 // How plots look: the same on pages that are light and on pages that are dark.
 
-import { parse, View } from 'vega';
+import { parse, textMetrics, View } from 'vega';
 import { type Config, compile, type TopLevelSpec } from 'vega-lite';
+import { type PlottedText, textWidth } from './text-width.js';
+
+// Of vega's, and not in its types.
+declare module 'vega' {
+  const textMetrics: { width: (item: PlottedText, text: unknown) => number };
+}
+
+textMetrics.width = (item, text) => textWidth(item, text === undefined || text === null ? '' : String(text).trim());
 
 export const INK = '#1f2328';
 export const GRID = '#d8dee4';
@@ -51,7 +59,6 @@ export const CONFIG: Config = {
     titleFontWeight: 'normal',
     symbolSize: 80,
     symbolOpacity: 1,
-    labelLimit: 220,
   },
 };
 

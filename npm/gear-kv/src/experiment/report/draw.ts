@@ -7,10 +7,12 @@ import { cellText, heading, type Unit, unitOf } from './format.js';
 import { heatMap } from './heat-map.js';
 import { placed } from './labels.js';
 import { seriesChannels, seriesOf } from './series.js';
+import { textWidth } from './text-width.js';
 
 /** Pages on which a picture keeps its size. */
 const SIZES = { wide: { width: 900, height: 380 }, narrow: { width: 326, height: 280 } } as const;
-const LEGEND_LETTER = 7;
+/** Of axes and legends, as the configuration has them. */
+const LABELS = { fontSize: 12 } as const;
 /** More points than these on a line are a line. */
 const POINTS_ON_LINE = 30;
 
@@ -40,7 +42,7 @@ async function chart(plot: Plot, width: number, height: number, narrow: boolean)
     label: label === undefined ? '' : shortened(cellText(row[label]), narrow ? 16 : 32),
   }));
   const names = [...new Set(values.map(({ series }) => series))];
-  const { color, shape, dash } = seriesChannels(names, names.length > 1 ? legendFor(names, width, narrow) : null);
+  const { color, shape, dash } = seriesChannels(names, names.length > 1 ? legendFor(names, width) : null);
   const encoding = {
     x: ordinal ? wordsX(x, values, width, narrow) : numbersX(x, values, units.x, narrow),
     y: numbersY(plot, values, units.y, narrow),
@@ -73,7 +75,7 @@ async function chart(plot: Plot, width: number, height: number, narrow: boolean)
 function wordsX(x: Axis, values: readonly Datum[], width: number, narrow: boolean) {
   const places = [...new Set(values.map(({ x }) => String(x)))];
   const room = (width - 70) / places.length;
-  const labelAngle = places.some((place) => place.length * LEGEND_LETTER > room) ? -35 : 0;
+  const labelAngle = places.some((place) => textWidth(LABELS, place) + 6 > room) ? -35 : 0;
   const axis = { labelAngle, labelLimit: narrow ? 90 : 160, grid: false };
   return { field: 'x', type: 'ordinal', title: heading(x.title), scale: { domain: places }, axis };
 }
@@ -129,6 +131,8 @@ function scaleOfY({ kind, y: { scale } }: Plot, numbers: readonly number[]) {
   if (scale === 'log' || scale === 'symlog') return { type: scale, nice: false, padding: 12 };
   const least = numbers.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
   const most = numbers.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
+  // Nothing but zeros is at the bottom, not in the middle.
+  if (least === 0 && most === 0) return { type: 'linear' as const, domain: [0, 1] };
   const zero = kind === 'bars' || (least >= 0 && least < 0.4 * most);
   return { type: 'linear' as const, nice: true, zero, ...(zero ? {} : { padding: 8 }) };
 }
@@ -168,10 +172,11 @@ function logarithmicTicks(least: number, most: number): number[] {
   return [at([1]), at([1, 2, 5])].find((ticks) => seen(ticks) >= 3) ?? at([1, 1.5, 2, 3, 4, 5, 6, 8]);
 }
 
-function legendFor(names: readonly string[], width: number, narrow: boolean) {
-  const longest = names.reduce((most, name) => Math.max(most, name.length), 1);
-  const limit = narrow ? width - 40 : 260;
-  const columns = Math.max(1, Math.floor((width - 40) / (Math.min(longest * LEGEND_LETTER, limit) + 34)));
+function legendFor(names: readonly string[], width: number) {
+  const longest = names.reduce((most, name) => Math.max(most, textWidth(LABELS, name)), 1);
+  // Legends begin where the plot does, behind its axis. A name goes on to the edge of the picture before it is cut.
+  const limit = width - 110;
+  const columns = Math.max(1, Math.floor((width - 40) / (Math.min(longest, limit) + 40)));
   return {
     orient: 'top' as const,
     columns: Math.min(columns, names.length),
