@@ -29,7 +29,7 @@ export class Journal {
   /**
    * Opens the journal of a folder, which is made where it is absent. A last line that was cut off in the middle of being written is dropped.
    *
-   * @throws GearError `INVALID_OPTION` where the folder holds another experiment, `CORRUPT_DATA` where a line is no JSON, `IO_FAILED`.
+   * @throws GearError `INVALID_OPTION` where the folder holds another experiment of which something is done, `CORRUPT_DATA` where a line is no JSON, `IO_FAILED`.
    */
   static async open(folder: string, identity: Identity): Promise<Journal> {
     const path = join(folder, FILE);
@@ -42,11 +42,15 @@ export class Journal {
       const whole = text.slice(0, text.lastIndexOf('\n') + 1);
       if (whole.length < text.length) await truncate(path, Buffer.byteLength(whole));
       const [first, ...lines] = whole.split('\n').filter((line) => line !== '');
-      if (first !== undefined) checkSame(folder, parsed(path, first, 1), identity);
+      const found = first === undefined ? undefined : parsed(path, first, 1);
+      // One that stopped before anything was done, such as at a wrong name of a preset, holds nothing back.
+      const isNew = found === undefined || (lines.length === 0 && 'experiment' in found);
+      if (!isNew) checkSame(folder, found, identity);
       const entries = lines.map((line, index) => parsed(path, line, index + 2) as Entry);
       const file = await open(path, 'a');
+      if (isNew) await file.truncate();
       const journal = new Journal(file, new Map(entries.map((entry) => [entry.key, entry])));
-      if (first === undefined) await journal.#write(identity);
+      if (isNew) await journal.#write(identity);
       return journal;
     } catch (cause) {
       if (cause instanceof GearError) throw cause;

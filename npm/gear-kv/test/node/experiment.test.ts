@@ -151,6 +151,12 @@ test('a journal has what was finished, drops what was cut off, and refuses anoth
     code: 'INVALID_OPTION',
     message: /limit is 3, not 4/,
   });
+  const another = join(emptyFolder(), 'out');
+  await (await Journal.open(another, { ...identity, presets: ['a typo'] })).close();
+  const corrected = await Journal.open(another, identity);
+  await corrected.add('one', 1, 1);
+  await corrected.close();
+  await t.throwsAsync(Journal.open(another, { ...identity, presets: ['a typo'] }), { code: 'INVALID_OPTION' });
   appendFileSync(path, 'garbage\n');
   await t.throwsAsync(Journal.open(folder, identity), { code: 'CORRUPT_DATA', message: /line 5/ });
 });
