@@ -19,8 +19,8 @@ export interface CacheAnswer {
   readonly correct: boolean;
   /** Tokens of it. */
   readonly tokens: number;
-  /** Whether it has an answer, and that is float16's. */
-  readonly same: boolean;
+  /** Whether its answer is float16's; null where that has none. */
+  readonly same: boolean | null;
   /** Tokens before it differs from float16's; all of them where it does not. */
   readonly until: number;
   readonly identical: boolean;
@@ -115,7 +115,7 @@ function judged(example: AnsweredExample<Said>, kind: AnswerKind, maxTokens: num
       ended: said.tokens < maxTokens,
       answer: answer ?? null,
       correct: answer === example.target,
-      same: answer !== undefined && answer === finals[0],
+      same: finals[0] === undefined ? null : answer === finals[0],
     };
   });
   return { ...example, answers };

@@ -12,7 +12,10 @@ export type CacheScore = {
   readonly bits: number | null;
   readonly accuracy: number;
   readonly ended: number;
-  readonly same: number;
+  /** Of the answers that there are on float16; null where there is none. */
+  readonly same: number | null;
+  /** Examples that get an answer on float16. */
+  readonly answered: number;
   readonly identical: number;
   /** Tokens before the first that differs from float16's, on the average; whole answers where none does. */
   readonly until: number;
@@ -39,7 +42,8 @@ function score(cache: string, answers: readonly CacheAnswer[]): CacheScore {
     bits: meanOfKnown(answers.map(({ bits }) => bits)),
     accuracy: share(({ correct }) => correct),
     ended: share(({ ended }) => ended),
-    same: share(({ same }) => same),
+    same: meanOfKnown(answers.map(({ same }) => (same === null ? null : Number(same)))),
+    answered: answers.filter(({ same }) => same !== null).length,
     identical: share(({ identical }) => identical),
     until: mean(answers.map(({ until }) => until)),
     kl: meanOfKnown(answers.map(({ kl }) => kl)),
@@ -66,7 +70,7 @@ const COLUMNS: readonly Column[] = [
 
 /** What the columns of {@link scoreTable} are, for its note. */
 export const SCORES_NOTE =
-  "Right: the final answer is the right one. Float16's answer: it is the one that is given on a float16 cache, right or wrong. Came to an end: within the most tokens of an answer (--max-tokens); one that was cut off counts only where it says what the answer is. Tokens until it differs: of the greedy answer, beside float16's. " +
+  "Right: the final answer is the right one. Float16's answer: it is the one that is given on a float16 cache, right or wrong; only where that comes to one. Came to an end: within the most tokens of an answer (--max-tokens); one that was cut off counts only where it says what the answer is. Tokens until it differs: of the greedy answer, beside float16's. " +
   'KL (nats) and same next token: along float16’s answer, token by token. Bits: of the prompt, everything counted.';
 
 /** Scores as a table; `more` stand behind the cache's name. */
@@ -77,12 +81,13 @@ export function scoreTable(
   more: readonly Column[] = [],
   note: string = SCORES_NOTE,
 ): Table {
+  const [first] = rows;
   const [name, ...rest] = COLUMNS as [Column, ...Column[]];
   const kept = rest.filter(({ key }) => rows.some((row) => (row as Readonly<Record<string, Cell>>)[key] !== null));
   return {
     id,
     title,
-    note: `${rows[0]?.examples ?? 0} examples. ${note}`,
+    note: `${first?.examples ?? 0} examples; ${first?.answered ?? 0} come to an answer on float16. ${note}`,
     columns: [name, ...more, ...kept],
     rows,
   };
@@ -104,6 +109,6 @@ export function scoreSentence(of: string, rows: readonly CacheScore[]): string {
   if (exact === undefined || best === undefined) return `${of}: nothing to compare.`;
   return (
     `${of}: ${cellText(exact.accuracy, 'percent')} right on float16. ${smallest === undefined ? 'Closest to it is' : `The smallest cache within a KL of ${NEAR} is`} ${best.cache} with ${(best.bits ?? Number.NaN).toFixed(2)} bits: ` +
-    `${cellText(best.accuracy, 'percent')} right, ${cellText(best.same, 'percent')} of its answers float16's, KL ${(best.kl ?? Number.NaN).toFixed(4)}.`
+    `${cellText(best.accuracy, 'percent')} right, ${best.same === null ? '' : `${cellText(best.same, 'percent')} of float16's ${best.answered} answers the same, `}KL ${(best.kl ?? Number.NaN).toFixed(4)}.`
   );
 }

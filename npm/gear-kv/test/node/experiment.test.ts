@@ -2,12 +2,14 @@
 import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
+import type { AnsweredExample } from '../../src/experiment/answering.js';
 import { finalAnswer, targetAnswer } from '../../src/experiment/answers.js';
 import { ownExamples } from '../../src/experiment/data/own.js';
 import { withoutExamples } from '../../src/experiment/data/tasks.js';
 import { Journal } from '../../src/experiment/journal.js';
 import { assertFits, bytesLeft } from '../../src/experiment/memory.js';
 import { shortNames } from '../../src/experiment/short-names.js';
+import { scoreSentence, scores, scoreTable } from '../../src/experiment/tables.js';
 import { emptyFolder, gearKv } from './command.js';
 
 test('a number is what the text says that the answer is, else the last one', (t) => {
@@ -29,6 +31,29 @@ test('a letter is that of a choice, not any capital', (t) => {
   t.is(finalAnswer('It is D.', 'letter'), 'D');
   t.is(finalAnswer('I think that Paris', 'letter'), undefined);
   t.is(targetAnswer('(B)', 'letter'), 'B');
+});
+
+test('agreement is with the answers that there are on float16', (t) => {
+  const said = { text: '', ended: true, tokens: 8, until: 8, identical: true, kl: 0.5, top1: 1, bits: 4 };
+  const example = (id: string, exact: string | null, other: string | null): AnsweredExample => {
+    const beside = (cache: string, answer: string | null): AnsweredExample['answers'][number] => ({
+      ...said,
+      cache,
+      answer,
+      correct: answer === '7',
+      same: exact === null ? null : answer === exact,
+    });
+    const answers = [beside('float16', exact), beside('gear-4', other)];
+    return { id, task: 'sums', target: '7', promptTokens: 9, answers };
+  };
+  const examples = [example('a', '7', '7'), example('b', '8', '7'), example('c', null, null), example('d', null, '7')];
+  const [exact, other] = scores(examples);
+  t.like(exact, { examples: 4, answered: 2, same: 1, accuracy: 0.25 });
+  t.like(other, { examples: 4, answered: 2, same: 0.5, accuracy: 0.75 });
+  t.is(scores([example('c', null, '7')])[1]?.same, null);
+  t.notRegex(scoreSentence('Sums', scores([example('c', null, '7')])), /null|answers the same/);
+  t.regex(scoreSentence('Sums', scores(examples)), /50\.0 % of float16's 2 answers the same/);
+  t.regex(scoreTable('sums', 'Sums', scores(examples)).note ?? '', /^4 examples; 2 come to an answer on float16/);
 });
 
 test('words are those behind "the answer is", and nothing else', (t) => {
