@@ -11,7 +11,7 @@ export function cacheBars(id: string, title: string, y: Axis, series: string, ro
 
 /** Caches as points, by what they take: divergence on a logarithmic scale, shares on a linear one. `method` is their series. */
 export function againstSize(
-  key: 'kl' | 'same' | 'top1',
+  key: 'kl' | 'same' | 'top1' | 'accuracy',
   title: string,
   rows: readonly Row[],
   size = 'bits per value',

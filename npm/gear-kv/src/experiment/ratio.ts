@@ -32,7 +32,11 @@ export const ratio: Experiment = {
     return {
       summary: [scoreSentence('GSM8k', rows)],
       tables: [scoreTable('sizes', 'GSM8k at every size', rows)],
-      plots: [againstSize('kl', 'KL from float16 (nats)', sized), againstSize('same', "float16's answer", sized)],
+      plots: [
+        againstSize('kl', 'KL from float16 (nats)', sized),
+        againstSize('same', "float16's answer", sized),
+        againstSize('accuracy', 'right answers', sized),
+      ],
     };
   },
 };
