@@ -5,6 +5,8 @@ use half::slice::HalfFloatSliceExt;
 use multiversion::multiversion;
 
 use super::LANES;
+use super::level::level;
+use super::vector::{Vector, kernel};
 
 /// Widens finite float16 to float32 (exact).
 pub fn widen(from: &[f16], to: &mut [f32]) {
@@ -52,17 +54,31 @@ pub fn round_to_f16(x: &mut [f32]) {
 }
 
 /// As [`round_to_f16`], of values that stay as they are.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub fn rounded_to_f16(from: &[f32], to: &mut [f32]) {
-    for (from, to) in from.iter().zip(to) {
+    assert_eq!(from.len(), to.len());
+    round_at(level(), from, to);
+}
+
+kernel!(fn round_at(from: &[f32], to: &mut [f32]) = round);
+
+#[inline(always)]
+unsafe fn round<V: Vector>(from: &[f32], to: &mut [f32]) {
+    let (chunks, rest) = from.as_chunks::<LANES>();
+    let (rounded, rest_rounded) = to.as_chunks_mut::<LANES>();
+    for (from, to) in chunks.iter().zip(rounded) {
+        // SAFETY: both have as many values as a register.
+        unsafe { V::put(V::rounded(V::floats(from.as_ptr())), to.as_mut_ptr()) };
+    }
+    for (from, to) in rest.iter().zip(rest_rounded) {
         *to = near_f16(*from);
     }
 }
 
+/// Below the smallest normal float16 the spacing is fixed; adding and subtracting 0.5 rounds to it.
+pub(super) const SMALLEST_NORMAL: f32 = 1.0 / 16384.0;
+
 #[inline(always)]
 pub(super) fn near_f16(x: f32) -> f32 {
-    // Below the smallest normal float16 the spacing is fixed; adding and subtracting 0.5 rounds to it.
-    const SMALLEST_NORMAL: f32 = 1.0 / 16384.0;
     let bits = x.to_bits();
     let magnitude = f32::from_bits(bits & 0x7FFF_FFFF);
     let rounded = f32::from_bits(bits.wrapping_add(0xFFF + ((bits >> 13) & 1)) & !0x1FFF);
@@ -73,19 +89,9 @@ pub(super) fn near_f16(x: f32) -> f32 {
 /// The largest magnitude in `x`; NaN when there is a NaN, infinity when there is an infinity and no NaN.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub fn largest_magnitude(x: &[f32]) -> f32 {
-    // As integers, magnitudes order like the floats they stand for, with infinity and NaN on top.
-    let mut lanes = [0u32; LANES];
-    let (chunks, rest) = x.as_chunks::<LANES>();
-    for chunk in chunks {
-        for i in 0..LANES {
-            lanes[i] = lanes[i].max(chunk[i].to_bits() & 0x7FFF_FFFF);
-        }
-    }
-    let mut most = 0;
-    for x in rest {
-        most = most.max(x.to_bits() & 0x7FFF_FFFF);
-    }
-    f32::from_bits(lanes.into_iter().fold(most, u32::max))
+    // As integers, magnitudes order like the floats they stand for, with infinity and NaN on top. One maximum, whose order is free: of sixteen, a lane
+    // each, compilers make shuffles.
+    f32::from_bits(x.iter().fold(0, |most, x| most.max(x.to_bits() & 0x7FFF_FFFF)))
 }
 
 /// The sum of `x`.
@@ -196,6 +202,7 @@ fn exp_of_negative(x: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::level::levels;
 
     #[test]
     fn rounding_agrees_with_half_for_every_exponent() {
@@ -217,6 +224,11 @@ mod tests {
         let mut narrow = vec![f16::ZERO; x.len()];
         narrow_by_scaling(&x, &mut narrow);
         assert_eq!(narrow, x.iter().map(|&v| f16::from_f32(v)).collect::<Vec<_>>());
+        for level in levels() {
+            let mut rounded = vec![1.0; x.len()];
+            round_at(level, &x, &mut rounded);
+            assert_eq!(rounded.iter().map(|v| v.to_bits()).collect::<Vec<_>>(), expected, "{level:?}");
+        }
         round_to_f16(&mut x);
         assert_eq!(x.iter().map(|v| v.to_bits()).collect::<Vec<_>>(), expected);
     }

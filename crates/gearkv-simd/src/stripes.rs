@@ -1,17 +1,85 @@
 //! Sixteen tokens side by side: a stripe holds one channel of each. What is added up along a token's channels then needs no sum across lanes,
 //! and adds from the first channel to the last.
 
+use std::mem::MaybeUninit;
+
 use multiversion::multiversion;
 
 use super::LANES;
+use super::level::level;
+use super::rotate::turn;
+use super::vector::{Vector, kernel};
 
 /// One value of each of sixteen tokens or groups; NaN where a value is left out.
 pub type Stripe = [f32; LANES];
 
 /// One stripe a channel of `rows` (`[tokens, mean.len()]`) less `mean`, and 0 where a value is left out; turned as `rotate_rows` turns rows. Lane
 /// *i* is token `tokens[i]`; lanes beyond them are what they may.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub fn turned_stripes(rows: &[f32], mean: &[f32], tokens: &[u8], stripes: &mut [Stripe]) {
+    assert!(tokens.len() <= LANES && stripes.len() == mean.len());
+    if mean.len().is_multiple_of(LANES) && mean.len() <= MOST_CHANNELS {
+        turn_at(level(), rows, mean, tokens, stripes);
+    } else {
+        turn_any(rows, mean, tokens, stripes);
+    }
+}
+
+/// The longest rows that are turned in registers.
+const MOST_CHANNELS: usize = 256;
+
+kernel!(fn turn_at(rows: &[f32], mean: &[f32], tokens: &[u8], stripes: &mut [Stripe]) = turn_rows);
+
+/// Rows are turned in registers, one after the other, and then become stripes.
+#[inline(always)]
+unsafe fn turn_rows<V: Vector>(rows: &[f32], mean: &[f32], tokens: &[u8], stripes: &mut [Stripe]) {
+    let dim = mean.len();
+    let mut room = MaybeUninit::<[f32; LANES * MOST_CHANNELS]>::uninit();
+    let room = room.as_mut_ptr().cast::<f32>();
+    for lane in 0..LANES {
+        // Where there are fewer tokens, the last one stands for those that are missing.
+        let Some(&token) = tokens.get(lane).or(tokens.last()) else { return };
+        let row = &rows[usize::from(token) * dim..][..dim];
+        let mut first = 0;
+        while first < dim {
+            let length = 1 << (dim - first).ilog2();
+            let (row, mean) = (&row[first..first + length], &mean[first..first + length]);
+            // SAFETY: rows have as many values as they are said to, and there is room for sixteen of them.
+            unsafe {
+                let out = room.add(lane * dim + first);
+                match length {
+                    16 => turn_row::<V, 1>(row, mean, out),
+                    32 => turn_row::<V, 2>(row, mean, out),
+                    64 => turn_row::<V, 4>(row, mean, out),
+                    128 => turn_row::<V, 8>(row, mean, out),
+                    _ => turn_row::<V, 16>(row, mean, out),
+                }
+            }
+            first += length;
+        }
+    }
+    for (i, stripes) in stripes.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+        // SAFETY: sixteen rows were written, and there are as many stripes.
+        unsafe { V::transpose(room.add(i * LANES), dim, stripes.as_mut_ptr().cast()) };
+    }
+}
+
+#[inline(always)]
+unsafe fn turn_row<V: Vector, const N: usize>(row: &[f32], mean: &[f32], out: *mut f32) {
+    let (row, mean) = (&row[..N * LANES], &mean[..N * LANES]);
+    // SAFETY: there are as many values, and the caller vouches for room for them.
+    unsafe {
+        let mut x: [V::Floats; N] = std::array::from_fn(|i| {
+            let (x, mean) = (V::floats(row.as_ptr().add(i * LANES)), V::floats(mean.as_ptr().add(i * LANES)));
+            V::known(V::minus(x, mean))
+        });
+        turn::<V, N>(&mut x);
+        x.into_iter().enumerate().for_each(|(i, x)| V::put(x, out.add(i * LANES)));
+    }
+}
+
+/// Of any number of channels.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn turn_any(rows: &[f32], mean: &[f32], tokens: &[u8], stripes: &mut [Stripe]) {
     /// Rows and columns of a piece that registers of four values hold.
     const PIECE: usize = 4;
     let dim = mean.len();
@@ -101,6 +169,7 @@ fn butterflies<const RADIX: usize>(block: &mut [Stripe], step: usize, factor: f3
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::level::levels;
     use crate::rotate::rotate_rows;
 
     #[test]
@@ -116,13 +185,22 @@ mod tests {
             rotate_rows(&mut turned, dim);
             let mut stripes = vec![[9.0; LANES]; dim];
             for tokens in [&[0u8, 19, 7][..], &[15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]] {
-                turned_stripes(&rows, &mean, tokens, &mut stripes);
+                turn_any(&rows, &mean, tokens, &mut stripes);
+                let any = stripes.clone();
                 for (lane, &t) in tokens.iter().enumerate() {
                     for d in 0..dim {
                         let expected = turned[usize::from(t) * dim + d];
-                        assert_eq!(stripes[d][lane], expected, "dim {dim}, lane {lane}, channel {d}");
+                        assert_eq!(any[d][lane], expected, "dim {dim}, lane {lane}, channel {d}");
                     }
                 }
+                for level in if dim % LANES == 0 { levels() } else { Vec::new() } {
+                    stripes.fill([9.0; LANES]);
+                    turn_at(level, &rows, &mean, tokens, &mut stripes);
+                    let same = |(own, any): (&Stripe, &Stripe)| own[..tokens.len()] == any[..tokens.len()];
+                    assert!(stripes.iter().zip(&any).all(same), "dim {dim}, {level:?}");
+                }
+                turned_stripes(&rows, &mean, tokens, &mut stripes);
+                assert_eq!(stripes[dim - 1][0], any[dim - 1][0]);
             }
         }
     }

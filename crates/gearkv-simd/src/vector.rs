@@ -1,18 +1,22 @@
 //! What the kernels need of a register, for each instruction set.
 //!
 //! Kernels are written once, over this trait; a function that enables the instruction set is the only caller, and everything is inlined
-//! into it. All products are of integers and all sums exact, so each instruction set gives the same bits.
+//! into it. Products with codes are of integers and their sums exact, and what is done with floats is in one order, so each instruction set gives the
+//! same bits.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod kernel;
 #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
 mod plain;
 #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
 mod portable;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod simd128;
+#[cfg(target_arch = "x86_64")]
+mod transpose;
 
 #[cfg(target_arch = "x86_64")]
 pub(super) use avx2::Avx2;
@@ -22,6 +26,8 @@ pub(super) use avx512::Avx512;
 pub(super) use portable::Portable;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 pub(super) use simd128::Simd128 as Portable;
+
+pub(crate) use kernel::kernel;
 
 /// The largest magnitude of a multiplier: two signed bytes, `256 · high + low`, both within ±127.
 pub(super) const LARGEST_MULTIPLIER: f32 = 32_639.0;
@@ -146,11 +152,21 @@ pub(super) trait Vector {
     unsafe fn butterfly<const STEP: usize>(x: Self::Floats) -> Self::Floats;
     /// `x` where it is larger than `most`, `most` elsewhere.
     unsafe fn larger(x: Self::Floats, most: Self::Floats) -> Self::Floats;
+    /// `x` where it is smaller than `least`, `least` elsewhere.
+    unsafe fn smaller(x: Self::Floats, least: Self::Floats) -> Self::Floats;
     unsafe fn magnitude(x: Self::Floats) -> Self::Floats;
+    /// `x` where it is a number, 0 where it is none.
+    unsafe fn known(x: Self::Floats) -> Self::Floats;
+    /// The nearest float16, halves to even, of numbers within ±65504.
+    unsafe fn rounded(x: Self::Floats) -> Self::Floats;
     /// The sum, added up as `linear::sum_of_lanes` does.
     unsafe fn total(x: Self::Floats) -> f32;
-    /// The largest.
+    /// The largest; of zeros any.
     unsafe fn most(x: Self::Floats) -> f32;
+    /// The smallest; of zeros any.
+    unsafe fn least(x: Self::Floats) -> f32;
+    /// Sixteen rows of sixteen floats, which begin `stride` floats after each other, become sixteen columns, which lie side by side.
+    unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32);
 
     /// The nearest whole numbers, halves to even, of magnitudes below 2²².
     unsafe fn whole(x: Self::Floats) -> Self::Whole;

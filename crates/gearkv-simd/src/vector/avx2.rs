@@ -4,7 +4,8 @@
 
 use std::arch::x86_64::*;
 
-use super::{LevelTable, Line, ROUNDING, Vector, signs};
+use super::{LevelTable, Line, ROUNDING, Vector, signs, transpose};
+use crate::LANES;
 use crate::scales::{CODE_OF_ZERO, MANTISSA_LEFT_OUT};
 
 /// AVX2.
@@ -186,6 +187,21 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn smaller(x: [__m256; 2], least: [__m256; 2]) -> [__m256; 2] {
+        unsafe { [_mm256_min_ps(x[0], least[0]), _mm256_min_ps(x[1], least[1])] }
+    }
+
+    #[inline(always)]
+    unsafe fn known(x: [__m256; 2]) -> [__m256; 2] {
+        unsafe { x.map(|x| _mm256_and_ps(x, _mm256_cmp_ps::<_CMP_ORD_Q>(x, x))) }
+    }
+
+    #[inline(always)]
+    unsafe fn rounded(x: [__m256; 2]) -> [__m256; 2] {
+        unsafe { x.map(|x| _mm256_cvtph_ps(_mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x))) }
+    }
+
+    #[inline(always)]
     unsafe fn magnitude(x: [__m256; 2]) -> [__m256; 2] {
         unsafe {
             let sign = _mm256_set1_ps(-0.0);
@@ -210,6 +226,20 @@ impl Vector for Avx2 {
             let four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
             let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn least(x: [__m256; 2]) -> f32 {
+        unsafe { least_of_eight(_mm256_min_ps(x[0], x[1])) }
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32) {
+        unsafe {
+            for (row, lane) in [(0, 0), (0, 8), (8, 0), (8, 8)] {
+                transpose::eight(from.add(row * stride + lane), stride, to.add(lane * LANES + row), LANES);
+            }
         }
     }
 
@@ -259,6 +289,16 @@ impl Vector for Avx2 {
     #[inline(always)]
     unsafe fn prefetch(at: *const u8) {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+    }
+}
+
+/// The smallest of eight.
+#[inline(always)]
+pub(super) unsafe fn least_of_eight(eight: __m256) -> f32 {
+    unsafe {
+        let four = _mm_min_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+        let two = _mm_min_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_min_ss(two, _mm_movehdup_ps(two)))
     }
 }
 

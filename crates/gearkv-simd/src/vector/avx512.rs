@@ -4,8 +4,8 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2::total_of_eight;
-use super::{LevelTable, Line, ROUNDING, Vector, signs};
+use super::avx2::{least_of_eight, total_of_eight};
+use super::{LevelTable, Line, ROUNDING, Vector, signs, transpose};
 use crate::scales::{CODE_OF_ZERO, MANTISSA_LEFT_OUT};
 
 /// AVX-512 with VNNI, VBMI and VBMI2.
@@ -188,6 +188,21 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn smaller(x: __m512, least: __m512) -> __m512 {
+        unsafe { _mm512_min_ps(x, least) }
+    }
+
+    #[inline(always)]
+    unsafe fn known(x: __m512) -> __m512 {
+        unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_ORD_Q>(x, x), x) }
+    }
+
+    #[inline(always)]
+    unsafe fn rounded(x: __m512) -> __m512 {
+        unsafe { _mm512_cvtph_ps(_mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x)) }
+    }
+
+    #[inline(always)]
     unsafe fn magnitude(x: __m512) -> __m512 {
         unsafe { _mm512_abs_ps(x) }
     }
@@ -210,6 +225,16 @@ impl Vector for Avx512 {
             let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
         }
+    }
+
+    #[inline(always)]
+    unsafe fn least(x: __m512) -> f32 {
+        unsafe { least_of_eight(_mm256_min_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1))) }
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32) {
+        unsafe { transpose::sixteen(from, stride, to) }
     }
 
     #[inline(always)]

@@ -71,6 +71,21 @@ macro_rules! plain_floats {
         }
 
         #[inline(always)]
+        unsafe fn smaller(x: [f32; 16], least: [f32; 16]) -> [f32; 16] {
+            std::array::from_fn(|i| if x[i] < least[i] { x[i] } else { least[i] })
+        }
+
+        #[inline(always)]
+        unsafe fn known(x: [f32; 16]) -> [f32; 16] {
+            x.map(|x| if x.is_nan() { 0.0 } else { x })
+        }
+
+        #[inline(always)]
+        unsafe fn rounded(x: [f32; 16]) -> [f32; 16] {
+            x.map(near_f16)
+        }
+
+        #[inline(always)]
         unsafe fn magnitude(x: [f32; 16]) -> [f32; 16] {
             x.map(f32::abs)
         }
@@ -83,6 +98,20 @@ macro_rules! plain_floats {
         #[inline(always)]
         unsafe fn most(x: [f32; 16]) -> f32 {
             x.into_iter().fold(x[0], |most, x| if x > most { x } else { most })
+        }
+
+        #[inline(always)]
+        unsafe fn least(x: [f32; 16]) -> f32 {
+            x.into_iter().fold(x[0], |least, x| if x < least { x } else { least })
+        }
+
+        #[inline(always)]
+        unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32) {
+            for row in 0..16 {
+                for lane in 0..16 {
+                    unsafe { to.add(lane * 16 + row).write(from.add(row * stride + lane).read()) };
+                }
+            }
         }
 
         #[inline(always)]

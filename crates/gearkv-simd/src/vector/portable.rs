@@ -4,7 +4,7 @@
 
 use super::plain::plain_floats;
 use super::{LevelTable, Line, ROUNDING, Vector};
-use crate::convert::widened_by_scaling;
+use crate::convert::{near_f16, widened_by_scaling};
 use crate::linear::sum_of_lanes;
 use crate::scales::share_of_code;
 

@@ -5,7 +5,8 @@
 use std::arch::wasm32::*;
 
 use super::{LevelTable, Line, ROUNDING, Vector};
-use crate::convert::EXPONENT_GAP;
+use crate::LANES;
+use crate::convert::{EXPONENT_GAP, SMALLEST_NORMAL};
 use crate::scales::{CODE_OF_ZERO, MANTISSA_LEFT_OUT};
 
 /// SIMD128.
@@ -187,6 +188,32 @@ impl Vector for Simd128 {
     }
 
     #[inline(always)]
+    unsafe fn smaller(x: [v128; 4], least: [v128; 4]) -> [v128; 4] {
+        // Its second where that is smaller than its first.
+        std::array::from_fn(|i| f32x4_pmin(least[i], x[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn known(x: [v128; 4]) -> [v128; 4] {
+        x.map(|x| v128_and(x, f32x4_eq(x, x)))
+    }
+
+    #[inline(always)]
+    unsafe fn rounded(x: [v128; 4]) -> [v128; 4] {
+        // As `near_f16` does.
+        x.map(|x| {
+            let magnitude = f32x4_abs(x);
+            let half = f32x4_splat(0.5);
+            let odd = v128_and(u32x4_shr(x, 13), u32x4_splat(1));
+            let rounded = i32x4_add(i32x4_add(x, u32x4_splat(0xFFF)), odd);
+            let rounded = v128_and(rounded, u32x4_splat(!0x1FFF));
+            let sign = v128_and(x, u32x4_splat(1 << 31));
+            let small = v128_or(f32x4_sub(f32x4_add(magnitude, half), half), sign);
+            v128_bitselect(small, rounded, f32x4_lt(magnitude, f32x4_splat(SMALLEST_NORMAL)))
+        })
+    }
+
+    #[inline(always)]
     unsafe fn magnitude(x: [v128; 4]) -> [v128; 4] {
         x.map(|x| f32x4_abs(x))
     }
@@ -203,6 +230,35 @@ impl Vector for Simd128 {
         let four = f32x4_pmax(f32x4_pmax(a, b), f32x4_pmax(c, d));
         let two = f32x4_pmax(four, i32x4_shuffle::<2, 3, 0, 1>(four, four));
         f32x4_extract_lane::<0>(f32x4_pmax(two, i32x4_shuffle::<1, 0, 3, 2>(two, two)))
+    }
+
+    #[inline(always)]
+    unsafe fn least([a, b, c, d]: [v128; 4]) -> f32 {
+        let four = f32x4_pmin(f32x4_pmin(a, b), f32x4_pmin(c, d));
+        let two = f32x4_pmin(four, i32x4_shuffle::<2, 3, 0, 1>(four, four));
+        f32x4_extract_lane::<0>(f32x4_pmin(two, i32x4_shuffle::<1, 0, 3, 2>(two, two)))
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32) {
+        unsafe {
+            for row in [0, 4, 8, 12] {
+                for lane in [0, 4, 8, 12] {
+                    let [a, b, c, d] = [0, 1, 2, 3].map(|i| v128_load(from.add((row + i) * stride + lane).cast()));
+                    let (ab, cd) = (i32x4_shuffle::<0, 4, 1, 5>(a, b), i32x4_shuffle::<0, 4, 1, 5>(c, d));
+                    let (more_ab, more_cd) = (i32x4_shuffle::<2, 6, 3, 7>(a, b), i32x4_shuffle::<2, 6, 3, 7>(c, d));
+                    let columns = [
+                        i64x2_shuffle::<0, 2>(ab, cd),
+                        i64x2_shuffle::<1, 3>(ab, cd),
+                        i64x2_shuffle::<0, 2>(more_ab, more_cd),
+                        i64x2_shuffle::<1, 3>(more_ab, more_cd),
+                    ];
+                    for (i, column) in columns.into_iter().enumerate() {
+                        v128_store(to.add((lane + i) * LANES + row).cast(), column);
+                    }
+                }
+            }
+        }
     }
 
     #[inline(always)]

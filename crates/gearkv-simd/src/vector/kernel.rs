@@ -1,0 +1,34 @@
+//! How a kernel that is written over [`Vector`](super::Vector) is compiled for each instruction set.
+
+/// `kernel!(fn name(argument: Type) = generic)` defines a function that runs `generic::<V>` for the best instruction set of a level, which is its first
+/// argument.
+macro_rules! kernel {
+    (fn $name:ident($($argument:ident: $type:ty),* $(,)?) = $generic:ident) => {
+        fn $name(level: $crate::level::Level, $($argument: $type),*) {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2")]
+            unsafe fn avx512($($argument: $type),*) {
+                // SAFETY: as the caller vouches for.
+                unsafe { $generic::<$crate::vector::Avx512>($($argument),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c")]
+            unsafe fn avx2($($argument: $type),*) {
+                // SAFETY: as the caller vouches for.
+                unsafe { $generic::<$crate::vector::Avx2>($($argument),*) }
+            }
+            // SAFETY: a level is only named where the machine has it.
+            unsafe {
+                match level {
+                    #[cfg(target_arch = "x86_64")]
+                    $crate::level::Level::Avx512 => avx512($($argument),*),
+                    #[cfg(target_arch = "x86_64")]
+                    $crate::level::Level::Avx2 => avx2($($argument),*),
+                    $crate::level::Level::Portable => $generic::<$crate::vector::Portable>($($argument),*),
+                }
+            }
+        }
+    };
+}
+
+pub(crate) use kernel;
