@@ -43,6 +43,7 @@ const checks = [
   // Says 'skipped' and why where NVIDIA's compiler cannot be had.
   ['PTX of the CUDA kernels', ptx],
   ['size of WebAssembly', () => [process.execPath, join(ROOT, 'scripts/wasm-size.mjs')]],
+  ['paths of this machine', () => [process.execPath, join(ROOT, 'scripts/machine-paths.mjs')]],
   ['instruction counts', () => [process.execPath, join(ROOT, 'scripts/counts.mjs')]],
   ['rustdoc', () => ['cargo', 'doc', '--no-deps', '--workspace'], { RUSTDOCFLAGS: '-D warnings -D missing_docs' }],
   ['tsc', () => tool('typescript/bin/tsc', '-p', 'tsconfig.json')],

@@ -4,6 +4,7 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fingerprint, unlessUnchanged } from './fingerprint.mjs';
+import { withoutMachinePaths } from './machine-paths.mjs';
 import { lockedVersion } from './packages.mjs';
 import { DIST, PACKAGE, ROOT } from './places.mjs';
 import { run, step } from './progress.mjs';
@@ -38,7 +39,7 @@ export function buildEngine(rustc) {
 }
 
 async function buildAddon({ name, title, crate, sources, config }, rustc) {
-  const inputs = [...CORE_SOURCES, crate, ...sources, 'scripts/setup/native.mjs'];
+  const inputs = [...CORE_SOURCES, crate, ...sources, 'scripts/setup/native.mjs', 'scripts/setup/machine-paths.mjs'];
   const facts = [rustc, lockedVersion('@napi-rs/cli'), process.platform, process.arch, process.env.RUSTFLAGS ?? ''];
   const folder = join(DIST, name);
   const outputs = [join(folder, 'index.cjs')];
@@ -46,17 +47,7 @@ async function buildAddon({ name, title, crate, sources, config }, rustc) {
     step(`building ${title}`, async (onLine) => {
       rmSync(folder, { recursive: true, force: true });
       const napi = join(ROOT, 'node_modules/@napi-rs/cli/dist/cli.js');
-      const args = [
-        'build',
-        '--release',
-        '--platform',
-        '--strip',
-        '--js',
-        'index.cjs',
-        '--dts',
-        'index.d.cts',
-        '--no-dts-cache',
-      ];
+      const args = ['build', '--release', '--platform', '--js', 'index.cjs', '--dts', 'index.d.cts', '--no-dts-cache'];
       const paths = {
         'manifest-path': join(ROOT, crate, 'Cargo.toml'),
         'package-json-path': join(PACKAGE, 'package.json'),
@@ -64,7 +55,9 @@ async function buildAddon({ name, title, crate, sources, config }, rustc) {
         ...(config && { 'config-path': join(ROOT, config) }),
       };
       for (const [flag, path] of Object.entries(paths)) args.push(`--${flag}`, path);
-      await run(process.execPath, [napi, ...args], { cwd: ROOT, onLine });
+      // What napi's own --strip does, but for these flags.
+      const env = withoutMachinePaths(process.env, ['-C', 'strip=symbols']);
+      await run(process.execPath, [napi, ...args], { cwd: ROOT, env, onLine });
     }),
   );
 }
