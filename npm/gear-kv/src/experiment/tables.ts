@@ -87,7 +87,7 @@ export function scoreTable(
   return {
     id,
     title,
-    note: `${first?.examples ?? 0} examples; ${first?.answered ?? 0} come to an answer on float16. ${note}`,
+    note: `${first?.examples ?? 0} examples, ${first?.answered ?? 0} of them with an answer on float16. ${note}`,
     columns: [name, ...more, ...kept],
     rows,
   };

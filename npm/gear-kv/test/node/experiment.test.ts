@@ -53,7 +53,7 @@ test('agreement is with the answers that there are on float16', (t) => {
   t.is(scores([example('c', null, '7')])[1]?.same, null);
   t.notRegex(scoreSentence('Sums', scores([example('c', null, '7')])), /null|answers the same/);
   t.regex(scoreSentence('Sums', scores(examples)), /50\.0 % of float16's 2 answers the same/);
-  t.regex(scoreTable('sums', 'Sums', scores(examples)).note ?? '', /^4 examples; 2 come to an answer on float16/);
+  t.regex(scoreTable('sums', 'Sums', scores(examples)).note ?? '', /^4 examples, 2 of them with an answer on float16/);
 });
 
 test('words are those behind "the answer is", and nothing else', (t) => {
