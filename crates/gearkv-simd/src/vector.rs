@@ -111,6 +111,29 @@ pub(super) trait Vector {
     unsafe fn moved(x: Self::Bytes, right: i32) -> Self::Bytes;
     /// `table[index]` for indices below 16.
     unsafe fn look_up(table: Self::Bytes, indices: Self::Bytes) -> Self::Bytes;
+    /// Of each sixteen bytes those whose places are given; 0 for a place of 128.
+    #[inline(always)]
+    unsafe fn pick(x: Self::Bytes, places: Self::Bytes) -> Self::Bytes {
+        // SAFETY: what the caller vouches for.
+        unsafe { Self::look_up(x, places) }
+    }
+    /// Sixteen bytes at a time, so many bytes apart.
+    unsafe fn lanes(at: *const u8, apart: usize) -> Self::Bytes;
+    /// The same, written.
+    unsafe fn put_lanes(x: Self::Bytes, at: *mut u8, apart: usize);
+    /// In every sixteen bytes word *j* of register *i* becomes word *i* of register *j*.
+    unsafe fn transposed(x: [Self::Bytes; 4]) -> [Self::Bytes; 4];
+
+    /// Whether [`Self::permute`] takes fewer instructions than bytes.
+    const PERMUTES: bool = false;
+
+    /// Puts a row of at most 256 bytes into the order that `from` gives: each byte comes from there.
+    #[inline(always)]
+    unsafe fn permute(row: &mut [u8], from: &[u8; 256]) {
+        let mut before = [0; 256];
+        before[..row.len()].copy_from_slice(row);
+        row.iter_mut().zip(from).for_each(|(byte, &from)| *byte = before[usize::from(from)]);
+    }
 
     /// Bit `field` of the 32 bytes at `at` for the first half of a unit's lanes and bit `field + 4` for the second, for the `part`-th
     /// register of them; as bit `to` of each byte, the others 0.

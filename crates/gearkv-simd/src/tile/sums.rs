@@ -180,7 +180,7 @@ unsafe fn even<V: Vector, const BITS: usize, const R: usize, const F: usize, con
 
 /// The codes of one field of a unit, one byte each, in the `part`-th register that they take.
 #[inline(always)]
-unsafe fn codes<V: Vector, const BITS: usize>(unit: *const u8, field: usize, part: usize) -> V::Bytes {
+pub(super) unsafe fn codes<V: Vector, const BITS: usize>(unit: *const u8, field: usize, part: usize) -> V::Bytes {
     unsafe { codes_at::<V, BITS>(unit, field, part, 0) }
 }
 

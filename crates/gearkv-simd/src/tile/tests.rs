@@ -33,7 +33,8 @@ fn pack_unit(codes: &[u8; UNIT_CODES], bits: u32, unit: &mut [u8]) {
 
 fn unpack_unit(unit: &[u8], bits: u32, codes: &mut [u8; UNIT_CODES]) {
     let mut words = [0; TILE];
-    pack::unpack_words(unit, bits, &mut words);
+    // SAFETY: every machine has these registers, and the unit is one of so many bits.
+    unsafe { pack::unpack_words::<crate::vector::Portable>(unit.as_ptr(), bits, &mut words) };
     codes.iter_mut().zip(words.iter().flat_map(|word| word.to_le_bytes())).for_each(|(code, byte)| *code = byte);
 }
 
@@ -283,11 +284,97 @@ fn rows_become_units_of_their_levels() {
             let wanted = 128.0 * level_of(Levels::Turned, bits as u8, code);
             assert_eq!(f64::from(level) - 128.0 + if bits == 8 { 0.5 } else { 0.0 }, wanted, "{bits} bits");
         }
-        let mut units = vec![0; levels.len()];
-        pack_tokens(&levels, dim, &TileOrder::unsorted(fours, 0), &mut units);
-        for (i, &level) in levels.iter().enumerate() {
-            let (t, d) = (i / dim, i % dim);
-            assert_eq!(units[((d / TILE * fours + t / 4) * TILE + d % TILE) * 4 + t % 4], level);
+        for on in crate::level::levels() {
+            let mut units = vec![0; levels.len()];
+            pack_tokens(on, &levels, dim, &TileOrder::unsorted(fours, 0), &mut units);
+            for (i, &level) in levels.iter().enumerate() {
+                let (t, d) = (i / dim, i % dim);
+                assert_eq!(units[((d / TILE * fours + t / 4) * TILE + d % TILE) * 4 + t % 4], level);
+            }
+        }
+    }
+}
+
+/// Codes of keys, `[64, dim]`, whose bands are these, and how they lie in units.
+fn keys_of(bands: &[(u32, usize)], random: &mut Random) -> (usize, Vec<UnitRun>, Vec<u8>, Vec<u8>) {
+    let dim: usize = bands.iter().map(|band| band.1).sum();
+    let bits: Vec<u32> = bands.iter().flat_map(|&(bits, n)| vec![bits; n]).collect();
+    let codes: Vec<u8> = (0..TILE).flat_map(|_| bits.clone()).map(|bits| random.code(bits)).collect();
+    let mut units = Vec::new();
+    for channel in (0..dim).step_by(4) {
+        let own: [u8; UNIT_CODES] = std::array::from_fn(|i| codes[i / 4 * dim + channel + i % 4]);
+        let mut unit = vec![0; unit_bytes(bits[channel] as usize)];
+        pack_unit(&own, bits[channel], &mut unit);
+        units.extend(unit);
+    }
+    (dim, bands.iter().map(|&(bits, n)| UnitRun::even(bits as u8, n / 4)).collect(), codes, units)
+}
+
+#[test]
+fn keys_are_packed_and_unpacked_alike_on_every_level() {
+    let mut random = Random(11);
+    let all: [&[(u32, usize)]; 7] = [
+        &[(4, 16)],
+        &[(2, 64)],
+        &[(6, 8), (4, 40), (3, 24), (2, 8)],
+        &[(3, 96)],
+        &[(8, 8), (6, 16), (4, 40), (3, 24), (2, 24), (1, 16)],
+        &[(4, 40), (3, 168)],
+        &[(6, 64), (4, 128), (1, 64)],
+    ];
+    for bands in all {
+        let (dim, runs, codes, units) = keys_of(bands, &mut random);
+        // 7 divides no dimension, so that each channel comes once.
+        let order: Vec<u16> = (0..dim).map(|i| ((7 * i + 3) % dim) as u16).collect();
+        for level in levels() {
+            let mut tile = vec![0xAA; units.len()];
+            pack_channels(level, &codes, dim, &runs, &mut tile);
+            assert_eq!(tile, units, "{bands:?}, {level:?}");
+            let mut again = vec![0xAA; codes.len()];
+            unpack_channels(level, &tile, dim, &runs, None, &mut again);
+            assert_eq!(again, codes, "{bands:?}, {level:?}");
+            unpack_channels(level, &tile, dim, &runs, Some(&order), &mut again);
+            for (row, ordered) in codes.chunks_exact(dim).zip(again.chunks_exact(dim)) {
+                let found: Vec<u8> = order.iter().map(|&channel| ordered[usize::from(channel)]).collect();
+                assert_eq!(found, row, "{bands:?}, {level:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn values_are_packed_and_unpacked_alike_on_every_level() {
+    let mut random = Random(12);
+    let packed: [u8; TILE / 4] = std::array::from_fn(|i| [0b01_01_01_01, 0, 0b11_11_11_11, 0b10_10_10_10][i * 7 % 4]);
+    for dim in [64, 128, 256] {
+        for mixed in [false, true] {
+            let of = |level| if mixed { tile_order(level, [2, 3, 4, 8], &packed) } else { TileOrder::even(3) };
+            let widths: Vec<u32> = of(Level::Portable).units().map(|(_, bits)| bits).collect();
+            let mut codes = vec![0; TILE * dim];
+            for (i, &token) in of(Level::Portable).order.iter().enumerate() {
+                let row = &mut codes[usize::from(token) * dim..][..dim];
+                row.fill_with(|| random.code(widths[i / 4]));
+            }
+            let mut units = Vec::new();
+            for block in (0..dim).step_by(TILE) {
+                for (unit, &bits) in widths.iter().enumerate() {
+                    let order = of(Level::Portable).order;
+                    let own: [u8; UNIT_CODES] =
+                        std::array::from_fn(|i| codes[usize::from(order[4 * unit + i % 4]) * dim + block + i / 4]);
+                    let mut bytes = vec![0; unit_bytes(bits as usize)];
+                    pack_unit(&own, bits, &mut bytes);
+                    units.extend(bytes);
+                }
+            }
+            for level in levels() {
+                let order = of(level);
+                let mut tile = vec![0xAA; units.len()];
+                pack_tokens(level, &codes, dim, &order, &mut tile);
+                assert_eq!(tile, units, "{dim}, {mixed}, {level:?}");
+                let mut again = vec![0xAA; codes.len()];
+                unpack_tokens(level, &tile, dim, &order, &mut again);
+                assert_eq!(again, codes, "{dim}, {mixed}, {level:?}");
+            }
         }
     }
 }

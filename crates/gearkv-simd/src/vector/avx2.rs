@@ -68,6 +68,36 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn lanes(at: *const u8, apart: usize) -> __m256i {
+        unsafe {
+            let low = _mm256_castsi128_si256(_mm_loadu_si128(at.cast()));
+            _mm256_inserti128_si256(low, _mm_loadu_si128(at.add(apart).cast()), 1)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn put_lanes(x: __m256i, at: *mut u8, apart: usize) {
+        unsafe {
+            _mm_storeu_si128(at.cast(), _mm256_castsi256_si128(x));
+            _mm_storeu_si128(at.add(apart).cast(), _mm256_extracti128_si256(x, 1));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn transposed([a, b, c, d]: [__m256i; 4]) -> [__m256i; 4] {
+        unsafe {
+            let (ab, cd) = (_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d));
+            let (more_ab, more_cd) = (_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d));
+            [
+                _mm256_unpacklo_epi64(ab, cd),
+                _mm256_unpackhi_epi64(ab, cd),
+                _mm256_unpacklo_epi64(more_ab, more_cd),
+                _mm256_unpackhi_epi64(more_ab, more_cd),
+            ]
+        }
+    }
+
+    #[inline(always)]
     unsafe fn zero() -> __m256i {
         unsafe { _mm256_setzero_si256() }
     }

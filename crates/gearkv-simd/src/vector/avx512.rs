@@ -4,7 +4,7 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2::{least_of_eight, total_of_eight};
+use super::avx2::{Avx2, least_of_eight, total_of_eight};
 use super::{LevelTable, Line, ROUNDING, Vector, signs, transpose};
 use crate::scales::{CODE_OF_ZERO, MANTISSA_LEFT_OUT};
 
@@ -66,6 +66,71 @@ impl Vector for Avx512 {
     #[inline(always)]
     unsafe fn look_up(table: __m512i, indices: __m512i) -> __m512i {
         unsafe { _mm512_shuffle_epi8(table, indices) }
+    }
+
+    #[inline(always)]
+    unsafe fn lanes(at: *const u8, apart: usize) -> __m512i {
+        unsafe {
+            let low = Avx2::lanes(at, apart);
+            _mm512_inserti64x4(_mm512_castsi256_si512(low), Avx2::lanes(at.add(2 * apart), apart), 1)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn put_lanes(x: __m512i, at: *mut u8, apart: usize) {
+        unsafe {
+            Avx2::put_lanes(_mm512_castsi512_si256(x), at, apart);
+            Avx2::put_lanes(_mm512_extracti64x4_epi64(x, 1), at.add(2 * apart), apart);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn transposed([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+        unsafe {
+            let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
+            let (more_ab, more_cd) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
+            [
+                _mm512_unpacklo_epi64(ab, cd),
+                _mm512_unpackhi_epi64(ab, cd),
+                _mm512_unpacklo_epi64(more_ab, more_cd),
+                _mm512_unpackhi_epi64(more_ab, more_cd),
+            ]
+        }
+    }
+
+    const PERMUTES: bool = true;
+
+    #[inline(always)]
+    unsafe fn permute(row: &mut [u8], from: &[u8; 256]) {
+        let length = row.len();
+        // Of a register that a row ends in, no more than it has.
+        let own = |i: usize| u64::MAX >> (64 - length.saturating_sub(64 * i).clamp(1, 64));
+        let at = row.as_mut_ptr();
+        unsafe {
+            let piece = |i: usize| {
+                if 64 * i < length {
+                    _mm512_maskz_loadu_epi8(own(i), at.add(64 * i).cast())
+                } else {
+                    _mm512_setzero_si512()
+                }
+            };
+            let (a, b, c, d) = (piece(0), piece(1), piece(2), piece(3));
+            for i in 0..length.div_ceil(64) {
+                let from = _mm512_loadu_si512(from.as_ptr().add(64 * i).cast());
+                let x = if length <= 64 {
+                    _mm512_permutexvar_epi8(from, a)
+                } else {
+                    let low = _mm512_permutex2var_epi8(a, from, b);
+                    if length <= 128 {
+                        low
+                    } else {
+                        let high = _mm512_permutex2var_epi8(c, from, d);
+                        _mm512_mask_blend_epi8(_mm512_movepi8_mask(from), low, high)
+                    }
+                };
+                _mm512_mask_storeu_epi8(at.add(64 * i).cast(), own(i), x);
+            }
+        }
     }
 
     #[inline(always)]

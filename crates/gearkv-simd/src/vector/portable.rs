@@ -61,6 +61,26 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
+    unsafe fn pick(x: [u8; 16], places: [u8; 16]) -> [u8; 16] {
+        places.map(|place| if place < 128 { x[usize::from(place & 15)] } else { 0 })
+    }
+
+    #[inline(always)]
+    unsafe fn lanes(at: *const u8, _: usize) -> [u8; 16] {
+        unsafe { Self::load(at) }
+    }
+
+    #[inline(always)]
+    unsafe fn put_lanes(x: [u8; 16], at: *mut u8, _: usize) {
+        unsafe { Self::put_bytes(x, at) }
+    }
+
+    #[inline(always)]
+    unsafe fn transposed(x: [[u8; 16]; 4]) -> [[u8; 16]; 4] {
+        std::array::from_fn(|j| std::array::from_fn(|byte| x[byte / 4][4 * j + byte % 4]))
+    }
+
+    #[inline(always)]
     unsafe fn zero() -> [i32; 4] {
         [0; 4]
     }

@@ -61,6 +61,28 @@ impl Vector for Simd128 {
     }
 
     #[inline(always)]
+    unsafe fn lanes(at: *const u8, _: usize) -> v128 {
+        unsafe { v128_load(at.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn put_lanes(x: v128, at: *mut u8, _: usize) {
+        unsafe { v128_store(at.cast(), x) }
+    }
+
+    #[inline(always)]
+    unsafe fn transposed([a, b, c, d]: [v128; 4]) -> [v128; 4] {
+        let (ab, cd) = (i32x4_shuffle::<0, 4, 1, 5>(a, b), i32x4_shuffle::<0, 4, 1, 5>(c, d));
+        let (more_ab, more_cd) = (i32x4_shuffle::<2, 6, 3, 7>(a, b), i32x4_shuffle::<2, 6, 3, 7>(c, d));
+        [
+            i64x2_shuffle::<0, 2>(ab, cd),
+            i64x2_shuffle::<1, 3>(ab, cd),
+            i64x2_shuffle::<0, 2>(more_ab, more_cd),
+            i64x2_shuffle::<1, 3>(more_ab, more_cd),
+        ]
+    }
+
+    #[inline(always)]
     unsafe fn zero() -> v128 {
         i32x4_splat(0)
     }

@@ -34,11 +34,12 @@ impl<'a> Packer<'a> {
             debug_assert_eq!(codes.len(), TILE * dim);
             if let HeadCodes::Bands(_) = self.head {
                 let tile = self.take(TILE * self.head.row(dim, 0));
-                simd::pack_channels(codes, dim, &self.runs, &mut self.out[tile]);
+                simd::pack_channels(simd::level(), codes, dim, &self.runs, &mut self.out[tile]);
             } else {
-                let order = self.head.order(simd::level(), self.next);
+                let level = simd::level();
+                let order = self.head.order(level, self.next);
                 let tile = self.take(dim / TILE * order.bytes());
-                simd::pack_tokens(codes, dim, &order, &mut self.out[tile]);
+                simd::pack_tokens(level, codes, dim, &order, &mut self.out[tile]);
             }
             self.next += TILE;
             return;

@@ -32,7 +32,7 @@ impl Tail {
         let dim = segment.layout.dim;
         self.load(segment, plane, first, tokens);
         self.units.resize(TILE * dim, 0);
-        simd::pack_channels(&self.codes, dim, &[UnitRun::even(8, dim / 4)], &mut self.units);
+        simd::pack_channels(simd::level(), &self.codes, dim, &[UnitRun::even(8, dim / 4)], &mut self.units);
         &self.units
     }
 
@@ -56,7 +56,7 @@ impl Tail {
         let fours = tokens.div_ceil(4);
         let order = TileOrder::unsorted(fours, wide);
         self.units.resize(4 * fours * dim, 0);
-        simd::pack_tokens(&self.codes, dim, &order, &mut self.units);
+        simd::pack_tokens(simd::level(), &self.codes, dim, &order, &mut self.units);
         (&self.units, order)
     }
 

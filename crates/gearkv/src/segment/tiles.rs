@@ -174,11 +174,11 @@ impl<'a> HeadCodes<'a> {
         if let Self::Bands(_) = self {
             let mut runs = [UnitRun::even(0, 0); MOST_BANDS];
             runs.iter_mut().zip(self.runs()).for_each(|(to, run)| *to = run);
-            simd::unpack_channels(tile, dim, &runs, channels, codes);
+            simd::unpack_channels(simd::level(), tile, dim, &runs, channels, codes);
             return;
         }
         let order = self.order(simd::level(), first);
-        simd::unpack_tokens(tile, dim, &order, codes);
+        simd::unpack_tokens(simd::level(), tile, dim, &order, codes);
     }
 
     /// Runs of units of four channels.
