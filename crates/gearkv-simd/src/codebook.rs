@@ -120,16 +120,15 @@ fn code<const N: usize>(z: f32, levels: &[i8; N]) -> u32 {
     if lower { half - 1 - from_middle } else { half + from_middle }
 }
 
-/// The level of [`code`].
+/// The level of [`code`] without its sign, of a [`magnitude`].
 #[inline(always)]
-fn level<const N: usize>(z: f32, levels: &[i8; N]) -> f32 {
-    let (magnitude, lower) = magnitude(z);
+fn size_of_level<const N: usize>(magnitude: i32, levels: &[i8; N]) -> f32 {
     let mut level = f32::from(levels[N / 2]) * UNIT;
     for step in 0..N / 2 - 1 {
         let more = (f32::from(levels[N / 2 + step + 1]) - f32::from(levels[N / 2 + step])) * UNIT;
         level += if magnitude > threshold(levels, step) { more } else { 0.0 };
     }
-    if lower { -level } else { level }
+    level
 }
 
 /// The scale of least squared error of sixteen groups, one a lane; 0 for a group of zeros.
@@ -179,8 +178,11 @@ fn fit<const N: usize>(values: &[Stripe], levels: &[i8; N], widest: f32) -> Stri
         let (mut along, mut length) = ([0.0f32; LANES], [0.0f32; LANES]);
         for x in values {
             for i in 0..LANES {
-                let c = level(x[i] * inverse[i], levels);
-                along[i] += c * x[i];
+                // A level has its value's sign, so that their product has none; and `magnitude` without going through it.
+                let size = x[i].abs();
+                let magnitude = (size * inverse[i]).to_bits() + (x[i].to_bits() >> 31);
+                let c = size_of_level(magnitude as i32, levels);
+                along[i] += c * size;
                 length[i] += c * c;
             }
         }
@@ -225,12 +227,14 @@ mod tests {
             for levels in [&LEVELS_1[..], &LEVELS_2, &LEVELS_3, &LEVELS_4] {
                 let below = |pair: &&[i8]| z > (f32::from(pair[0]) + f32::from(pair[1])) * (0.5 * UNIT);
                 let expected = levels.windows(2).filter(below).count();
-                let (code, level) = match levels.len() {
-                    2 => (code(z, &LEVELS_1), level(z, &LEVELS_1)),
-                    4 => (code(z, &LEVELS_2), level(z, &LEVELS_2)),
-                    8 => (code(z, &LEVELS_3), level(z, &LEVELS_3)),
-                    _ => (code(z, &LEVELS_4), level(z, &LEVELS_4)),
+                let (magnitude, lower) = magnitude(z);
+                let (code, size) = match levels.len() {
+                    2 => (code(z, &LEVELS_1), size_of_level(magnitude, &LEVELS_1)),
+                    4 => (code(z, &LEVELS_2), size_of_level(magnitude, &LEVELS_2)),
+                    8 => (code(z, &LEVELS_3), size_of_level(magnitude, &LEVELS_3)),
+                    _ => (code(z, &LEVELS_4), size_of_level(magnitude, &LEVELS_4)),
                 };
+                let level = if lower { -size } else { size };
                 assert_eq!((code as usize, level), (expected, f32::from(levels[expected]) * UNIT), "{z}");
             }
         }

@@ -10,7 +10,27 @@ use super::vector::{Vector, kernel};
 
 /// Widens finite float16 to float32 (exact).
 pub fn widen(from: &[f16], to: &mut [f32]) {
-    if cfg!(target_arch = "wasm32") { widen_by_scaling(from, to) } else { from.convert_to_f32_slice(to) }
+    assert_eq!(from.len(), to.len());
+    if cfg!(any(target_arch = "x86_64", target_arch = "wasm32")) {
+        widen_at(level(), from, to);
+    } else {
+        from.convert_to_f32_slice(to);
+    }
+}
+
+kernel!(fn widen_at(from: &[f16], to: &mut [f32]) = widen_by);
+
+#[inline(always)]
+unsafe fn widen_by<V: Vector>(from: &[f16], to: &mut [f32]) {
+    let (chunks, rest) = from.as_chunks::<LANES>();
+    let (wide, rest_wide) = to.as_chunks_mut::<LANES>();
+    for (from, to) in chunks.iter().zip(wide) {
+        // SAFETY: both have as many values as a register.
+        unsafe { V::put(V::widened(from.as_ptr().cast()), to.as_mut_ptr()) };
+    }
+    for (from, to) in rest.iter().zip(rest_wide) {
+        *to = widened_by_scaling(from.to_bits());
+    }
 }
 
 /// Narrows float32 within ±65504 to float16, rounding half to even.
@@ -22,12 +42,6 @@ pub fn narrow(from: &[f32], to: &mut [f16]) {
 pub(super) const EXPONENT_GAP: f32 = f32::from_bits((127 + 112) << 23);
 const EXPONENT_GAP_INVERSE: f32 = f32::from_bits((127 - 112) << 23);
 
-fn widen_by_scaling(from: &[f16], to: &mut [f32]) {
-    for (from, to) in from.iter().zip(to) {
-        *to = widened_by_scaling(from.to_bits());
-    }
-}
-
 /// For machines without an instruction for it: a float16's exponent and mantissa, read as a float32, are 2¹¹² too small.
 #[inline(always)]
 pub(super) fn widened_by_scaling(bits: u16) -> f32 {
@@ -36,7 +50,7 @@ pub(super) fn widened_by_scaling(bits: u16) -> f32 {
     f32::from_bits(magnitude.to_bits() | ((bits & 0x8000) << 16))
 }
 
-/// The inverse of [`widen_by_scaling`], after rounding.
+/// The inverse of [`widened_by_scaling`], after rounding.
 fn narrow_by_scaling(from: &[f32], to: &mut [f16]) {
     for (from, to) in from.iter().zip(to) {
         let rounded = near_f16(*from);
@@ -234,12 +248,18 @@ mod tests {
     }
 
     #[test]
-    fn widening_by_scaling_is_exact_for_every_finite_float16() {
-        let all: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).filter(|x| x.is_finite()).collect();
-        let mut wide = vec![0.0; all.len()];
-        widen_by_scaling(&all, &mut wide);
+    fn widening_is_exact_for_every_finite_float16() {
+        let mut all: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).filter(|x| x.is_finite()).collect();
+        // The last ones by themselves.
+        all.truncate(all.len() - 3);
         let bits = |x: &[f32]| x.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-        assert_eq!(bits(&wide), bits(&all.iter().map(|x| x.to_f32()).collect::<Vec<_>>()));
+        let expected = bits(&all.iter().map(|x| x.to_f32()).collect::<Vec<_>>());
+        assert_eq!(bits(&all.iter().map(|x| widened_by_scaling(x.to_bits())).collect::<Vec<_>>()), expected);
+        for level in levels() {
+            let mut wide = vec![1.0; all.len()];
+            widen_at(level, &all, &mut wide);
+            assert_eq!(bits(&wide), expected, "{level:?}");
+        }
     }
 
     #[test]

@@ -4,8 +4,11 @@ use multiversion::multiversion;
 
 use super::LANES;
 use super::convert::near_f16;
+use super::level::level;
+use super::range::one_where_known;
 use super::scales::{SmallGrid, rounded_pair};
 use super::stripes::Stripe;
+use super::vector::{Vector, kernel};
 
 /// What scales and zeros are rounded to.
 #[derive(Clone, Copy)]
@@ -68,7 +71,6 @@ pub fn cover(low: &[f32], high: &[f32], levels: f32, unit: f32, grid: Grid, scal
 
 /// Scales and zeros of sixteen groups: those that cover their ranges or, with `least_squares`, others whose error is smaller. Rounded to `grid`;
 /// `units` are the steps of their zeros there. Values are the first [`LANES`] of every `stride`.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub fn stripe_scales(
     values: &[f32],
     stride: usize,
@@ -78,23 +80,99 @@ pub fn stripe_scales(
     least_squares: bool,
 ) -> (Stripe, Stripe) {
     let values = Stripes { values, stride };
-    let (mut least, mut most) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
-    let mut count = [0.0f32; LANES];
-    for x in values.each() {
-        for i in 0..LANES {
-            least[i] = if x[i] < least[i] { x[i] } else { least[i] };
-            most[i] = if x[i] > most[i] { x[i] } else { most[i] };
-            count[i] += if x[i].is_nan() { 0.0 } else { 1.0 };
-        }
+    if least_squares {
+        fitted(level(), values, levels, units, grid)
+    } else {
+        covered(level(), values, levels, units, grid)
     }
+}
+
+kernel!(
+    fn covered(values: Stripes, levels: &Stripe, units: &Stripe, grid: Grid) -> (Stripe, Stripe) = cover_stripes
+);
+kernel!(
+    fn fitted(values: Stripes, levels: &Stripe, units: &Stripe, grid: Grid) -> (Stripe, Stripe) = fit_stripes
+);
+
+#[inline(always)]
+unsafe fn cover_stripes<V: Vector>(values: Stripes, levels: &Stripe, units: &Stripe, grid: Grid) -> (Stripe, Stripe) {
+    // SAFETY: as the caller vouches for.
+    let (least, most) = unsafe { ranges::<V>(values) };
+    covering_stripes(&least, &most, levels, units, grid)
+}
+
+#[inline(always)]
+fn covering_stripes(least: &Stripe, most: &Stripe, levels: &Stripe, units: &Stripe, grid: Grid) -> (Stripe, Stripe) {
     let (mut scale, mut zero) = ([0.0; LANES], [0.0; LANES]);
     for i in 0..LANES {
         (scale[i], zero[i]) = covering(least[i], most[i], levels[i], units[i], grid);
     }
-    if !least_squares {
-        return (scale, zero);
+    (scale, zero)
+}
+
+#[inline(always)]
+unsafe fn fit_stripes<V: Vector>(values: Stripes, levels: &Stripe, units: &Stripe, grid: Grid) -> (Stripe, Stripe) {
+    // SAFETY: as the caller vouches for.
+    unsafe {
+        let (least, most) = ranges::<V>(values);
+        let count = counts::<V>(values);
+        let first = covering_stripes(&least, &most, levels, units, grid);
+        let number = values.each().count() as f32;
+        let known = (&least, &most, &count);
+        // WebAssembly is downloaded: once is enough there.
+        if !cfg!(target_arch = "wasm32") && count.iter().all(|&count| count == number) {
+            refine::<V, true>(values, (levels, units, grid), known, first)
+        } else {
+            refine::<V, false>(values, (levels, units, grid), known, first)
+        }
     }
-    let mut best = error(values, levels, &scale, &zero);
+}
+
+/// Smallest and largest values, and
+#[inline(always)]
+unsafe fn ranges<V: Vector>(values: Stripes) -> (Stripe, Stripe) {
+    // SAFETY: stripes are as long as a register.
+    unsafe {
+        let (mut least, mut most) = (V::every(f32::INFINITY), V::every(f32::NEG_INFINITY));
+        for x in values.each() {
+            let x = V::floats(x.as_ptr());
+            (least, most) = (V::smaller(x, least), V::larger(x, most));
+        }
+        (stripe::<V>(least), stripe::<V>(most))
+    }
+}
+
+/// how many there are that are not left out.
+#[inline(always)]
+unsafe fn counts<V: Vector>(values: Stripes) -> Stripe {
+    // SAFETY: stripes are as long as a register.
+    unsafe {
+        let mut count = V::every(0.0);
+        for x in values.each() {
+            count = V::plus(count, one_where_known::<V>(V::floats(x.as_ptr())));
+        }
+        stripe::<V>(count)
+    }
+}
+
+#[inline(always)]
+unsafe fn stripe<V: Vector>(x: V::Floats) -> Stripe {
+    let mut stripe = [0.0; LANES];
+    // SAFETY: a stripe is as long as a register.
+    unsafe { V::put(x, stripe.as_mut_ptr()) };
+    stripe
+}
+
+/// What has a smaller error than a scale and zero that cover the range. `WHOLE`: no value is left out.
+#[inline(always)]
+unsafe fn refine<V: Vector, const WHOLE: bool>(
+    values: Stripes,
+    (levels, units, grid): (&Stripe, &Stripe, Grid),
+    (least, most, count): (&Stripe, &Stripe, &Stripe),
+    (mut scale, mut zero): (Stripe, Stripe),
+) -> (Stripe, Stripe) {
+    // SAFETY: as the caller vouches for.
+    let mut best = unsafe { error::<V, WHOLE>(values, levels, &scale, &zero) };
     for start in 0..STARTS {
         let shares: Stripe = std::array::from_fn(|i| starts(levels[i])[start]);
         if start > 0 && shares.iter().all(|&share| share == 1.0) {
@@ -109,7 +187,8 @@ pub fn stripe_scales(
             }
         }
         for _ in 0..PASSES {
-            improve(values, levels, &count, &mut s, &mut z);
+            // SAFETY: as the caller vouches for.
+            unsafe { improve::<V, WHOLE>(values, levels, count, &mut s, &mut z) };
         }
         for i in 0..LANES {
             (s[i], z[i]) = match grid {
@@ -122,7 +201,8 @@ pub fn stripe_scales(
                 }
             };
         }
-        let found = error(values, levels, &s, &z);
+        // SAFETY: as the caller vouches for.
+        let found = unsafe { error::<V, WHOLE>(values, levels, &s, &z) };
         for i in 0..LANES {
             // Who has tried the whole range tries nothing else by it.
             let better = found[i] < best[i] && (start == 0 || shares[i] != 1.0);
@@ -149,34 +229,43 @@ impl<'a> Stripes<'a> {
 }
 
 #[inline(always)]
-fn code(distance: f32, inverse: f32, levels: f32) -> f32 {
+unsafe fn code<V: Vector>(distance: V::Floats, inverse: V::Floats, levels: V::Floats) -> V::Floats {
     /// Adding 2²³ to a float in `[0, 2²³)` and taking it away rounds it to a whole number.
     const ROUNDING: f32 = 8_388_608.0;
-    let v = distance * inverse;
-    let v = if v > 0.0 { v } else { 0.0 };
-    let v = if v < levels { v } else { levels };
-    (v + ROUNDING) - ROUNDING
+    // SAFETY: nothing but registers.
+    unsafe {
+        let v = V::smaller(V::larger(V::times(distance, inverse), V::every(0.0)), levels);
+        V::minus(V::plus(v, V::every(ROUNDING)), V::every(ROUNDING))
+    }
 }
 
 /// Least squares of scale and zero for the codes that they give.
 #[inline(always)]
-fn improve(values: Stripes, levels: &Stripe, count: &Stripe, scale: &mut Stripe, zero: &mut Stripe) {
-    let mut inverse = [0.0; LANES];
-    for i in 0..LANES {
-        inverse[i] = 1.0 / scale[i];
-    }
-    let (mut c1, mut c2, mut y1, mut cy) = ([0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES]);
-    for x in values.each() {
-        for i in 0..LANES {
+unsafe fn improve<V: Vector, const WHOLE: bool>(
+    values: Stripes,
+    levels: &Stripe,
+    count: &Stripe,
+    scale: &mut Stripe,
+    zero: &mut Stripe,
+) {
+    let inverse = scale.map(|scale| 1.0 / scale);
+    // SAFETY: stripes are as long as a register.
+    let [c1, c2, y1, cy] = unsafe {
+        let (inverse, levels, zero) =
+            (V::floats(inverse.as_ptr()), V::floats(levels.as_ptr()), V::floats(zero.as_ptr()));
+        let [mut c1, mut c2, mut y1, mut cy] = [V::every(0.0); 4];
+        for x in values.each() {
             // Distances from the present zero, which keeps the sums small.
-            let y = if x[i].is_nan() { 0.0 } else { x[i] - zero[i] };
-            let c = code(y, inverse[i], levels[i]);
-            c1[i] += c;
-            c2[i] += c * c;
-            y1[i] += y;
-            cy[i] += c * y;
+            let y = V::minus(V::floats(x.as_ptr()), zero);
+            let y = if WHOLE { y } else { V::known(y) };
+            let c = code::<V>(y, inverse, levels);
+            c1 = V::plus(c1, c);
+            c2 = V::plus(c2, V::times(c, c));
+            y1 = V::plus(y1, y);
+            cy = V::plus(cy, V::times(c, y));
         }
-    }
+        [stripe::<V>(c1), stripe::<V>(c2), stripe::<V>(y1), stripe::<V>(cy)]
+    };
     for i in 0..LANES {
         let share = 1.0 / count[i];
         let variance = c2[i] - c1[i] * c1[i] * share;
@@ -191,25 +280,43 @@ fn improve(values: Stripes, levels: &Stripe, count: &Stripe, scale: &mut Stripe,
 
 /// Squared errors.
 #[inline(always)]
-fn error(values: Stripes, levels: &Stripe, scale: &Stripe, zero: &Stripe) -> Stripe {
-    let mut inverse = [0.0; LANES];
-    for i in 0..LANES {
-        inverse[i] = 1.0 / scale[i];
-    }
-    let mut sum = [0.0f32; LANES];
-    for x in values.each() {
-        for i in 0..LANES {
-            let c = code(x[i] - zero[i], inverse[i], levels[i]);
-            let off = x[i] - (c * scale[i] + zero[i]);
-            sum[i] += if x[i].is_nan() { 0.0 } else { off * off };
+unsafe fn error<V: Vector, const WHOLE: bool>(
+    values: Stripes,
+    levels: &Stripe,
+    scale: &Stripe,
+    zero: &Stripe,
+) -> Stripe {
+    let inverse = scale.map(|scale| 1.0 / scale);
+    // SAFETY: stripes are as long as a register.
+    unsafe {
+        let (inverse, levels) = (V::floats(inverse.as_ptr()), V::floats(levels.as_ptr()));
+        let (scale, zero) = (V::floats(scale.as_ptr()), V::floats(zero.as_ptr()));
+        let mut sum = V::every(0.0);
+        for x in values.each() {
+            let x = V::floats(x.as_ptr());
+            let c = code::<V>(V::minus(x, zero), inverse, levels);
+            let off = V::minus(x, V::plus(V::times(c, scale), zero));
+            let off = if WHOLE { off } else { V::known(off) };
+            sum = V::plus(sum, V::times(off, off));
         }
+        stripe::<V>(sum)
     }
-    sum
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::level::levels as every_level;
+
+    kernel!(
+        fn squared_error(values: Stripes, levels: &Stripe, scale: &Stripe, zero: &Stripe) -> Stripe = error_of_some
+    );
+
+    #[inline(always)]
+    unsafe fn error_of_some<V: Vector>(values: Stripes, levels: &Stripe, scale: &Stripe, zero: &Stripe) -> Stripe {
+        // SAFETY: as the caller vouches for.
+        unsafe { error::<V, false>(values, levels, scale, zero) }
+    }
 
     fn stripes_of(values: &[f32]) -> Vec<f32> {
         let lane = |x: f32, i: usize| if i % 3 == 2 { f32::NAN } else { x * (1.0 + i as f32) };
@@ -231,7 +338,7 @@ mod tests {
             let all = Stripes { values: &values, stride: LANES };
             let [before, after] = [false, true].map(|least_squares| {
                 let (scale, zero) = stripe_scales(&values, LANES, &levels, &units, grid, least_squares);
-                error(all, &levels, &scale, &zero)
+                squared_error(level(), all, &levels, &scale, &zero)
             });
             for i in 0..LANES {
                 if i % 3 == 2 {
@@ -256,6 +363,31 @@ mod tests {
             let all = ([levels[i]; LANES], [units[i]; LANES]);
             let (s, z) = stripe_scales(&alone, LANES, &all.0, &all.1, Grid::Small(16.0), true);
             assert_eq!((scale[i], zero[i]), (s[i], z[i]), "lane {i}");
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_fits_alike() {
+        for missing in [false, true] {
+            let mut x: Vec<f32> = (0..64 * 48).map(|i| (i as f32 * 0.77).sin() * (1.0 + (i % 7) as f32)).collect();
+            if missing {
+                x.iter_mut().skip(5).step_by(11).for_each(|x| *x = f32::NAN);
+                x.iter_mut().skip(3).step_by(48).for_each(|x| *x = f32::NAN);
+            }
+            let levels: Stripe = std::array::from_fn(|i| [255.0, 63.0, 15.0, 7.0, 3.0, 1.0][i * 6 / LANES]);
+            let units = levels.map(|levels| levels / 32.0);
+            let values = Stripes { values: &x, stride: 48 };
+            for grid in [Grid::Float16, Grid::Small(16.0)] {
+                let found: Vec<_> = every_level()
+                    .into_iter()
+                    .flat_map(|level| {
+                        [fitted(level, values, &levels, &units, grid), covered(level, values, &levels, &units, grid)]
+                    })
+                    .collect();
+                for (i, pair) in found.iter().enumerate() {
+                    assert_eq!(pair, &found[i % 2]);
+                }
+            }
         }
     }
 }

@@ -33,9 +33,7 @@ pub use fit::{Grid, cover, range_scale, stripe_scales};
 pub use level::{Level, level, prefetch};
 pub use linear::{accumulate_rows, add_low_rank, columns, dot_rows, transpose, weigh_rows};
 pub use order::{gather_rows, scatter};
-pub use range::{
-    add_column_squares, add_columns, chunks_beyond, chunks_outside, column_range, group_ranges, row_variances,
-};
+pub use range::{add_column_squares, add_columns, column_range, group_ranges, next_outside, row_variances};
 pub use rotate::rotate_rows;
 pub use rows::{Rows as RawRows, Values as RawValues, dot_raw, weigh_raw};
 pub use scales::{SmallGrid, narrow_magnitudes, narrow_scales, widen_multiples, widen_scales, widen_zeros};

@@ -59,7 +59,7 @@ unsafe fn turn_rows<V: Vector>(rows: &[f32], mean: &[f32], tokens: &[u8], stripe
     }
     for (i, stripes) in stripes.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
         // SAFETY: sixteen rows were written, and there are as many stripes.
-        unsafe { V::transpose(room.add(i * LANES), dim, stripes.as_mut_ptr().cast()) };
+        unsafe { V::transpose(room.add(i * LANES), dim, stripes.as_mut_ptr().cast(), LANES) };
     }
 }
 

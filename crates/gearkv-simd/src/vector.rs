@@ -177,6 +177,8 @@ pub(super) trait Vector {
     unsafe fn larger(x: Self::Floats, most: Self::Floats) -> Self::Floats;
     /// `x` where it is smaller than `least`, `least` elsewhere.
     unsafe fn smaller(x: Self::Floats, least: Self::Floats) -> Self::Floats;
+    /// A bit for each place where `x` is below `low` or above `high`.
+    unsafe fn outside(x: Self::Floats, low: Self::Floats, high: Self::Floats) -> u32;
     unsafe fn magnitude(x: Self::Floats) -> Self::Floats;
     /// `x` where it is a number, 0 where it is none.
     unsafe fn known(x: Self::Floats) -> Self::Floats;
@@ -188,8 +190,8 @@ pub(super) trait Vector {
     unsafe fn most(x: Self::Floats) -> f32;
     /// The smallest; of zeros any.
     unsafe fn least(x: Self::Floats) -> f32;
-    /// Sixteen rows of sixteen floats, which begin `stride` floats after each other, become sixteen columns, which lie side by side.
-    unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32);
+    /// Sixteen rows of sixteen floats, which begin `stride` floats after each other, become sixteen columns, which begin `apart` after each other.
+    unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, apart: usize);
 
     /// The nearest whole numbers, halves to even, of magnitudes below 2²².
     unsafe fn whole(x: Self::Floats) -> Self::Whole;

@@ -8,10 +8,7 @@
 //! What is stored is not the value but what the backbone and the low-rank part leave of it, in float16: then `D̂ + L + S` is a
 //! plain sum, in `decompress` as in `attend`.
 
-use crate::simd::{self, LANES};
-
-/// Values of a token that are looked at with the same bounds, before those are brought up to date.
-const PIECE: usize = 8 * LANES;
+use crate::simd::{self, LANES, Stripe};
 
 /// Indices of each line's outliers, ascending within the line: `[lines, per_line]`.
 pub(crate) struct Outliers {
@@ -26,7 +23,7 @@ impl Outliers {
     }
 }
 
-/// The `k` largest and `k` smallest values of each of several lines, each end in a binary heap whose top is what a value has to
+/// The `k` largest and `k` smallest values of each of up to [`LANES`] lines, each end in a binary heap whose top is what a value has to
 /// pass. Smallest values are kept negated, so that both heaps have their smallest entry on top.
 struct Ends {
     k: usize,
@@ -35,9 +32,9 @@ struct Ends {
     /// `[lines, k]`, negated.
     smallest: Vec<(f32, u32)>,
     /// What a value must exceed to be among the largest of its line.
-    above: Vec<f32>,
+    above: Stripe,
     /// What a value must be below to be among the smallest of its line.
-    below: Vec<f32>,
+    below: Stripe,
 }
 
 impl Ends {
@@ -46,8 +43,8 @@ impl Ends {
             k,
             largest: vec![(0.0, 0); lines * k],
             smallest: vec![(0.0, 0); lines * k],
-            above: vec![f32::INFINITY; lines],
-            below: vec![f32::NEG_INFINITY; lines],
+            above: [f32::INFINITY; LANES],
+            below: [f32::NEG_INFINITY; LANES],
         }
     }
 
@@ -82,9 +79,9 @@ impl Ends {
         }
     }
 
-    /// Indices of both ends of every line, ascending within the line.
-    fn append_to(&self, indices: &mut Vec<u32>) {
-        for (high, low) in self.largest.chunks_exact(self.k).zip(self.smallest.chunks_exact(self.k)) {
+    /// Indices of both ends of the first lines, ascending within each line.
+    fn append_to(&self, lines: usize, indices: &mut Vec<u32>) {
+        for (high, low) in self.largest.chunks_exact(self.k).zip(self.smallest.chunks_exact(self.k)).take(lines) {
             let start = indices.len();
             indices.extend(high.iter().chain(low).map(|(_, index)| *index));
             indices[start..].sort_unstable();
@@ -96,16 +93,17 @@ impl Ends {
 /// Puts `entry` in the place of `root`: the hole goes down to a leaf along the smaller children, then the entry comes up.
 fn sift(heap: &mut [(f32, u32)], root: usize, entry: (f32, u32)) {
     let mut hole = root;
-    loop {
-        let right = 2 * hole + 2;
-        let child = match right.cmp(&heap.len()) {
-            std::cmp::Ordering::Less if heap[right].0 > heap[right - 1].0 => right - 1,
-            std::cmp::Ordering::Less => right,
-            std::cmp::Ordering::Equal => right - 1,
-            std::cmp::Ordering::Greater => break,
-        };
+    let mut right = 2 * hole + 2;
+    while right < heap.len() {
+        // Which of them no branch could foresee.
+        let child = right - usize::from(heap[right].0 > heap[right - 1].0);
         heap[hole] = heap[child];
         hole = child;
+        right = 2 * hole + 2;
+    }
+    if right == heap.len() {
+        heap[hole] = heap[right - 1];
+        hole = right - 1;
     }
     while hole > root && heap[(hole - 1) / 2].0 > entry.0 {
         heap[hole] = heap[(hole - 1) / 2];
@@ -135,22 +133,40 @@ pub(crate) fn of_columns(x: &[f32], dim: usize, per_side: usize) -> Outliers {
     if per_side == 0 {
         return found;
     }
-    let mut ends = Ends::new(dim, per_side);
-    let mut passing = Vec::with_capacity(dim.div_ceil(LANES));
-    for (t, row) in x.chunks_exact(dim).enumerate() {
-        if t < per_side {
-            row.iter().enumerate().for_each(|(d, &value)| ends.fill(d, t, value, t as u32));
-            continue;
+    let mut ends = Ends::new(LANES, per_side);
+    let mut padded = Vec::new();
+    // As many channels at a time as a register has lanes: their heaps stay in the nearest cache.
+    for start in (0..dim).step_by(LANES) {
+        let lines = LANES.min(dim - start);
+        let (strip, stride) = if lines == LANES {
+            (&x[start..], dim)
+        } else {
+            padded.resize(x.len() / dim * LANES, f32::NAN);
+            let rows = padded.chunks_exact_mut(LANES).zip(x.chunks_exact(dim));
+            rows.for_each(|(to, from)| to[..lines].copy_from_slice(&from[start..]));
+            (&*padded, LANES)
+        };
+        for t in 0..per_side {
+            (0..lines).for_each(|line| ends.fill(line, t, strip[t * stride + line], t as u32));
         }
-        simd::chunks_outside(row, &ends.below, &ends.above, &mut passing);
-        for start in passing.drain(..) {
-            for (d, &value) in row.iter().enumerate().skip(start).take(LANES) {
-                ends.offer(d, value, t as u32);
-            }
+        let mut next = per_side;
+        while let Some((t, lanes)) = simd::next_outside(strip, stride, next, &ends.below, &ends.above) {
+            ones(lanes).for_each(|line| ends.offer(line, strip[t * stride + line], t as u32));
+            next = t + 1;
         }
+        ends.append_to(lines, &mut found.indices);
     }
-    ends.append_to(&mut found.indices);
     found
+}
+
+/// Which bits are set.
+fn ones(bits: u32) -> impl Iterator<Item = usize> {
+    let mut left = bits;
+    std::iter::from_fn(move || {
+        let lowest = left.trailing_zeros() as usize;
+        left &= left.wrapping_sub(1);
+        (lowest < LANES).then_some(lowest)
+    })
 }
 
 /// Adds the outliers of each token of a block over all heads, `block` being `[heads, tokens, dim]`: lines are tokens, indices are
@@ -161,23 +177,21 @@ pub(crate) fn of_tokens(block: &[f32], tokens: usize, dim: usize, found: &mut Ou
         return;
     }
     let mut ends = Ends::new(1, per_side);
-    let mut line = Vec::with_capacity(block.len() / tokens.max(1));
-    let mut passing = Vec::with_capacity(PIECE / LANES);
+    let length = block.len() / tokens.max(1);
+    let mut line = Vec::with_capacity(length + LANES);
     for t in 0..tokens {
         line.clear();
         block.chunks_exact(tokens * dim).for_each(|head| line.extend_from_slice(&head[t * dim..(t + 1) * dim]));
-        line[..per_side].iter().enumerate().for_each(|(i, &value)| ends.fill(0, i, value, i as u32));
-        let mut first = per_side;
-        for piece in line[per_side..].chunks(PIECE) {
-            simd::chunks_beyond(piece, ends.below[0], ends.above[0], &mut passing);
-            for start in passing.drain(..) {
-                for (i, &value) in piece.iter().enumerate().skip(start).take(LANES) {
-                    ends.offer(0, value, (first + i) as u32);
-                }
-            }
-            first += piece.len();
+        // What fills the last register is outside of nothing.
+        line.resize(per_side + (length - per_side).next_multiple_of(LANES), f32::NAN);
+        let (first, rest) = line.split_at(per_side);
+        first.iter().enumerate().for_each(|(i, &value)| ends.fill(0, i, value, i as u32));
+        let (mut next, mut below, mut above) = (0, [ends.below[0]; LANES], [ends.above[0]; LANES]);
+        while let Some((at, lanes)) = simd::next_outside(rest, LANES, next, &below, &above) {
+            ones(lanes).map(|lane| at * LANES + lane).for_each(|i| ends.offer(0, rest[i], (per_side + i) as u32));
+            (next, below, above) = (at + 1, [ends.below[0]; LANES], [ends.above[0]; LANES]);
         }
-        ends.append_to(&mut found.indices);
+        ends.append_to(1, &mut found.indices);
     }
 }
 

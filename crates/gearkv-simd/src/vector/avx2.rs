@@ -5,7 +5,6 @@
 use std::arch::x86_64::*;
 
 use super::{LevelTable, Line, ROUNDING, Vector, signs, transpose};
-use crate::LANES;
 use crate::scales::{CODE_OF_ZERO, MANTISSA_LEFT_OUT};
 
 /// AVX2.
@@ -232,6 +231,18 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn outside(x: [__m256; 2], low: [__m256; 2], high: [__m256; 2]) -> u32 {
+        unsafe {
+            let of = |i: usize| {
+                let outside =
+                    _mm256_or_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(x[i], low[i]), _mm256_cmp_ps::<_CMP_GT_OQ>(x[i], high[i]));
+                _mm256_movemask_ps(outside) as u32
+            };
+            of(0) | of(1) << 8
+        }
+    }
+
+    #[inline(always)]
     unsafe fn magnitude(x: [__m256; 2]) -> [__m256; 2] {
         unsafe {
             let sign = _mm256_set1_ps(-0.0);
@@ -265,10 +276,10 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32) {
+    unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, apart: usize) {
         unsafe {
             for (row, lane) in [(0, 0), (0, 8), (8, 0), (8, 8)] {
-                transpose::eight(from.add(row * stride + lane), stride, to.add(lane * LANES + row), LANES);
+                transpose::eight(from.add(row * stride + lane), stride, to.add(lane * apart + row), apart);
             }
         }
     }

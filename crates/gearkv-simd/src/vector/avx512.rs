@@ -268,6 +268,14 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn outside(x: __m512, low: __m512, high: __m512) -> u32 {
+        unsafe {
+            let outside = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(x, low) | _mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, high);
+            u32::from(outside)
+        }
+    }
+
+    #[inline(always)]
     unsafe fn magnitude(x: __m512) -> __m512 {
         unsafe { _mm512_abs_ps(x) }
     }
@@ -298,8 +306,8 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32) {
-        unsafe { transpose::sixteen(from, stride, to) }
+    unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, apart: usize) {
+        unsafe { transpose::sixteen(from, stride, to, apart) }
     }
 
     #[inline(always)]

@@ -3,17 +3,17 @@
 /// `kernel!(fn name(argument: Type) = generic)` defines a function that runs `generic::<V>` for the best instruction set of a level, which is its first
 /// argument.
 macro_rules! kernel {
-    (fn $name:ident($($argument:ident: $type:ty),* $(,)?) = $generic:ident) => {
-        fn $name(level: $crate::level::Level, $($argument: $type),*) {
+    (fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? = $generic:ident) => {
+        fn $name(level: $crate::level::Level, $($argument: $type),*) $(-> $result)? {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2")]
-            unsafe fn avx512($($argument: $type),*) {
+            unsafe fn avx512($($argument: $type),*) $(-> $result)? {
                 // SAFETY: as the caller vouches for.
                 unsafe { $generic::<$crate::vector::Avx512>($($argument),*) }
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c")]
-            unsafe fn avx2($($argument: $type),*) {
+            unsafe fn avx2($($argument: $type),*) $(-> $result)? {
                 // SAFETY: as the caller vouches for.
                 unsafe { $generic::<$crate::vector::Avx2>($($argument),*) }
             }

@@ -86,6 +86,11 @@ macro_rules! plain_floats {
         }
 
         #[inline(always)]
+        unsafe fn outside(x: [f32; 16], low: [f32; 16], high: [f32; 16]) -> u32 {
+            (0..16).fold(0, |bits, i| bits | u32::from((x[i] < low[i]) | (x[i] > high[i])) << i)
+        }
+
+        #[inline(always)]
         unsafe fn magnitude(x: [f32; 16]) -> [f32; 16] {
             x.map(f32::abs)
         }
@@ -106,10 +111,10 @@ macro_rules! plain_floats {
         }
 
         #[inline(always)]
-        unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32) {
+        unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, apart: usize) {
             for row in 0..16 {
                 for lane in 0..16 {
-                    unsafe { to.add(lane * 16 + row).write(from.add(row * stride + lane).read()) };
+                    unsafe { to.add(lane * apart + row).write(from.add(row * stride + lane).read()) };
                 }
             }
         }

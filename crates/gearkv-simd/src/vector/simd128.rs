@@ -5,7 +5,6 @@
 use std::arch::wasm32::*;
 
 use super::{LevelTable, Line, ROUNDING, Vector};
-use crate::LANES;
 use crate::convert::{EXPONENT_GAP, SMALLEST_NORMAL};
 use crate::scales::{CODE_OF_ZERO, MANTISSA_LEFT_OUT};
 
@@ -236,6 +235,14 @@ impl Vector for Simd128 {
     }
 
     #[inline(always)]
+    unsafe fn outside(x: [v128; 4], low: [v128; 4], high: [v128; 4]) -> u32 {
+        (0..4).fold(0, |bits, i| {
+            let outside = v128_or(f32x4_lt(x[i], low[i]), f32x4_gt(x[i], high[i]));
+            bits | u32::from(i32x4_bitmask(outside)) << (4 * i)
+        })
+    }
+
+    #[inline(always)]
     unsafe fn magnitude(x: [v128; 4]) -> [v128; 4] {
         x.map(|x| f32x4_abs(x))
     }
@@ -262,7 +269,7 @@ impl Vector for Simd128 {
     }
 
     #[inline(always)]
-    unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32) {
+    unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, apart: usize) {
         unsafe {
             for row in [0, 4, 8, 12] {
                 for lane in [0, 4, 8, 12] {
@@ -276,7 +283,7 @@ impl Vector for Simd128 {
                         i64x2_shuffle::<1, 3>(more_ab, more_cd),
                     ];
                     for (i, column) in columns.into_iter().enumerate() {
-                        v128_store(to.add((lane + i) * LANES + row).cast(), column);
+                        v128_store(to.add((lane + i) * apart + row).cast(), column);
                     }
                 }
             }

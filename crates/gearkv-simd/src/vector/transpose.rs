@@ -30,9 +30,9 @@ pub(super) unsafe fn eight(from: *const f32, stride: usize, to: *mut f32, apart:
     }
 }
 
-/// Sixteen rows become sixteen columns, which lie side by side.
+/// Sixteen rows become sixteen columns, which begin `apart` floats after each other.
 #[inline(always)]
-pub(super) unsafe fn sixteen(from: *const f32, stride: usize, to: *mut f32) {
+pub(super) unsafe fn sixteen(from: *const f32, stride: usize, to: *mut f32, apart: usize) {
     unsafe {
         // Quarters of rows that are four apart beside each other, so that no step goes across them.
         let quarters = |row: usize, lane: usize| {
@@ -52,7 +52,7 @@ pub(super) unsafe fn sixteen(from: *const f32, stride: usize, to: *mut f32) {
                 _mm512_shuffle_ps(high_ab, high_cd, 0b11_10_11_10),
             ];
             for (i, column) in columns.into_iter().enumerate() {
-                _mm512_storeu_ps(to.add((lane + i) * 16), column);
+                _mm512_storeu_ps(to.add((lane + i) * apart), column);
             }
         }
     }
