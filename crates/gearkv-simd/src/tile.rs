@@ -17,6 +17,8 @@
 mod keys;
 mod order;
 mod pack;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod spread;
 mod sums;
 mod values;
 
@@ -51,33 +53,31 @@ fn planes(bits: u32) -> &'static [(u32, u32)] {
     }
 }
 
-/// Multipliers of rows.
+/// The most words of one kind that a row has: a fourth of the most channels of a key, or of the tokens of all tiles.
+const MOST_WORDS: usize = 64;
+/// From one row's words to the next one's. The same for all, so that one pointer leads to the words of several rows.
+const ROW_WORDS: usize = 2 * MOST_WORDS;
+
+/// Multipliers of rows: of each, its first words, and [`MOST_WORDS`] after these its second ones.
 #[derive(Default)]
-struct TileMultipliers {
-    /// Words of a row.
-    words: usize,
-    first: Vec<i32>,
-    second: Vec<i32>,
-}
+struct TileMultipliers(Vec<i32>);
 
 impl TileMultipliers {
-    fn resize(&mut self, rows: usize, words: usize) {
-        self.words = words;
-        self.first.resize(rows * words, 0);
-        self.second.resize(rows * words, 0);
+    fn resize(&mut self, rows: usize) {
+        self.0.resize(rows * ROW_WORDS, 0);
     }
 
     /// Where a row's words are written.
     #[inline(always)]
     fn row(&mut self, r: usize) -> (*mut i32, *mut i32) {
-        let words = r * self.words..(r + 1) * self.words;
-        (self.first[words.clone()].as_mut_ptr(), self.second[words].as_mut_ptr())
+        let (first, second) = self.0[r * ROW_WORDS..(r + 1) * ROW_WORDS].split_at_mut(MOST_WORDS);
+        (first.as_mut_ptr(), second.as_mut_ptr())
     }
 
+    /// The first words of rows from `r` on.
     #[inline(always)]
-    fn of(&self, r: usize) -> sums::Multipliers {
-        let words = r * self.words..(r + 1) * self.words;
-        sums::Multipliers { first: self.first[words.clone()].as_ptr(), second: self.second[words].as_ptr() }
+    fn from(&self, r: usize) -> *const i32 {
+        self.0[r * ROW_WORDS..].as_ptr()
     }
 }
 

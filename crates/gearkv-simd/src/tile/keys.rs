@@ -3,7 +3,7 @@
 use half::f16;
 
 use super::sums::{MOST_ROWS, Row, UnitRun, Units, sums};
-use super::{MOST_TILES, TILE, TileMultipliers};
+use super::{MOST_TILES, MOST_WORDS, TILE, TileMultipliers};
 use crate::LANES;
 use crate::level::Level;
 #[cfg(target_arch = "x86_64")]
@@ -98,7 +98,9 @@ pub fn key_logits(level: Level, tiles: KeyTiles, q: &[f32], logits: &mut [f32], 
     let (dim, count) = (tiles.units_of_codes.len(), tiles.count());
     let (units, bytes) =
         tiles.runs.iter().fold((0, 0), |(units, bytes), run| (units + usize::from(run.units), bytes + run.bytes()));
-    assert!(dim > 0 && dim == 4 * units && dim.is_multiple_of(LANES) && q.len().is_multiple_of(dim));
+    assert!(
+        dim > 0 && dim == 4 * units && dim.is_multiple_of(LANES) && units <= MOST_WORDS && q.len().is_multiple_of(dim)
+    );
     assert!(count <= MOST_TILES && tiles.units.len() == count * bytes);
     assert!([dim, count * dim].contains(&tiles.scales.len()) && tiles.scales.have_steps(dim));
     assert!(tiles.column + tiles.tokens <= stride && logits.len() >= q.len() / dim * stride);
@@ -134,7 +136,7 @@ unsafe fn generic<V: Vector>(tiles: KeyTiles, q: &[f32], logits: &mut [f32], str
     zeros.resize(MOST_TILES * dim, 0.0);
     folded.resize(MOST_ROWS * dim, 0.0);
     aside.resize(MOST_ROWS * TILE, 0.0);
-    multipliers.resize(MOST_TILES * MOST_ROWS, dim / 4);
+    multipliers.resize(MOST_TILES * MOST_ROWS);
     let kept = tiles.scales.len();
     for first in (0..kept).step_by(dim) {
         // SAFETY: the caller vouches for the instruction set and for `dim` numbers of each kind, a multiple of 16.
@@ -148,7 +150,7 @@ unsafe fn generic<V: Vector>(tiles: KeyTiles, q: &[f32], logits: &mut [f32], str
             let at = if kept == dim { 0 } else { t * dim };
             let (scales, zeros) = (&scales[at..at + dim], &zeros[at..at + dim]);
             // SAFETY: queries, scales and zeros have `dim` numbers, a multiple of 16, as many a row as there is room for in `folded`, and a
-            // row of multipliers has room for `dim / 4` words.
+            // row of multipliers has room for `dim / 4` words, which are no more than `MOST_WORDS`.
             unsafe {
                 let rows = |r: usize| multipliers.row(t * MOST_ROWS + r);
                 match now {
@@ -172,7 +174,7 @@ unsafe fn generic<V: Vector>(tiles: KeyTiles, q: &[f32], logits: &mut [f32], str
             let start = |r: usize| (first * MOST_ROWS + r) * stride + tiles.column + t * TILE;
             let out = if whole { logits.as_mut_ptr() } else { aside.as_mut_ptr() };
             let rows: [Row; MOST_ROWS] = std::array::from_fn(|r| Row {
-                multipliers: multipliers.of(t * MOST_ROWS + r),
+                multipliers: multipliers.from(t * MOST_ROWS + r),
                 line: lines[r],
                 out: out.wrapping_add(if whole { start(r) } else { r * TILE }),
             });
@@ -182,7 +184,7 @@ unsafe fn generic<V: Vector>(tiles: KeyTiles, q: &[f32], logits: &mut [f32], str
                 // What comes soon is asked for once.
                 ahead: if first == 0 { tiles.ahead.as_ptr().wrapping_add(t * bytes) } else { std::ptr::null() },
             };
-            // SAFETY: what the caller vouches for; rows have as many multipliers as the runs have units, and room for 64 logits.
+            // SAFETY: what the caller vouches for; rows follow each other, have as many multipliers as the runs have units, and room for 64 logits.
             unsafe { sums::<V, false, false>(&[units], &[[0; 16]; 4], &rows[..now]) };
             if !whole {
                 for (r, own) in aside.chunks_exact(TILE).enumerate().take(now) {

@@ -4,7 +4,7 @@
 
 #![expect(clippy::needless_range_loop, reason = "fields and rows are unrolled, so that sums stay in registers")]
 
-use super::unit_bytes;
+use super::{MOST_WORDS, ROW_WORDS, unit_bytes};
 use crate::vector::{Line, Vector};
 
 /// The most rows of multipliers that are summed at a time.
@@ -34,17 +34,11 @@ impl UnitRun {
 /// What codes below 8 bits are looked up in, for each width from 1 to 4.
 pub(super) type LevelTables = [[u8; 16]; 4];
 
-/// One row's multipliers: two words for every four places.
-#[derive(Clone, Copy)]
-pub(super) struct Multipliers {
-    pub first: *const i32,
-    pub second: *const i32,
-}
-
 /// A row: what its sums come to, and where 64 floats have room.
 #[derive(Clone, Copy)]
 pub(super) struct Row {
-    pub multipliers: Multipliers,
+    /// Its first words; its second ones and those of the next row lie as [`TileMultipliers`](super::TileMultipliers) has them.
+    pub multipliers: *const i32,
     pub line: Line,
     pub out: *mut f32,
 }
@@ -63,7 +57,7 @@ pub(super) struct Units<'a> {
 /// `LOOK_UP`, what codes stand for is looked up.
 ///
 /// # Safety
-/// `V`'s instruction set is there, each one's `bytes` reach as far as its runs, each row's multipliers as far as all of them, and each row has room.
+/// `V`'s instruction set is there, each one's `bytes` reach as far as its runs, each row's multipliers as far as all of them, rows' multipliers follow each other, and each row has room.
 #[inline(always)]
 pub(super) unsafe fn sums<V: Vector, const LOOK_UP: bool, const ADD: bool>(
     units: &[Units],
@@ -71,6 +65,12 @@ pub(super) unsafe fn sums<V: Vector, const LOOK_UP: bool, const ADD: bool>(
     rows: &[Row],
 ) {
     unsafe {
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        match *rows {
+            [row] => fields::<V, 1, 4, LOOK_UP, ADD>(units, tables, [row], 0),
+            _ => super::spread::sums::<LOOK_UP, ADD>(units, tables, rows),
+        }
+        #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
         if V::ROWS == MOST_ROWS {
             match *rows {
                 // Three rows' sums of all four fields would not fit the registers with what they are multiplied by.
@@ -108,12 +108,12 @@ unsafe fn fields<V: Vector, const R: usize, const F: usize, const LOOK_UP: bool,
     unsafe {
         for part in 0..64 / V::BYTES {
             let mut sums = [[V::zero(); R]; F];
-            let mut rows = of.map(|row| row.multipliers);
+            let mut words = of[0].multipliers;
             for units in all {
                 let (mut at, mut ahead) = (units.bytes, units.ahead);
                 for run in units.runs {
                     let run = *run;
-                    let state = (&mut sums, &mut rows, &mut at, &mut ahead);
+                    let state = (&mut sums, &mut words, &mut at, &mut ahead);
                     match run.bits {
                         1 => even::<V, 1, R, F, LOOK_UP>(run, tables, state, first, part),
                         2 => even::<V, 2, R, F, LOOK_UP>(run, tables, state, first, part),
@@ -136,7 +136,7 @@ unsafe fn fields<V: Vector, const R: usize, const F: usize, const LOOK_UP: bool,
 
 /// Sums so far, and how far multipliers, units and what is fetched ahead have been gone through.
 type State<'a, V, const R: usize, const F: usize> =
-    (&'a mut [[<V as Vector>::Sums; R]; F], &'a mut [Multipliers; R], &'a mut *const u8, &'a mut *const u8);
+    (&'a mut [[<V as Vector>::Sums; R]; F], &'a mut *const i32, &'a mut *const u8, &'a mut *const u8);
 
 // In a function of its own, V8 keeps the sums in registers; within all that attends it stores them after every unit.
 #[cfg_attr(target_arch = "wasm32", inline(never))]
@@ -144,14 +144,14 @@ type State<'a, V, const R: usize, const F: usize> =
 unsafe fn even<V: Vector, const BITS: usize, const R: usize, const F: usize, const LOOK_UP: bool>(
     run: UnitRun,
     tables: &LevelTables,
-    (sums, rows, at, ahead): State<V, R, F>,
+    (sums, words, at, ahead): State<V, R, F>,
     first: usize,
     part: usize,
 ) {
     unsafe {
         let table = if LOOK_UP && BITS <= 4 { V::repeat(tables[BITS - 1].as_ptr()) } else { V::splat(0) };
         let (mut own, mut unit, mut next) = (*sums, *at, *ahead);
-        let mut multipliers = *rows;
+        let mut multipliers = *words;
         for _ in 0..run.units {
             for line in 0..unit_bytes(BITS).div_ceil(64) {
                 V::prefetch(next.wrapping_add(64 * line));
@@ -164,17 +164,16 @@ unsafe fn even<V: Vector, const BITS: usize, const R: usize, const F: usize, con
                 };
                 let codes = if LOOK_UP && BITS <= 4 { V::look_up(table, codes) } else { codes };
                 for r in 0..R {
-                    own[f][r] = V::add_products(own[f][r], codes, *multipliers[r].first, *multipliers[r].second);
+                    let (first, second) =
+                        (*multipliers.add(r * ROW_WORDS), *multipliers.add(r * ROW_WORDS + MOST_WORDS));
+                    own[f][r] = V::add_products(own[f][r], codes, first, second);
                 }
             }
-            for row in &mut multipliers {
-                row.first = row.first.add(1);
-                row.second = row.second.add(1);
-            }
+            multipliers = multipliers.add(1);
             unit = unit.add(unit_bytes(BITS));
             next = next.wrapping_add(unit_bytes(BITS));
         }
-        (*sums, *rows, *at, *ahead) = (own, multipliers, unit, next);
+        (*sums, *words, *at, *ahead) = (own, multipliers, unit, next);
     }
 }
 
@@ -186,7 +185,7 @@ pub(super) unsafe fn codes<V: Vector, const BITS: usize>(unit: *const u8, field:
 
 /// As [`codes`], times 2^(8 − `BITS`): so that one step of a multiplier counts alike whatever the width.
 #[inline(always)]
-unsafe fn top_codes<V: Vector, const BITS: usize>(unit: *const u8, field: usize, part: usize) -> V::Bytes {
+pub(super) unsafe fn top_codes<V: Vector, const BITS: usize>(unit: *const u8, field: usize, part: usize) -> V::Bytes {
     unsafe { codes_at::<V, BITS>(unit, field, part, 8 - BITS) }
 }
 

@@ -2,7 +2,7 @@
 
 use super::order::TileOrder;
 use super::sums::{LevelTables, MOST_ROWS, Row, Units, sums};
-use super::{MOST_TILES, TILE, TileMultipliers, steps};
+use super::{MOST_TILES, MOST_WORDS, TILE, TileMultipliers, steps};
 use crate::LANES;
 use crate::level::{Level, level};
 #[cfg(target_arch = "x86_64")]
@@ -163,6 +163,8 @@ unsafe fn avx2(tiles: ValueTiles, weights: &[f32], stride: usize, dim: usize, ou
 /// Tokens of all tiles together.
 const MOST_TOKENS: usize = MOST_TILES * TILE;
 
+const _: () = assert!(MOST_TOKENS <= 4 * MOST_WORDS);
+
 #[inline(always)]
 unsafe fn generic<V: Vector>(
     tiles: ValueTiles,
@@ -177,7 +179,7 @@ unsafe fn generic<V: Vector>(
     let blocks = dim / TILE;
     let ValueRoom { multipliers, folded, padded } = room;
     folded.resize(MOST_TOKENS, 0.0);
-    multipliers.resize(MOST_ROWS, MOST_TOKENS / 4);
+    multipliers.resize(MOST_ROWS);
     let rows = out.len() / dim;
     for first in (0..rows).step_by(MOST_ROWS) {
         let now = (rows - first).min(MOST_ROWS);
@@ -214,11 +216,11 @@ unsafe fn generic<V: Vector>(
                 }
                 let base = out.as_mut_ptr();
                 let rows: [Row; MOST_ROWS] = std::array::from_fn(|r| Row {
-                    multipliers: multipliers.of(r),
+                    multipliers: multipliers.from(r),
                     line: lines[r],
                     out: base.wrapping_add((first + r) * dim + block * TILE),
                 });
-                // SAFETY: what the caller vouches for; a tile has 16 units for every 64 channels, and rows have room for these.
+                // SAFETY: what the caller vouches for; a tile has 16 units for every 64 channels, and rows follow each other and have room for these.
                 unsafe { sums::<V, true, true>(&units[..count], tables_of(tiles.levels), &rows[..now]) };
             }
         }
