@@ -10,9 +10,7 @@ use std::mem::MaybeUninit;
 use super::sums::codes;
 use super::{TILE, TileOrder, UnitRun, planes, unit_bytes};
 use crate::level::Level;
-#[cfg(target_arch = "x86_64")]
-use crate::vector::{Avx2, Avx512};
-use crate::vector::{Portable, Vector};
+use crate::vector::{Vector, kernel};
 
 /// The codes of a unit, a word a lane: the code at place *p* is byte *p*.
 pub(super) type Words = [u32; TILE];
@@ -96,24 +94,10 @@ fn units_of_channels(runs: &[UnitRun]) -> impl Iterator<Item = (u32, usize)> {
     })
 }
 
-/// Runs one of the functions below on a level's registers.
-macro_rules! on_level {
-    ($level:expr, $name:ident($($argument:expr),*)) => {
-        match $level {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => avx512::$name($($argument),*),
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => avx2::$name($($argument),*),
-            Level::Portable => $name::<Portable>($($argument),*),
-        }
-    };
-}
-
 /// A tile of keys of codes `[64, dim]`, `dim` being a multiple of 16.
 pub fn pack_channels(level: Level, codes: &[u8], dim: usize, runs: &[UnitRun], tile: &mut [u8]) {
     check_channels(dim, codes.len(), runs, tile.len());
-    // SAFETY: a level is only named where the machine has it, and lengths were just checked.
-    unsafe { on_level!(level, channels_packed(codes, dim, runs, tile)) }
+    channels_packed_at(level, codes, dim, runs, tile);
 }
 
 /// The inverse of [`pack_channels`]. With `order`, which has each channel once, the *i*-th channel of a tile is put to `order[i]`.
@@ -127,8 +111,7 @@ pub fn unpack_channels(
 ) {
     check_channels(dim, codes.len(), runs, tile.len());
     let order = order.map(|order| Sources::of(order, dim));
-    // SAFETY: as for `pack_channels`.
-    unsafe { on_level!(level, channels_unpacked(tile, dim, runs, order.as_ref(), codes)) }
+    channels_unpacked_at(level, tile, dim, runs, order.as_ref(), codes);
 }
 
 fn check_channels(dim: usize, codes: usize, runs: &[UnitRun], tile: usize) {
@@ -140,21 +123,27 @@ fn check_channels(dim: usize, codes: usize, runs: &[UnitRun], tile: usize) {
 /// A tile of values of codes `[64, dim]`, or of as many tokens as `order` has; `dim` is a multiple of 64.
 pub fn pack_tokens(level: Level, codes: &[u8], dim: usize, order: &TileOrder, tile: &mut [u8]) {
     check_tokens(dim, codes.len(), order, tile.len());
-    // SAFETY: as for `pack_channels`.
-    unsafe { on_level!(level, tokens_packed(codes, dim, order, tile)) }
+    tokens_packed_at(level, codes, dim, order, tile);
 }
 
 /// The inverse of [`pack_tokens`].
 pub fn unpack_tokens(level: Level, tile: &[u8], dim: usize, order: &TileOrder, codes: &mut [u8]) {
     check_tokens(dim, codes.len(), order, tile.len());
-    // SAFETY: as for `pack_channels`.
-    unsafe { on_level!(level, tokens_unpacked(tile, dim, order, codes)) }
+    tokens_unpacked_at(level, tile, dim, order, codes);
 }
 
 fn check_tokens(dim: usize, codes: usize, order: &TileOrder, tile: usize) {
     let rows = order.order.iter().take(4 * order.units().count()).max().map_or(0, |&last| usize::from(last) + 1);
     assert!(dim.is_multiple_of(TILE) && codes >= rows * dim && tile >= dim / TILE * order.bytes());
 }
+
+kernel!(fn channels_packed_at(codes: &[u8], dim: usize, runs: &[UnitRun], tile: &mut [u8]) = channels_packed);
+kernel!(
+    fn channels_unpacked_at(tile: &[u8], dim: usize, runs: &[UnitRun], order: Option<&Sources>, codes: &mut [u8]) =
+        channels_unpacked
+);
+kernel!(fn tokens_packed_at(codes: &[u8], dim: usize, order: &TileOrder, tile: &mut [u8]) = tokens_packed);
+kernel!(fn tokens_unpacked_at(tile: &[u8], dim: usize, order: &TileOrder, codes: &mut [u8]) = tokens_unpacked);
 
 #[inline(always)]
 unsafe fn channels_packed<V: Vector>(codes: &[u8], dim: usize, runs: &[UnitRun], tile: &mut [u8]) {
@@ -355,44 +344,3 @@ const PICK: [[[u8; 16]; 4]; 4] = {
 
 /// The four bytes of four words, transposed.
 const TRANSPOSE: [u8; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];
-
-/// The functions above on the registers of one instruction set.
-#[cfg(target_arch = "x86_64")]
-macro_rules! compiled_for {
-    ($level:ident, $registers:ty, $features:literal) => {
-        mod $level {
-            use super::{Sources, TileOrder, UnitRun};
-
-            #[target_feature(enable = $features)]
-            pub unsafe fn channels_packed(codes: &[u8], dim: usize, runs: &[UnitRun], tile: &mut [u8]) {
-                unsafe { super::channels_packed::<$registers>(codes, dim, runs, tile) }
-            }
-
-            #[target_feature(enable = $features)]
-            pub unsafe fn channels_unpacked(
-                tile: &[u8],
-                dim: usize,
-                runs: &[UnitRun],
-                order: Option<&Sources>,
-                codes: &mut [u8],
-            ) {
-                unsafe { super::channels_unpacked::<$registers>(tile, dim, runs, order, codes) }
-            }
-
-            #[target_feature(enable = $features)]
-            pub unsafe fn tokens_packed(codes: &[u8], dim: usize, order: &TileOrder, tile: &mut [u8]) {
-                unsafe { super::tokens_packed::<$registers>(codes, dim, order, tile) }
-            }
-
-            #[target_feature(enable = $features)]
-            pub unsafe fn tokens_unpacked(tile: &[u8], dim: usize, order: &TileOrder, codes: &mut [u8]) {
-                unsafe { super::tokens_unpacked::<$registers>(tile, dim, order, codes) }
-            }
-        }
-    };
-}
-
-#[cfg(target_arch = "x86_64")]
-compiled_for!(avx512, super::Avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2");
-#[cfg(target_arch = "x86_64")]
-compiled_for!(avx2, super::Avx2, "avx2,fma,f16c");
