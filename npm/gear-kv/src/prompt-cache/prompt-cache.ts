@@ -133,9 +133,9 @@ export class PromptCache {
     }
     signal?.throwIfAborted();
     this.#live();
-    const address = await this.#addresses.of(tokenIds);
+    // By the tokens themselves: their address takes a while, in which others who ask would overtake.
     return this.#computations.take(
-      address,
+      tokenIds.join(),
       async () => {
         const prefix = await this.get(tokenIds);
         if (prefix?.tokens === tokenIds.length) return { ...prefix, computed: false };
