@@ -12,9 +12,7 @@ use super::codebook::{FINE_UNIT, FINE_WIDEST, LEVELS_1, LEVELS_2, LEVELS_3, LEVE
 use super::level::{Level, level};
 use super::linear::add_low_rank;
 use super::rotate::{rotate_rows, turn};
-#[cfg(target_arch = "x86_64")]
-use super::vector::{Avx2, Avx512};
-use super::vector::{LevelTable, Portable, Vector};
+use super::vector::{LevelTable, Vector, kernel};
 
 /// What codes stand for.
 #[derive(Clone, Copy)]
@@ -89,16 +87,7 @@ fn expand_at(level: Level, codes: &[u8], dim: usize, meaning: Meaning, low_rank:
     assert!(low_rank.vectors.len() == rank * dim);
     assert!(rank == 0 || rows == 0 || low_rank.weights.len() >= (rank - 1) * low_rank.stride + rows);
     let task = Task { codes, dim, low_rank, rank };
-    // SAFETY: a level is only named where the machine has it, and lengths were just checked.
-    unsafe {
-        match level {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => avx512(task, meaning, out),
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => avx2(task, meaning, out),
-            Level::Portable => generic::<Portable>(task, meaning, out),
-        }
-    }
+    expand(level, task, meaning, out);
 }
 
 #[derive(Clone, Copy)]
@@ -109,22 +98,10 @@ struct Task<'a> {
     rank: usize,
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2")]
-unsafe fn avx512(task: Task, meaning: Meaning, out: &mut [f32]) {
-    // SAFETY: as the caller vouches for.
-    unsafe { generic::<Avx512>(task, meaning, out) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn avx2(task: Task, meaning: Meaning, out: &mut [f32]) {
-    // SAFETY: as the caller vouches for.
-    unsafe { generic::<Avx2>(task, meaning, out) }
-}
-
 /// Sixteen channels at a time are taken as many times.
 const PIECES: usize = 4;
+
+kernel!(fn expand(task: Task, meaning: Meaning, out: &mut [f32]) = generic);
 
 #[inline(always)]
 unsafe fn generic<V: Vector>(task: Task, meaning: Meaning, out: &mut [f32]) {

@@ -4,42 +4,15 @@
 //! (80 = 64 + 16, 21 = 16 + 4 + 1), each turned by itself: still orthonormal, so that errors keep their size.
 
 use super::LANES;
-use super::level::{Level, level};
-#[cfg(target_arch = "x86_64")]
-use super::vector::{Avx2, Avx512};
-use super::vector::{Portable, Vector};
+use super::level::level;
+use super::vector::{Vector, kernel};
 
 /// Turns every row of `rows` (`[rows, dim]`) in place.
 pub fn rotate_rows(rows: &mut [f32], dim: usize) {
     rotate_at(level(), rows, dim);
 }
 
-pub(super) fn rotate_at(level: Level, rows: &mut [f32], dim: usize) {
-    // SAFETY: a level is only named where the machine has it.
-    unsafe {
-        match level {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => avx512(rows, dim),
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => avx2(rows, dim),
-            Level::Portable => generic::<Portable>(rows, dim),
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2")]
-unsafe fn avx512(rows: &mut [f32], dim: usize) {
-    // SAFETY: as the caller vouches for.
-    unsafe { generic::<Avx512>(rows, dim) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn avx2(rows: &mut [f32], dim: usize) {
-    // SAFETY: as the caller vouches for.
-    unsafe { generic::<Avx2>(rows, dim) }
-}
+kernel!(pub(super) fn rotate_at(rows: &mut [f32], dim: usize) = generic);
 
 #[inline(always)]
 unsafe fn generic<V: Vector>(rows: &mut [f32], dim: usize) {

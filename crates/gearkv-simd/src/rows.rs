@@ -10,9 +10,7 @@ use half::f16;
 
 use super::LANES;
 use super::level::Level;
-#[cfg(target_arch = "x86_64")]
-use super::vector::{Avx2, Avx512};
-use super::vector::{Portable, Vector};
+use super::vector::{Vector, kernel};
 
 /// The values of one head: a row a token, `stride` values after each other.
 #[derive(Clone, Copy)]
@@ -87,31 +85,10 @@ fn run(level: Level, rows: Rows, task: Task) {
         Values::F32(x) => x.len(),
     };
     assert!(dim > 0 && dim.is_multiple_of(LANES) && (tokens == 0 || length >= (tokens - 1) * stride + dim));
-    // SAFETY: a level is only named where the machine has it, and lengths were just checked.
-    unsafe {
-        match level {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => avx512(rows, task),
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => avx2(rows, task),
-            Level::Portable => generic::<Portable>(rows, task),
-        }
-    }
+    run_at(level, rows, task);
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2")]
-unsafe fn avx512(rows: Rows, task: Task) {
-    // SAFETY: as the caller vouches for.
-    unsafe { generic::<Avx512>(rows, task) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn avx2(rows: Rows, task: Task) {
-    // SAFETY: as the caller vouches for.
-    unsafe { generic::<Avx2>(rows, task) }
-}
+kernel!(fn run_at(rows: Rows, task: Task) = generic);
 
 #[inline(always)]
 unsafe fn generic<V: Vector>(rows: Rows, task: Task) {

@@ -6,9 +6,7 @@ use super::sums::{MOST_ROWS, Row, UnitRun, Units, sums};
 use super::{MOST_TILES, MOST_WORDS, TILE, TileMultipliers};
 use crate::LANES;
 use crate::level::Level;
-#[cfg(target_arch = "x86_64")]
-use crate::vector::{Avx2, Avx512};
-use crate::vector::{LARGEST_MULTIPLIER, Line, Portable, Vector};
+use crate::vector::{LARGEST_MULTIPLIER, Line, Vector, kernel};
 
 /// Scales and zeros of a tile's channels, in the order of its units, as they are kept.
 #[derive(Clone, Copy)]
@@ -104,29 +102,12 @@ pub fn key_logits(level: Level, tiles: KeyTiles, q: &[f32], logits: &mut [f32], 
     assert!(count <= MOST_TILES && tiles.units.len() == count * bytes);
     assert!([dim, count * dim].contains(&tiles.scales.len()) && tiles.scales.have_steps(dim));
     assert!(tiles.column + tiles.tokens <= stride && logits.len() >= q.len() / dim * stride);
-    // SAFETY: a level is only named where the machine has it, and the lengths were just checked.
-    unsafe {
-        match level {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => avx512(tiles, q, logits, stride, room),
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => avx2(tiles, q, logits, stride, room),
-            Level::Portable => generic::<Portable>(tiles, q, logits, stride, room),
-        }
-    }
+    logits_at(level, tiles, q, logits, stride, room);
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2")]
-unsafe fn avx512(tiles: KeyTiles, q: &[f32], logits: &mut [f32], stride: usize, room: &mut KeyRoom) {
-    unsafe { generic::<Avx512>(tiles, q, logits, stride, room) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn avx2(tiles: KeyTiles, q: &[f32], logits: &mut [f32], stride: usize, room: &mut KeyRoom) {
-    unsafe { generic::<Avx2>(tiles, q, logits, stride, room) }
-}
+kernel!(
+    fn logits_at(tiles: KeyTiles, q: &[f32], logits: &mut [f32], stride: usize, room: &mut KeyRoom) = generic
+);
 
 #[inline(always)]
 unsafe fn generic<V: Vector>(tiles: KeyTiles, q: &[f32], logits: &mut [f32], stride: usize, room: &mut KeyRoom) {

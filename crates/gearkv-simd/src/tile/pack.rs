@@ -8,7 +8,7 @@
 use std::mem::MaybeUninit;
 
 use super::sums::codes;
-use super::{TILE, TileOrder, UnitRun, planes, unit_bytes};
+use super::{MOST_WORDS, TILE, TileOrder, UnitRun, planes, unit_bytes};
 use crate::level::Level;
 use crate::vector::{Vector, kernel};
 
@@ -18,8 +18,8 @@ pub(super) type Words = [u32; TILE];
 /// Sixteen lanes.
 const FIELD: usize = TILE / 4;
 
-/// The most channels of a tile.
-const MOST_CHANNELS: usize = 256;
+/// The most channels of a tile of keys.
+const MOST_CHANNELS: usize = 4 * MOST_WORDS;
 
 /// The same bits of each of four bytes.
 const fn every_byte(bits: u32) -> u32 {
@@ -179,7 +179,7 @@ unsafe fn channels_unpacked<V: Vector>(
     codes: &mut [u8],
 ) {
     // All that is read of it is written first.
-    let mut words = [MaybeUninit::<Words>::uninit(); MOST_CHANNELS / 4];
+    let mut words = [MaybeUninit::<Words>::uninit(); MOST_WORDS];
     let mut units = units_of_channels(runs);
     // Where it can, a register's bytes are put into order once they are rows. Otherwise a row's bytes come from all over the tile.
     let picked = order.filter(|_| !V::PERMUTES);

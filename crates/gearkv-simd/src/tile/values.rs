@@ -5,9 +5,7 @@ use super::sums::{LevelTables, MOST_ROWS, Row, Units, sums};
 use super::{MOST_TILES, MOST_WORDS, TILE, TileMultipliers, steps};
 use crate::LANES;
 use crate::level::{Level, level};
-#[cfg(target_arch = "x86_64")]
-use crate::vector::{Avx2, Avx512};
-use crate::vector::{LARGEST_MULTIPLIER, Line, Portable, Vector};
+use crate::vector::{LARGEST_MULTIPLIER, Line, Vector, kernel};
 use crate::{LEVELS_1, LEVELS_2, LEVELS_3, LEVELS_4};
 
 /// What codes stand for.
@@ -75,29 +73,10 @@ const AFFINE: LevelTables = {
 /// Codes of one byte each become what [`Levels::Turned`] units of 8 bits have in their places.
 pub fn levels_of_codes(codes: &mut [u8], bits: u32) {
     let Some(table) = TURNED.get(bits.wrapping_sub(1) as usize) else { return };
-    // SAFETY: a level is only named where the machine has it.
-    unsafe {
-        match level() {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => look_up_avx512(codes, table),
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => look_up_avx2(codes, table),
-            Level::Portable => look_up::<Portable>(codes, table),
-        }
-    }
+    look_up_at(level(), codes, table);
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2")]
-unsafe fn look_up_avx512(codes: &mut [u8], table: &[u8; 16]) {
-    unsafe { look_up::<Avx512>(codes, table) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn look_up_avx2(codes: &mut [u8], table: &[u8; 16]) {
-    unsafe { look_up::<Avx2>(codes, table) }
-}
+kernel!(fn look_up_at(codes: &mut [u8], table: &[u8; 16]) = look_up);
 
 #[inline(always)]
 unsafe fn look_up<V: Vector>(codes: &mut [u8], table: &[u8; 16]) {
@@ -136,34 +115,24 @@ pub fn add_values(
     assert!(tiles.units.len() == dim / TILE * tiles.orders.iter().map(TileOrder::bytes).sum::<usize>());
     assert!(tiles.scales.len() == groups * count * TILE);
     assert!(tiles.zeros.is_empty() || tiles.zeros.len() == tiles.scales.len());
-    // SAFETY: a level is only named where the machine has it, and the lengths were just checked.
-    unsafe {
-        match level {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => avx512(tiles, weights, stride, dim, out, room),
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => avx2(tiles, weights, stride, dim, out, room),
-            Level::Portable => generic::<Portable>(tiles, weights, stride, dim, out, room),
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2")]
-unsafe fn avx512(tiles: ValueTiles, weights: &[f32], stride: usize, dim: usize, out: &mut [f32], room: &mut ValueRoom) {
-    unsafe { generic::<Avx512>(tiles, weights, stride, dim, out, room) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn avx2(tiles: ValueTiles, weights: &[f32], stride: usize, dim: usize, out: &mut [f32], room: &mut ValueRoom) {
-    unsafe { generic::<Avx2>(tiles, weights, stride, dim, out, room) }
+    sums_at(level, tiles, weights, stride, dim, out, room);
 }
 
 /// Tokens of all tiles together.
 const MOST_TOKENS: usize = MOST_TILES * TILE;
 
 const _: () = assert!(MOST_TOKENS <= 4 * MOST_WORDS);
+
+kernel!(
+    fn sums_at(
+        tiles: ValueTiles,
+        weights: &[f32],
+        stride: usize,
+        dim: usize,
+        out: &mut [f32],
+        room: &mut ValueRoom,
+    ) = generic
+);
 
 #[inline(always)]
 unsafe fn generic<V: Vector>(

@@ -3,8 +3,8 @@
 /// `kernel!(fn name(argument: Type) = generic)` defines a function that runs `generic::<V>` for the best instruction set of a level, which is its first
 /// argument.
 macro_rules! kernel {
-    (fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? = $generic:ident) => {
-        fn $name(level: $crate::level::Level, $($argument: $type),*) $(-> $result)? {
+    ($vis:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? = $generic:ident) => {
+        $vis fn $name(level: $crate::level::Level, $($argument: $type),*) $(-> $result)? {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2")]
             unsafe fn avx512($($argument: $type),*) $(-> $result)? {
