@@ -9,6 +9,8 @@ import { PACKAGE, ROOT } from './setup/places.mjs';
 import { say } from './setup/progress.mjs';
 import { wasmCompiler } from './setup/wasm-compiler.mjs';
 
+/** Off by default. */
+const OPTIONAL = 'gearkv-llm/tensors';
 const DENY = ['--', '-D', 'warnings'];
 // The core's bounds are those of 64 bits; where usize has 32, some of them cannot be passed.
 const ALLOW_ON_32_BITS = ['-A', 'clippy::unnecessary_min_or_max', '-A', 'clippy::absurd_extreme_comparisons'];
@@ -38,14 +40,14 @@ async function tarball() {
 
 const checks = [
   ['rustfmt', () => ['cargo', 'fmt', '--all', '--check']],
-  ['clippy', () => ['cargo', 'clippy', '--workspace', '--all-targets', ...DENY]],
+  ['clippy', () => ['cargo', 'clippy', '--workspace', '--all-targets', '--features', OPTIONAL, ...DENY]],
   ['clippy for WebAssembly', wasmClippy, { RUSTFLAGS: '--cfg getrandom_backend="wasm_js"' }],
   // Says 'skipped' and why where NVIDIA's compiler cannot be had.
   ['PTX of the CUDA kernels', ptx],
   ['size of WebAssembly', () => [process.execPath, join(ROOT, 'scripts/wasm-size.mjs')]],
   ['paths of this machine', () => [process.execPath, join(ROOT, 'scripts/machine-paths.mjs')]],
   ['instruction counts', () => [process.execPath, join(ROOT, 'scripts/counts.mjs')]],
-  ['rustdoc', () => ['cargo', 'doc', '--no-deps', '--workspace'], { RUSTDOCFLAGS: '-D warnings -D missing_docs' }],
+  ['rustdoc', () => ['cargo', 'doc', '--no-deps', '--workspace', '--features', OPTIONAL], { RUSTDOCFLAGS: '-D warnings -D missing_docs' }],
   ['tsc', () => tool('typescript/bin/tsc', '-p', 'tsconfig.json')],
   ['tsc of the demo', () => tool('typescript/bin/tsc', '-p', 'demo/tsconfig.json')],
   ['biome', () => tool('@biomejs/biome/bin/biome', 'ci', '--error-on-warnings')],

@@ -6,6 +6,9 @@ import { ROOT } from '../setup/places.mjs';
 
 const RESULT = /^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored/;
 
+/** Off by default, but tested: models as candle's tensors. (Their caches on a GPU, feature `cuda`, take nvcc to build.) */
+const FEATURES = ['--features', 'gearkv-llm/tensors'];
+
 /** `cargo test` on the whole workspace. */
 export async function runCargo(onTest) {
   const report = new Report();
@@ -18,7 +21,7 @@ export async function runCargo(onTest) {
     report.failed += Number(result[2]);
     report.skipped += Number(result[3]);
   };
-  const ran = await runChild('cargo', ['test', '--workspace', '--no-fail-fast'], { cwd: ROOT, onLine });
+  const ran = await runChild('cargo', ['test', '--workspace', ...FEATURES, '--no-fail-fast'], { cwd: ROOT, onLine });
   if (report.failed > 0) report.failures.push(failureSections(ran.output));
   return report.close(ran);
 }

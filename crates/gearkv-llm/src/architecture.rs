@@ -47,6 +47,10 @@ pub(crate) fn unsupported(message: impl Into<String>) -> GearError {
     GearError::new(ErrorCode::UnsupportedModel, message)
 }
 
+fn out_of_range(message: String) -> GearError {
+    GearError::new(ErrorCode::OutOfRange, message)
+}
+
 struct Metadata<'a> {
     gguf: &'a Gguf,
     prefix: String,
@@ -176,6 +180,27 @@ impl Architecture {
             gate: if gemma { Gate::Gelu } else { Gate::Silu },
             name,
         })
+    }
+
+    /// Fails where one of the tokens is none of the model's.
+    pub fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
+        match tokens.iter().position(|&token| token as usize >= self.vocabulary) {
+            None => Ok(()),
+            Some(at) => {
+                Err(out_of_range(format!("token {at} is {}; the model knows 0 to {}", tokens[at], self.vocabulary - 1)))
+            }
+        }
+    }
+
+    /// Fails where a sequence of so many tokens is longer than the model's context.
+    pub fn check_context(&self, tokens: usize) -> Result<()> {
+        if tokens <= self.context {
+            return Ok(());
+        }
+        Err(out_of_range(format!(
+            "{tokens} tokens are more than the model's context of {}; shorten the text or truncate the session",
+            self.context
+        )))
     }
 
     /// How one layer attends.

@@ -4,6 +4,7 @@ use gearkv::{Cancel, ErrorCode, GearError, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::sampler::{Sampler, SamplerOptions};
+use crate::sequence::Sequence;
 use crate::session::Session;
 use crate::stop::StopStrings;
 use crate::tokenizer::StreamDecoder;
@@ -106,10 +107,13 @@ impl Generation {
     /// The next token and its text. The session then has all tokens but the one that it was given last; an end token is left out.
     ///
     /// # Errors
-    /// What [`Session::step`] finds wrong; `SHAPE_MISMATCH` when the session is empty.
-    pub fn next(&mut self, session: &mut Session, cancel: Cancel) -> Result<Step> {
-        let mut steps = Self::next_all(&mut [self], &mut [session], cancel)?;
-        Ok(steps.remove(0))
+    /// What [`Sequence::push`] finds wrong; `SHAPE_MISMATCH` when the session is empty.
+    pub fn next<S: Sequence>(&mut self, session: &mut S, cancel: Cancel) -> Result<Step> {
+        let step = self.choose(session)?;
+        if let (Some(token), None) = (step.token, step.reason) {
+            session.push(token, cancel)?;
+        }
+        Ok(step)
     }
 
     /// [`Self::next`] of several texts, each with its session. The weights are read once for all of them.
@@ -124,7 +128,7 @@ impl Generation {
             ));
         }
         let chosen = generations.iter_mut().zip(sessions.iter());
-        let steps = chosen.map(|(generation, session)| generation.choose(session)).collect::<Result<Vec<_>>>()?;
+        let steps = chosen.map(|(generation, session)| generation.choose(&**session)).collect::<Result<Vec<_>>>()?;
         let (mut going, mut tokens) = (Vec::new(), Vec::new());
         for (step, session) in steps.iter().zip(sessions.iter_mut()) {
             if let (Some(token), None) = (step.token, step.reason) {
@@ -139,7 +143,7 @@ impl Generation {
     }
 
     /// The next token, which the session does not have yet.
-    fn choose(&mut self, session: &Session) -> Result<Step> {
+    fn choose<S: Sequence>(&mut self, session: &S) -> Result<Step> {
         if let Some(reason) = self.done {
             return Ok(Step { token: None, text: String::new(), reason: Some(reason) });
         }
@@ -147,8 +151,7 @@ impl Generation {
             return Ok(self.finish(None, Reason::Length));
         }
         let token = self.sampler.sample(session.logits())?;
-        let model = session.model();
-        let tokenizer = model.tokenizer();
+        let tokenizer = session.tokenizer();
         if tokenizer.is_end(token) && !self.options.ignore_end {
             return Ok(self.finish(None, Reason::Stop));
         }
@@ -158,7 +161,7 @@ impl Generation {
             self.done = Some(Reason::Stop);
             return Ok(Step { token: Some(token), text, reason: self.done });
         }
-        let full = session.tokens().len() >= model.info().context_length;
+        let full = session.tokens().len() >= session.info().context_length;
         if self.generated >= self.options.max_tokens || full {
             let mut last = self.finish(Some(token), Reason::Length);
             last.text.insert_str(0, &text);
@@ -204,15 +207,15 @@ pub struct Generated {
 ///
 /// # Errors
 /// `INVALID_OPTION`, `OUT_OF_RANGE` when the prompt is longer than the context, `ABORTED`: the session then has what was done.
-pub fn generate(
-    session: &mut Session,
+pub fn generate<S: Sequence>(
+    session: &mut S,
     prompt: &[u32],
     options: &GenerateOptions,
     cancel: Cancel,
     on_piece: &mut dyn FnMut(&str),
 ) -> Result<Generated> {
     let mut generation = Generation::new(options.clone())?;
-    session.prefill(prompt, cancel)?;
+    session.extend(prompt, cancel)?;
     let (mut tokens, mut text) = (Vec::new(), String::new());
     loop {
         let step = generation.next(session, cancel)?;

@@ -6,6 +6,8 @@
 mod architecture;
 mod batch;
 mod comparison;
+#[cfg(feature = "tensors")]
+mod device;
 mod eval;
 mod forcing;
 mod forward;
@@ -26,6 +28,7 @@ mod recompress;
 mod requantize;
 mod rope;
 mod sampler;
+mod sequence;
 mod session;
 mod stop;
 mod substitution;
@@ -37,7 +40,11 @@ mod tuning;
 mod weights;
 
 pub use batch::{Batch, BatchStats, BatchStep};
+#[cfg(feature = "tensors")]
+pub use candle_core;
 pub use comparison::EvalRun;
+#[cfg(feature = "tensors")]
+pub use device::{DeviceModel, DeviceSession};
 pub use eval::{Cache, Candidate, EvalRow, Evaluation, WindowFound, WindowRow, eval_texts, eval_windows};
 pub use gearkv;
 pub use generate::{GenerateOptions, Generated, Generation, Reason, Step, generate};
@@ -50,6 +57,7 @@ pub use perplexity::{Perplexity, PerplexityRun, perplexity};
 pub use recompress::Recompression;
 pub use requantize::{Requantized, requantize};
 pub use sampler::{Sampler, SamplerOptions};
+pub use sequence::Sequence;
 pub use session::Session;
 pub use texts::{Text, Texts, Windows};
 pub use timings::Timings;

@@ -116,22 +116,10 @@ impl Model {
     }
 
     fn read(source: Box<dyn Source>, options: LoadOptions) -> Result<Self> {
-        let mut gguf = Gguf::read(source)?;
-        let mut architecture = Architecture::read(&gguf)?;
-        let tokenizer = Tokenizer::read(&gguf)?;
-        layer::refuse_unknown(&gguf, architecture.layers)?;
+        let Opened { mut gguf, architecture, tokenizer } = Opened::read(source)?;
         let a = &architecture;
-        architecture.rope.factors = gguf.optional_vector("rope_freqs.weight", a.rope.dim / 2)?;
-        if architecture.rope.factors.iter().flatten().any(|&x| x <= 0.0) {
-            return Err(corrupt("tensor \"rope_freqs.weight\" holds a factor that is not positive"));
-        }
-        let a = &architecture;
-        let matrix = |gguf: &mut Gguf, name: &str| {
-            let tensor = gguf.tensor(name, &[a.width, a.vocabulary])?;
-            MatrixBuilder::new(a.width).stack(tensor).build()
-        };
-        let embedding = matrix(&mut gguf, "token_embd.weight")?;
-        let output = if gguf.has("output.weight") { Some(matrix(&mut gguf, "output.weight")?) } else { None };
+        let embedding = matrix_of_tokens(&mut gguf, a, EMBEDDING)?;
+        let output = if gguf.has(OUTPUT) { Some(matrix_of_tokens(&mut gguf, a, OUTPUT)?) } else { None };
         let norm = gguf.vector("output_norm.weight", a.width)?;
         let layers = (0..a.layers).map(|layer| Layer::read(&mut gguf, a, layer)).collect::<Result<Vec<_>>>()?;
         let weight_bytes = embedding.byte_length()
@@ -181,14 +169,7 @@ impl Model {
     }
 
     pub(crate) fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
-        let vocabulary = self.0.architecture.vocabulary;
-        match tokens.iter().position(|&token| token as usize >= vocabulary) {
-            None => Ok(()),
-            Some(at) => Err(GearError::new(
-                ErrorCode::OutOfRange,
-                format!("token {at} is {}; the model knows 0 to {}", tokens[at], vocabulary - 1),
-            )),
-        }
+        self.0.architecture.check_tokens(tokens)
     }
 
     /// Runs `f` where the model's threads are: an allocator keeps what a thread has freed for that thread, and callers come on
@@ -202,6 +183,38 @@ impl Model {
         }
         f()
     }
+}
+
+/// The matrix that tokens become states by.
+pub(crate) const EMBEDDING: &str = "token_embd.weight";
+/// The matrix that states become logits by. Where a file has none, it is the other one.
+pub(crate) const OUTPUT: &str = "output.weight";
+
+/// A file of which all but the weights has been read and found sound.
+pub(crate) struct Opened {
+    pub gguf: Gguf,
+    pub architecture: Architecture,
+    pub tokenizer: Tokenizer,
+}
+
+impl Opened {
+    pub fn read(source: Box<dyn Source>) -> Result<Self> {
+        let mut gguf = Gguf::read(source)?;
+        let mut architecture = Architecture::read(&gguf)?;
+        let tokenizer = Tokenizer::read(&gguf)?;
+        layer::refuse_unknown(&gguf, architecture.layers)?;
+        architecture.rope.factors = gguf.optional_vector("rope_freqs.weight", architecture.rope.dim / 2)?;
+        if architecture.rope.factors.iter().flatten().any(|&x| x <= 0.0) {
+            return Err(corrupt("tensor \"rope_freqs.weight\" holds a factor that is not positive"));
+        }
+        Ok(Self { gguf, architecture, tokenizer })
+    }
+}
+
+/// One of [`EMBEDDING`] and [`OUTPUT`].
+pub(crate) fn matrix_of_tokens(gguf: &mut Gguf, a: &Architecture, name: &str) -> Result<Matrix> {
+    let tensor = gguf.tensor(name, &[a.width, a.vocabulary])?;
+    MatrixBuilder::new(a.width).stack(tensor).build()
 }
 
 #[cfg(feature = "rayon")]
@@ -220,7 +233,7 @@ fn pool(threads: u32) -> Result<Option<rayon::ThreadPool>> {
     Ok(rayon::ThreadPoolBuilder::new().num_threads(threads as usize).build().ok())
 }
 
-fn info(gguf: &Gguf, a: &Architecture, weight_bytes: usize) -> ModelInfo {
+pub(crate) fn info(gguf: &Gguf, a: &Architecture, weight_bytes: usize) -> ModelInfo {
     let mut weight_types = BTreeMap::new();
     let mut parameters = 0;
     for (_, entry) in gguf.tensors() {

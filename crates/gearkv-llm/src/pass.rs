@@ -150,16 +150,7 @@ impl Pass {
         let a = &weights.architecture;
         let mut clock = Stopwatch::start();
         for part in parts {
-            let tokens = part.held + part.tokens.len();
-            if tokens > a.context {
-                return Err(GearError::new(
-                    ErrorCode::OutOfRange,
-                    format!(
-                        "{tokens} tokens are more than the model's context of {}; shorten the text or truncate the session",
-                        a.context
-                    ),
-                ));
-            }
+            a.check_context(part.held + part.tokens.len())?;
         }
         let lengths: Vec<usize> = parts.iter().map(|part| part.tokens.len()).collect();
         let tokens = lengths.iter().sum();

@@ -92,6 +92,12 @@ impl Rotation {
         Self { pairing: config.pairing, half, turns }
     }
 
+    /// Cosine and sine of each position's pairs, `[position][pair]`.
+    #[cfg(feature = "tensors")]
+    pub fn turns(&self) -> &[(f32, f32)] {
+        &self.turns
+    }
+
     /// Turns one head at the run's `index`-th position.
     pub fn turn(&self, index: usize, head: &mut [f32]) {
         let turns = &self.turns[index * self.half..][..self.half];

@@ -80,14 +80,9 @@ impl MatrixBuilder {
             }
             return Ok(matrix);
         }
-        let stacked = self.tensors.iter().map(blocks).collect::<Result<Vec<_>>>()?;
-        let mut largest = 0.0f32;
-        for (block, tensor) in stacked.iter().zip(&self.tensors).flat_map(|(b, t)| b.iter().map(move |b| (b, t))) {
-            if !(block.scale.is_finite() && block.zero.is_finite()) {
-                return Err(corrupt(format!("tensor {:?} holds a scale that is not a finite number", tensor.name)));
-            }
-            largest = largest.max(block.scale.abs()).max(block.zero.abs());
-        }
+        let stacked = self.tensors.iter().map(finite_blocks).collect::<Result<Vec<_>>>()?;
+        let sizes = stacked.iter().flatten().map(|block| block.scale.abs().max(block.zero.abs()));
+        let largest = sizes.fold(0.0, f32::max);
         // Up to 2^13: far from float16's largest value, and as far as can be from its smallest.
         matrix.gain =
             if largest > 0.0 { 2f32.powi(largest.log2().floor().clamp(-100.0, 100.0) as i32 - 13) } else { 1.0 };
@@ -96,6 +91,24 @@ impl MatrixBuilder {
             row += 1;
         }
         Ok(matrix)
+    }
+}
+
+fn finite_blocks(tensor: &RawTensor) -> Result<Vec<Block>> {
+    let blocks = blocks(tensor)?;
+    if blocks.iter().all(|block| block.scale.is_finite() && block.zero.is_finite()) {
+        return Ok(blocks);
+    }
+    Err(corrupt(format!("tensor {:?} holds a scale that is not a finite number", tensor.name)))
+}
+
+/// Fails where a tensor holds what is not a finite number.
+#[cfg(feature = "tensors")]
+pub(crate) fn check_finite(tensor: &RawTensor) -> Result<()> {
+    if Width::of(tensor.kind, tensor.dims[0]) == Width::Float {
+        tensor.to_f32().map(drop)
+    } else {
+        finite_blocks(tensor).map(drop)
     }
 }
 

@@ -17,6 +17,8 @@ mod products;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "tensors")]
+pub(crate) use matrix::check_finite;
 pub(crate) use matrix::{Matrix, MatrixBuilder, Workers};
 
 /// Rows of a panel: its codes for one column are neighbours, one AVX-512 register of float32.
