@@ -241,7 +241,7 @@ mod tests {
                     let ([q, there_q], [k, there_k], [v, there_v]) =
                         (self.rows(HEADS, count), self.rows(KV_HEADS, count), self.rows(KV_HEADS, count));
                     let options = AttendOptions::new(HEADS);
-                    let new = NewTokens { queries: &q, keys: &k, values: &v, count, options };
+                    let new = NewTokens { queries: &q, keys: &k, values: &v, count, options: options.clone() };
                     let expected = self.host.attend(layer, &new, NEVER).expect("attention");
                     let new = NewTokens { queries: &there_q, keys: &there_k, values: &there_v, count, options };
                     let got = self.there.attend(layer, &new, NEVER).expect("attention");
@@ -270,9 +270,11 @@ mod tests {
                 for _ in 0..70 {
                     off = off.max(both.pass(&[1]));
                 }
-                off = off.max(both.pass(&[30, 3]));
+                // Few enough that no buffer overflows: the core makes one segment of all that waits then, a GPU one of `bufferTokens`.
+                off = off.max(both.pass(&[4, 3])).max(both.pass(&[1]));
+                println!("{preset} behind {first:?}: off by {off}");
                 assert!(off < 2e-2, "{preset} behind {first:?}: off by {off}");
-                let held = first.iter().sum::<usize>() + 70 + 33;
+                let held = first.iter().sum::<usize>() + 70 + 8;
                 both.host.truncate(held - 1).expect("fewer tokens");
                 both.there.truncate(held - 1).expect("fewer tokens");
                 let off = both.pass(&[1]);
