@@ -47,7 +47,11 @@ const checks = [
   ['size of WebAssembly', () => [process.execPath, join(ROOT, 'scripts/wasm-size.mjs')]],
   ['paths of this machine', () => [process.execPath, join(ROOT, 'scripts/machine-paths.mjs')]],
   ['instruction counts', () => [process.execPath, join(ROOT, 'scripts/counts.mjs')]],
-  ['rustdoc', () => ['cargo', 'doc', '--no-deps', '--workspace', '--features', OPTIONAL], { RUSTDOCFLAGS: '-D warnings -D missing_docs' }],
+  [
+    'rustdoc',
+    () => ['cargo', 'doc', '--no-deps', '--workspace', '--features', OPTIONAL],
+    { RUSTDOCFLAGS: '-D warnings -D missing_docs' },
+  ],
   ['tsc', () => tool('typescript/bin/tsc', '-p', 'tsconfig.json')],
   ['tsc of the demo', () => tool('typescript/bin/tsc', '-p', 'demo/tsconfig.json')],
   ['biome', () => tool('@biomejs/biome/bin/biome', 'ci', '--error-on-warnings')],
@@ -58,8 +62,9 @@ const checks = [
   ],
 ];
 
-const words = process.argv.slice(2);
-const asked = words.length === 0 ? checks : checks.filter(([name]) => words.some((word) => name.includes(word)));
+const words = process.argv.slice(2).map((word) => word.toLowerCase());
+const asked =
+  words.length === 0 ? checks : checks.filter(([name]) => words.some((word) => name.toLowerCase().includes(word)));
 if (asked.length === 0) {
   console.error(`no check is called ${words.join(' or ')}; they are: ${checks.map(([name]) => name).join(', ')}`);
   process.exit(2);

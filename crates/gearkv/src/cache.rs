@@ -1,14 +1,16 @@
 //! A whole model's cache: one K and one V tensor a layer.
 
+mod layer;
+mod life;
+
 use std::sync::Arc;
 
 use crate::attention::{self, AttendOptions};
-use crate::auto;
-use crate::config::{GearConfig, Storage};
+use crate::config::GearConfig;
 use crate::error::{Cancel, GearError, Result};
-use crate::need::Observed;
 use crate::shape::{KvShape, KvSlice, Role};
 use crate::tensor::GearTensor;
+use layer::Layer;
 
 /// What all layers of a cache have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,70 +34,6 @@ pub struct GearCache {
     shape: CacheShape,
     /// Shared between forks: sinks, buffers and lists of segments together are more than what is compressed, once there are many forks.
     layers: Vec<Arc<Layer>>,
-}
-
-#[derive(Clone)]
-struct Layer {
-    key: GearTensor,
-    value: GearTensor,
-    /// Queries of what will be compressed next.
-    observed: Observed,
-}
-
-impl Layer {
-    fn new(key: GearTensor, value: GearTensor) -> Self {
-        Self { key, value, observed: Observed::default() }
-    }
-
-    fn byte_length(&self) -> usize {
-        self.key.byte_length() + self.value.byte_length() + self.observed.byte_length()
-    }
-
-    /// Whether queries make a difference to what is compressed.
-    fn heeds_queries(&self) -> bool {
-        let heeds = |config: &GearConfig| config.storage == Storage::Gear && config.mean_bits != 0.0;
-        heeds(self.key.config()) || heeds(self.value.config())
-    }
-
-    fn note(&mut self, q: KvSlice, queries: usize, options: &AttendOptions) {
-        let KvShape { batch, head_dim, .. } = self.key.shape();
-        self.observed.note(q, batch * options.query_heads, queries, head_dim, options);
-    }
-
-    /// Both sides are prepared before either is changed.
-    fn hold(&mut self, k: KvSlice, v: KvSlice, tokens: usize) -> Result<()> {
-        let key = self.key.prepare_hold(k, tokens)?;
-        let value = self.value.prepare_hold(v, tokens)?;
-        self.key.commit(key);
-        self.value.commit(value);
-        Ok(())
-    }
-
-    fn settle(&mut self, cancel: Cancel) -> Result<()> {
-        if !self.key.is_full() && !self.value.is_full() {
-            return Ok(());
-        }
-        let streamed = self.key.comes_from_buffer(self.key.buffer().tokens());
-        let survey = (!self.observed.is_empty()).then(|| self.key.survey(&self.observed));
-        let (key_config, value_config) = match auto::share(&self.key, &self.value, survey.as_ref(), cancel)? {
-            Some((key, value)) => (Some(key), Some(value)),
-            None => (None, None),
-        };
-        let key = self.key.prepare_settle(survey.as_ref(), key_config, cancel)?;
-        let value = self.value.prepare_settle(survey.as_ref(), value_config, cancel)?;
-        if let Some(key) = key {
-            self.key.commit_settle(key);
-        }
-        if let Some(value) = value {
-            self.value.commit_settle(value);
-        }
-        if streamed {
-            self.observed.forget();
-        } else {
-            self.observed.clear();
-        }
-        Ok(())
-    }
 }
 
 impl GearCache {
@@ -345,97 +283,6 @@ impl GearCache {
     /// Bytes that the same tokens take in float16.
     pub fn float16_byte_length(&self) -> usize {
         self.layers.iter().map(|layer| layer.key.float16_byte_length() + layer.value.float16_byte_length()).sum()
-    }
-
-    /// Keeps the first `tokens` tokens of every layer.
-    ///
-    /// # Errors
-    /// `SHAPE_MISMATCH` when a layer has fewer; nothing is changed then.
-    pub fn truncate(&mut self, tokens: usize) -> Result<()> {
-        if tokens > self.tokens() {
-            return Err(GearError::shape(format!(
-                "truncate({tokens}) on a cache of {} tokens; it can only become shorter",
-                self.tokens()
-            )));
-        }
-        // One that is as long as that already stays shared, unless it has queries to forget.
-        let stays = |layer: &Layer| layer.key.tokens() == tokens && layer.observed.is_empty();
-        for layer in self.layers.iter_mut().filter(|layer| !stays(layer)) {
-            let layer = Arc::make_mut(layer);
-            layer.key.truncate(tokens)?;
-            layer.value.truncate(tokens)?;
-            // They were of tokens that may be gone.
-            layer.observed.clear();
-        }
-        Ok(())
-    }
-
-    /// Drops `drop` tokens behind the first `keep` (where that is `None`: behind the sinks) in every layer: a context shift. What is left
-    /// decompresses to what it did before, and a key stays turned by the position that it was embedded with.
-    ///
-    /// # Errors
-    /// `SHAPE_MISMATCH` when a layer has fewer tokens than that, or `keep` is less than its sinks; nothing is changed then.
-    pub fn shift(&mut self, keep: Option<usize>, drop: usize) -> Result<()> {
-        let sinks = |layer: &Arc<Layer>| layer.key.sinks().tokens().max(layer.value.sinks().tokens());
-        let sinks = self.layers.iter().map(sinks).max().unwrap_or(0);
-        let keep = keep.unwrap_or(sinks);
-        let end = keep.saturating_add(drop);
-        if keep < sinks || end > self.tokens() {
-            return Err(GearError::shape(format!(
-                "shift of {drop} tokens behind {keep}; keep at least the {sinks} sinks, of {} tokens in all",
-                self.tokens()
-            )));
-        }
-        for layer in self.layers.iter_mut().filter(|_| drop > 0).map(Arc::make_mut) {
-            // Queries are of what waits in the buffer.
-            if end + layer.key.buffer().tokens() > layer.key.tokens() {
-                layer.observed.clear();
-            }
-            layer.key.remove(keep..end);
-            layer.value.remove(keep..end);
-        }
-        Ok(())
-    }
-
-    /// Makes batch item `i` of every layer a copy of what item `order[i]` was: beam search. Items may be repeated and left out, so that
-    /// the batch becomes as large as `order` is long. Of what is compressed nothing moves.
-    ///
-    /// # Errors
-    /// `SHAPE_MISMATCH` for no items at all, for items that are not there, and when a tensor could not be addressed. Nothing is
-    /// changed then.
-    pub fn reorder(&mut self, order: &[u32]) -> Result<()> {
-        let CacheShape { batch, kv_heads, head_dim, .. } = self.shape;
-        let (mut most, mut present, mut tokens) = (0, order.len() == batch, 0);
-        for (i, &item) in order.iter().enumerate() {
-            most = most.max(item as usize);
-            present &= i == item as usize;
-        }
-        if most >= batch {
-            return Err(GearError::shape(format!("item {most} is in the order; a batch of {batch} does not have it")));
-        }
-        for layer in &self.layers {
-            tokens = layer.key.tokens().max(tokens);
-        }
-        KvShape::new(order.len(), kv_heads, tokens, head_dim)?;
-        if present {
-            return Ok(());
-        }
-        for layer in self.layers.iter_mut().map(Arc::make_mut) {
-            layer.key.reorder(order);
-            layer.value.reorder(order);
-            layer.observed.reorder(order, batch);
-        }
-        self.shape.batch = order.len();
-        Ok(())
-    }
-
-    /// Removes all tokens.
-    pub fn clear(&mut self) {
-        for layer in self.layers.iter_mut().map(Arc::make_mut) {
-            layer.key.clear();
-            layer.value.clear();
-            layer.observed.clear();
-        }
     }
 }
 

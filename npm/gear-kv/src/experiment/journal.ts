@@ -1,9 +1,10 @@
 // What an experiment has done so far: one line of JSON a unit, behind a line that says what the experiment is.
 
-import { type FileHandle, mkdir, open, readFile, truncate } from 'node:fs/promises';
+import { type FileHandle, open, readFile, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { GearError } from '../errors.js';
+import { makeFolder } from '../folder.js';
 
 /** What makes two runs one experiment. */
 export type Identity = Readonly<Record<string, unknown>>;
@@ -34,7 +35,7 @@ export class Journal {
   static async open(folder: string, identity: Identity): Promise<Journal> {
     const path = join(folder, FILE);
     try {
-      await mkdir(folder, { recursive: true });
+      await makeFolder(folder);
       const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
         if (error.code === 'ENOENT') return '';
         throw error;

@@ -1,12 +1,13 @@
 // From whatever names a model to a file on this machine.
 
 import { createHash } from 'node:crypto';
-import { access, mkdir, mkdtemp, rm, stat } from 'node:fs/promises';
+import { access, mkdtemp, rm, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { checkedSignal } from '../abort.js';
 import { describe, GearError } from '../errors.js';
+import { makeFolder } from '../folder.js';
 import { checkedOptions, refuseUnknown } from '../options.js';
 import { type DownloadOptions, type DownloadProgress, download } from './download.js';
 import { type KnownModel, smolLM2 } from './known-model.js';
@@ -69,7 +70,7 @@ async function fromUrl(url: URL, folder: string, options: DownloadOptions): Prom
 async function knownModel(model: KnownModel, folder: string, options: FetchModelOptions): Promise<string> {
   const path = join(folder, model.file);
   if (await isFile(path, model.bytes)) return path;
-  await mkdir(folder, { recursive: true }).catch((cause: Error) => {
+  await makeFolder(folder).catch((cause: Error) => {
     throw new GearError('IO_FAILED', `${folder} could not be made: ${cause.message}`, { cause });
   });
   const say = options.onMessage ?? (() => {});

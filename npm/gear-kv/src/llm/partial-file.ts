@@ -2,10 +2,11 @@
 
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { type FileHandle, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { GearError } from '../errors.js';
+import { makeFolder } from '../folder.js';
 import { isRunning } from '../left-behind.js';
 
 /** Of its name: which download, which version of the file as the server names it, and who is writing. */
@@ -46,7 +47,7 @@ export class PartialFile {
     const part = new PartialFile(folder, mark);
     try {
       await part.#trying(async () => {
-        await mkdir(folder, { recursive: true });
+        await makeFolder(folder);
         await part.#takeOver();
         part.#file = await open(part.#path, part.#bytes > 0 ? 'r+' : 'w');
       });

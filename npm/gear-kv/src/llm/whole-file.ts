@@ -2,11 +2,12 @@
 
 import { createHash, randomUUID } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
-import { mkdir, rename, rm } from 'node:fs/promises';
+import { rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { GearError } from '../errors.js';
+import { makeFolder } from '../folder.js';
 
 /** Streams into a file that takes its name only when it is whole and its hash is right. Returns the SHA-256. */
 export async function writeWhole(
@@ -15,7 +16,7 @@ export async function writeWhole(
   streams: readonly NodeJS.ReadableStream[],
   signal?: AbortSignal,
 ): Promise<string> {
-  await mkdir(dirname(path), { recursive: true });
+  await makeFolder(dirname(path));
   const part = join(dirname(path), `.${basename(path)}.${randomUUID()}.part`);
   const hash = createHash('sha256');
   const hashing = new Transform({

@@ -3,6 +3,7 @@ import { checkedSignal } from '../abort.js';
 import { builtin } from '../backend/runtime.js';
 import { describe, GearError } from '../errors.js';
 import { fileChunks, writeFileAtomically } from '../file.js';
+import { makeFolder } from '../folder.js';
 import { isLeftBehind } from '../left-behind.js';
 import {
   absent,
@@ -50,7 +51,7 @@ export class FileStore implements Store {
     const path = this.#path(name);
     const signal = checkedSignal(options.signal);
     await storing(`${name} could not be kept`, signal, async () => {
-      await files().mkdir(this.#folder, { recursive: true });
+      await makeFolder(this.#folder);
       await writeFileAtomically(path, stoppable(bytes, signal));
     });
   }

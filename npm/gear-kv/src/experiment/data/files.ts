@@ -2,16 +2,16 @@
 
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { GearError } from '../../errors.js';
+import { makeFolder } from '../../folder.js';
 import { modelFolder } from '../../llm/model-file.js';
 
 /** Where data that was downloaded is kept: beside the models. */
 export async function dataFolder(): Promise<string> {
   const folder = join(dirname(modelFolder()), 'data');
-  await mkdir(folder, { recursive: true }).catch((cause: Error) => {
+  await makeFolder(folder).catch((cause: Error) => {
     throw new GearError('IO_FAILED', `${folder} could not be made: ${cause.message}`, { cause });
   });
   return folder;

@@ -1,7 +1,7 @@
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { GearError } from '../../errors.js';
 import { writeFileAtomically } from '../../file.js';
+import { makeFolder } from '../../folder.js';
 import type { Findings } from './findings.js';
 import { markdown } from './markdown.js';
 import { page } from './page.js';
@@ -25,7 +25,7 @@ export async function writeReport(
   { signal }: { readonly signal?: AbortSignal } = {},
 ): Promise<Report> {
   signal?.throwIfAborted();
-  await mkdir(directory, { recursive: true }).catch((cause: Error) => {
+  await makeFolder(directory).catch((cause: Error) => {
     throw new GearError('IO_FAILED', `${directory} could not be made: ${cause.message}`, { cause });
   });
   const encoder = new TextEncoder();
