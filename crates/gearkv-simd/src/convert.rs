@@ -148,11 +148,21 @@ pub fn exp_in_place(x: &mut [f32], shift: f32) -> f32 {
     sum
 }
 
-/// One row of online softmax: replaces each `x` by `exp(x − m)`, where *m* is the largest of them and of `before`; returns *m* and the sum. All
-/// become 0 where *m* is −∞.
+/// What one row of online softmax comes to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SoftmaxRow {
+    /// The largest logit so far, to which weights are relative.
+    pub most: f32,
+    /// Of the row's weights.
+    pub sum: f32,
+    /// The largest of the row's weights: 1 where its logit is the largest so far.
+    pub largest: f32,
+}
+
+/// One row of online softmax: replaces each `x` by `exp(x − m)`, where *m* is the largest of them and of `before`. All become 0 where *m* is −∞.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub fn softmax_row(x: &mut [f32], before: f32) -> (f32, f32) {
-    let mut lanes = [before; LANES];
+pub fn softmax_row(x: &mut [f32], before: f32) -> SoftmaxRow {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
     let (chunks, rest) = x.as_chunks_mut::<LANES>();
     for chunk in &*chunks {
         for i in 0..LANES {
@@ -170,11 +180,12 @@ pub fn softmax_row(x: &mut [f32], before: f32) -> (f32, f32) {
         }
         half /= 2;
     }
-    let most = lanes[0];
+    let own = lanes[0];
+    let most = if own > before { own } else { before };
     let mut sums = [0.0f32; LANES];
     if most == f32::NEG_INFINITY {
         x.fill(0.0);
-        return (most, 0.0);
+        return SoftmaxRow { most, sum: 0.0, largest: 0.0 };
     }
     for chunk in chunks {
         for i in 0..LANES {
@@ -186,7 +197,7 @@ pub fn softmax_row(x: &mut [f32], before: f32) -> (f32, f32) {
         *x = exp_of_negative(*x - most);
         *lane += *x;
     }
-    (most, super::linear::sum_of_lanes(sums))
+    SoftmaxRow { most, sum: super::linear::sum_of_lanes(sums), largest: exp_of_negative(own - most) }
 }
 
 #[inline(always)]
@@ -273,14 +284,15 @@ mod tests {
         }
         for (length, before) in [(1, -1.0), (37, f32::NEG_INFINITY), (80_000, 2.0)] {
             let mut row = inputs[..length].to_vec();
-            let (most, sum) = softmax_row(&mut row, before);
-            assert_eq!(most, before.max(0.0));
+            let SoftmaxRow { most, sum, largest } = softmax_row(&mut row, before);
+            assert_eq!((most, largest), (before.max(0.0), row[0]));
             let expected: f64 = inputs[..length].iter().map(|x| f64::from(*x - most).exp()).sum();
             assert!((f64::from(sum) / expected - 1.0).abs() < 1e-5, "{sum} {expected}");
             assert_eq!(row[0], if before > 0.0 { exp_of_negative(-before) } else { 1.0 });
         }
         let mut unseen = [f32::NEG_INFINITY; 20];
-        assert_eq!(softmax_row(&mut unseen, f32::NEG_INFINITY), (f32::NEG_INFINITY, 0.0));
+        let nothing = SoftmaxRow { most: f32::NEG_INFINITY, sum: 0.0, largest: 0.0 };
+        assert_eq!(softmax_row(&mut unseen, f32::NEG_INFINITY), nothing);
         assert_eq!(unseen, [0.0; 20]);
         let mut masked = [f32::NEG_INFINITY, 0.0];
         assert_eq!(exp_in_place(&mut masked, 0.0), 1.0);

@@ -28,8 +28,6 @@ pub use pack::{pack_channels, pack_tokens, unpack_channels, unpack_tokens};
 pub use sums::UnitRun;
 pub use values::{Levels, ValueRoom, ValueTiles, add_values, levels_of_codes};
 
-use super::vector::LARGEST_MULTIPLIER;
-
 /// Lanes of a unit, and tokens of a tile.
 pub const TILE: usize = 64;
 
@@ -81,12 +79,12 @@ impl TileMultipliers {
     }
 }
 
-/// What numbers that reach so far are multiplied by to become multipliers, and what one step of these is worth.
+/// What numbers that reach so far are multiplied by to become multipliers of `largest` at most, and what one step of these is worth.
 #[inline(always)]
-fn steps(most: f32) -> (f32, f32) {
+fn steps(most: f32, largest: f32) -> (f32, f32) {
     // Below this, the inverse is no finite number; and nothing is lost.
     const LEAST: f32 = 1e-30;
-    if most > LEAST { (LARGEST_MULTIPLIER / most, most / LARGEST_MULTIPLIER) } else { (0.0, 0.0) }
+    if most > LEAST { (largest / most, most / largest) } else { (0.0, 0.0) }
 }
 
 #[cfg(test)]

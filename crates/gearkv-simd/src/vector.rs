@@ -32,6 +32,9 @@ pub(crate) use kernel::kernel;
 /// The largest magnitude of a multiplier: two signed bytes, `256 · high + low`, both within ±127.
 pub(super) const LARGEST_MULTIPLIER: f32 = 32_639.0;
 
+/// The largest weight of one byte. A pair of products with levels still fits 16 bits.
+pub(super) const LARGEST_SMALL_WEIGHT: f32 = 127.0;
+
 /// 1.5 · 2²³: added, it leaves a whole number in a float's low bits.
 const ROUNDING: f32 = 12_582_912.0;
 
@@ -111,6 +114,12 @@ pub(super) trait Vector {
     unsafe fn moved(x: Self::Bytes, right: i32) -> Self::Bytes;
     /// `table[index]` for indices below 16.
     unsafe fn look_up(table: Self::Bytes, indices: Self::Bytes) -> Self::Bytes;
+    /// `table[index mod 16]` for indices of any size.
+    #[inline(always)]
+    unsafe fn look_up_low(table: Self::Bytes, indices: Self::Bytes) -> Self::Bytes {
+        // SAFETY: what the caller vouches for.
+        unsafe { Self::look_up(table, Self::and(indices, Self::splat(15))) }
+    }
     /// Of each sixteen bytes those whose places are given; 0 for a place of 128.
     #[inline(always)]
     unsafe fn pick(x: Self::Bytes, places: Self::Bytes) -> Self::Bytes {
@@ -151,6 +160,25 @@ pub(super) trait Vector {
     unsafe fn zero() -> Self::Sums;
     /// Adds the products of four bytes with four multipliers, which [`Self::multipliers`] made.
     unsafe fn add_products(sums: Self::Sums, bytes: Self::Bytes, first: i32, second: i32) -> Self::Sums;
+    /// Whether products with weights of one byte take less than those with two.
+    const SMALL_WEIGHTS: bool = false;
+    /// Adds the products of four signed bytes with four weights, which [`Self::small_weights`] made. Only where there are [`Self::SMALL_WEIGHTS`].
+    #[inline(always)]
+    unsafe fn add_weighted(_: Self::Sums, _: Self::Bytes, _: i32) -> Self::Sums {
+        unreachable!("weights have two bytes")
+    }
+    /// Bytes less 128, as signed ones.
+    #[inline(always)]
+    unsafe fn less_128(x: Self::Bytes) -> Self::Bytes {
+        let _ = x;
+        unreachable!("weights have two bytes")
+    }
+    /// Brings 64 whole numbers from 0 to [`LARGEST_SMALL_WEIGHT`] into the form that [`Self::add_weighted`] takes: a word for every four, in the order
+    /// that `order` gives, if any.
+    #[inline(always)]
+    unsafe fn small_weights(_: [Self::Whole; 4], _: Option<&[u8; 64]>, _: *mut i32) {
+        unreachable!("weights have two bytes")
+    }
     /// `(sum + more) · step + along` as floats, `BYTES / 4` of them: written to `out`, or added to what is there.
     unsafe fn store<const ADD: bool>(sums: Self::Sums, line: Line, out: *mut f32);
 

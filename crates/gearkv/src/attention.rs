@@ -231,7 +231,7 @@ impl Job<'_> {
                 self.mask(logits, tokens, now.first());
                 let mut out = self.outputs(first_plane + i, out);
                 head.softmax.take_block(logits, tokens, |row, factor| head.values.shrink(&mut out, row, factor));
-                head.values.weigh_means(&mut out, blocks(Role::Value, i), logits, block);
+                head.values.weigh_means(&mut out, blocks(Role::Value, i), head.softmax.weights(logits), block);
             }
             let mut s = 0;
             while s < now.steps.len() {
@@ -239,6 +239,7 @@ impl Job<'_> {
                 let each = heads.iter_mut().zip(logits.chunks_exact(size)).zip(out.chunks_exact_mut(run));
                 for (i, ((head, weights), out)) in each.enumerate() {
                     let mut out = self.outputs(first_plane + i, out);
+                    let weights = head.softmax.weights(weights);
                     done = head.values.add(&mut out, blocks(Role::Value, i), s, weights, block);
                 }
                 s += done;

@@ -13,6 +13,9 @@ use proptest::prelude::*;
 /// and weights have 16 bits, and all else is rounded as float32 is (4.4e-6 was the most in 6 000 cases).
 const ATTEND_TOLERANCE: f32 = 1e-5;
 
+/// The same of a long row none of whose weights matters much, under turned values: weights have 8 bits then (`attention/softmax.rs`; 1.1e-4 was the most).
+const FLAT_TOLERANCE: f32 = 2.3e-3;
+
 fn norm(x: &[f32]) -> f32 {
     x.iter().map(|x| x * x).sum::<f32>().sqrt()
 }
@@ -242,6 +245,29 @@ proptest! {
         // What had been compressed stays as it was; what waited in the buffer may have been compressed now.
         let settled = keep - again.image().buffer_tokens;
         prop_assert!(tokens_of(&restored(&tensor), tensor.shape(), 0..settled) == tokens_of(&whole, shape, 0..settled));
+    }
+}
+
+#[test]
+fn weights_that_matter_little_may_be_bytes() {
+    for (name, reach, seed) in [("gear-4", 0.0, 1), ("gear-4", 1.5, 2), ("gear-3", 0.5, 3), ("gear-2", 3.0, 4)] {
+        let shape = KvShape::new(1, 2, 1500, 128).unwrap();
+        let cache_shape = CacheShape { layers: 1, batch: 1, kv_heads: 2, head_dim: 128 };
+        let of = |role| GearOptions { preset: Some(name.into()), ..Default::default() }.resolve(role).unwrap();
+        let mut cache = GearCache::new(cache_shape, of(Role::Key), of(Role::Value)).unwrap();
+        let (k, v) = (values(shape, seed), values(shape, seed ^ 1));
+        cache.append(0, KvSlice::F32(&k), KvSlice::F32(&v), shape.tokens, NEVER).unwrap();
+        let options = AttendOptions { causal: false, ..AttendOptions::new(6) };
+        let unit = values(KvShape { heads: 6, tokens: 1, ..shape }, seed ^ 2);
+        let query: Vec<f32> = unit.iter().map(|x| x * reach).collect();
+        let mut got = vec![0.0; query.len()];
+        cache.attend(0, KvSlice::F32(&query), 1, &options, &mut got, NEVER).unwrap();
+        let [key, value] = [Role::Key, Role::Value].map(|role| restored(cache.tensor(0, role).unwrap()));
+        let exact = attention(&key, &value, shape, &query, 1, &options);
+        let largest = value.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+        let off = exact.iter().zip(&got).fold(0.0f32, |most, (x, y)| most.max((x - y).abs())) / largest;
+        println!("{name} {reach}: {off:e}");
+        assert!(off < FLAT_TOLERANCE, "{name}, {reach}: off by {off}");
     }
 }
 

@@ -127,24 +127,36 @@ unsafe fn generic<V: Vector>(tiles: KeyTiles, q: &[f32], logits: &mut [f32], str
     for (first, q) in q.chunks(MOST_ROWS * dim).enumerate() {
         let now = q.len() / dim;
         let mut lines = [[Line::default(); MOST_ROWS]; MOST_TILES];
-        for (t, lines) in lines.iter_mut().enumerate().take(count) {
-            let at = if kept == dim { 0 } else { t * dim };
-            let (scales, zeros) = (&scales[at..at + dim], &zeros[at..at + dim]);
-            // SAFETY: queries, scales and zeros have `dim` numbers, a multiple of 16, as many a row as there is room for in `folded`, and a
-            // row of multipliers has room for `dim / 4` words, which are no more than `MOST_WORDS`.
-            unsafe {
-                let rows = |r: usize| multipliers.row(t * MOST_ROWS + r);
-                match now {
-                    // Where few rows are summed at a time, code that is small.
-                    _ if V::ROWS < MOST_ROWS => {
-                        for (r, (q, line)) in q.chunks_exact(dim).zip(lines.chunks_mut(1)).enumerate() {
-                            fold::<V, 1>(q, dim, scales, zeros, folded, |_| multipliers.row(t * MOST_ROWS + r), line);
+        // Where few rows are summed at a time, code that is small.
+        let one_by_one = V::ROWS < MOST_ROWS;
+        if now == 1 && count == MOST_TILES && kept > dim && !one_by_one {
+            // Those of all tiles side by side, so that none of their quotients is waited for.
+            let factors = Factors { q: (q, 0), scales: (scales, dim), zeros, dim };
+            let mut own = [Line::default(); MOST_TILES];
+            // SAFETY: as below.
+            unsafe { fold::<V, MOST_TILES>(factors, folded, |t| multipliers.row(t * MOST_ROWS), &mut own) };
+            lines.iter_mut().zip(own).for_each(|(lines, line)| lines[0] = line);
+        } else {
+            for (t, lines) in lines.iter_mut().enumerate().take(count) {
+                let at = if kept == dim { 0 } else { t * dim };
+                let (scales, zeros) = (&scales[at..at + dim], &zeros[at..at + dim]);
+                let factors = Factors { q: (q, dim), scales: (scales, 0), zeros, dim };
+                // SAFETY: queries, scales and zeros have `dim` numbers, a multiple of 16, as many a row as there is room for in `folded`, and a
+                // row of multipliers has room for `dim / 4` words, which are no more than `MOST_WORDS`.
+                unsafe {
+                    let rows = |r: usize| multipliers.row(t * MOST_ROWS + r);
+                    match now {
+                        _ if one_by_one => {
+                            for (r, (q, line)) in q.chunks_exact(dim).zip(lines.chunks_mut(1)).enumerate() {
+                                let factors = Factors { q: (q, dim), ..factors };
+                                fold::<V, 1>(factors, folded, |_| multipliers.row(t * MOST_ROWS + r), line);
+                            }
                         }
+                        1 => fold::<V, 1>(factors, folded, rows, lines),
+                        2 => fold::<V, 2>(factors, folded, rows, lines),
+                        3 => fold::<V, 3>(factors, folded, rows, lines),
+                        _ => fold::<V, 4>(factors, folded, rows, lines),
                     }
-                    1 => fold::<V, 1>(q, dim, scales, zeros, folded, rows, lines),
-                    2 => fold::<V, 2>(q, dim, scales, zeros, folded, rows, lines),
-                    3 => fold::<V, 3>(q, dim, scales, zeros, folded, rows, lines),
-                    _ => fold::<V, 4>(q, dim, scales, zeros, folded, rows, lines),
                 }
             }
         }
@@ -201,13 +213,21 @@ unsafe fn load<V: Vector>(tiles: &KeyTiles, first: usize, out_scales: &mut [f32]
     }
 }
 
-/// Multipliers of `R` queries under the scales of a tile, and what their sums come to.
+/// What multipliers are made of: queries, and scales and zeros, each with how far one's numbers are from the next one's, which is 0 where there is one
+/// for all.
+#[derive(Clone, Copy)]
+struct Factors<'a> {
+    q: (&'a [f32], usize),
+    scales: (&'a [f32], usize),
+    /// As far from each other as the scales.
+    zeros: &'a [f32],
+    dim: usize,
+}
+
+/// `R` times multipliers of a query under the scales of a tile, and what their sums come to.
 #[inline(always)]
 unsafe fn fold<V: Vector, const R: usize>(
-    q: &[f32],
-    dim: usize,
-    scales: &[f32],
-    zeros: &[f32],
+    Factors { q: (q, next_q), scales: (scales, next_scales), zeros, dim }: Factors,
     folded: &mut [f32],
     mut rows: impl FnMut(usize) -> (*mut i32, *mut i32),
     lines: &mut [Line],
@@ -215,17 +235,22 @@ unsafe fn fold<V: Vector, const R: usize>(
     unsafe {
         let (mut most, mut sum) = ([V::every(0.0); R], [V::every(0.0); R]);
         for i in (0..dim).step_by(LANES) {
-            let (scale, zero) = (V::floats(scales.as_ptr().add(i)), V::floats(zeros.as_ptr().add(i)));
+            // Before anything is written, so that what is the same for all is loaded once.
+            let (mut scale, mut zero, mut x) = ([V::every(0.0); R], [V::every(0.0); R], [V::every(0.0); R]);
             for r in 0..R {
-                let x = V::floats(q.as_ptr().add(r * dim + i));
-                let product = V::times(x, scale);
+                scale[r] = V::floats(scales.as_ptr().add(r * next_scales + i));
+                zero[r] = V::floats(zeros.as_ptr().add(r * next_scales + i));
+                x[r] = V::floats(q.as_ptr().add(r * next_q + i));
+            }
+            for r in 0..R {
+                let product = V::times(x[r], scale[r]);
                 V::put(product, folded.as_mut_ptr().add(r * dim + i));
                 most[r] = V::larger(V::magnitude(product), most[r]);
-                sum[r] = V::plus(sum[r], V::times(x, zero));
+                sum[r] = V::plus(sum[r], V::times(x[r], zero[r]));
             }
         }
         for r in 0..R {
-            let (inverse, step) = super::steps(V::most(most[r]));
+            let (inverse, step) = super::steps(V::most(most[r]), LARGEST_MULTIPLIER);
             let inverse = V::every(inverse);
             let folded = folded.as_ptr().add(r * dim);
             let numbers = |i: usize| V::whole(V::times(V::floats(folded.add(i)), inverse));
@@ -245,4 +270,4 @@ unsafe fn fold<V: Vector, const R: usize>(
     }
 }
 
-const _: () = assert!(LARGEST_MULTIPLIER < 32_768.0);
+const _: () = assert!(LARGEST_MULTIPLIER < 32_768.0 && MOST_TILES <= MOST_ROWS);

@@ -5,7 +5,7 @@
 use std::arch::wasm32::*;
 use std::mem::MaybeUninit;
 
-use super::sums::{LevelTables, Row, Units, codes, top_codes};
+use super::sums::{LevelTables, Row, Units, codes, levels, top_codes};
 use super::{MOST_WORDS, ROW_WORDS, unit_bytes};
 use crate::vector::{Portable, Vector};
 
@@ -18,7 +18,7 @@ const SPREAD: usize = 2 * FIELDS;
 /// # Safety
 /// As there; all together no more than [`MOST_WORDS`] units.
 #[inline(always)]
-pub(super) unsafe fn sums<const LOOK_UP: bool, const ADD: bool>(all: &[Units], tables: &LevelTables, rows: &[Row]) {
+pub(super) unsafe fn sums<const VALUES: bool>(all: &[Units], tables: &LevelTables, rows: &[Row]) {
     let mut room = [const { MaybeUninit::<v128>::uninit() }; MOST_WORDS * SPREAD];
     let room = room.as_mut_ptr().cast::<v128>();
     unsafe {
@@ -29,12 +29,12 @@ pub(super) unsafe fn sums<const LOOK_UP: bool, const ADD: bool>(all: &[Units], t
                 for run in units.runs {
                     let count = usize::from(run.units);
                     match run.bits {
-                        1 => spread::<1, LOOK_UP>(at, count, tables, part, to),
-                        2 => spread::<2, LOOK_UP>(at, count, tables, part, to),
-                        3 => spread::<3, LOOK_UP>(at, count, tables, part, to),
-                        4 => spread::<4, LOOK_UP>(at, count, tables, part, to),
-                        6 if !LOOK_UP => spread::<6, LOOK_UP>(at, count, tables, part, to),
-                        _ => spread::<8, LOOK_UP>(at, count, tables, part, to),
+                        1 => spread::<1, VALUES>(at, count, tables, part, to),
+                        2 => spread::<2, VALUES>(at, count, tables, part, to),
+                        3 => spread::<3, VALUES>(at, count, tables, part, to),
+                        4 => spread::<4, VALUES>(at, count, tables, part, to),
+                        6 if !VALUES => spread::<6, VALUES>(at, count, tables, part, to),
+                        _ => spread::<8, VALUES>(at, count, tables, part, to),
                     }
                     (at, to) = (at.add(run.bytes()), to.add(SPREAD * count));
                 }
@@ -42,8 +42,8 @@ pub(super) unsafe fn sums<const LOOK_UP: bool, const ADD: bool>(all: &[Units], t
             let spread = std::slice::from_raw_parts(room, to.offset_from_unsigned(room));
             for rows in rows.chunks(2) {
                 match rows {
-                    [a, b] => products::<2, ADD>(spread, [a, b], part),
-                    [a] => products::<1, ADD>(spread, [a], part),
+                    [a, b] => products::<2, VALUES>(spread, [a, b], part),
+                    [a] => products::<1, VALUES>(spread, [a], part),
                     _ => {}
                 }
             }
@@ -52,7 +52,7 @@ pub(super) unsafe fn sums<const LOOK_UP: bool, const ADD: bool>(all: &[Units], t
 }
 
 #[inline(never)]
-unsafe fn spread<const BITS: usize, const LOOK_UP: bool>(
+unsafe fn spread<const BITS: usize, const VALUES: bool>(
     mut unit: *const u8,
     count: usize,
     tables: &LevelTables,
@@ -62,11 +62,10 @@ unsafe fn spread<const BITS: usize, const LOOK_UP: bool>(
     unsafe {
         for _ in 0..count {
             for field in 0..FIELDS {
-                let codes = if !LOOK_UP {
+                let codes = if !VALUES {
                     top_codes::<Portable, BITS>(unit, field, part)
                 } else if BITS <= 4 {
-                    let table = Portable::repeat(tables[BITS - 1].as_ptr());
-                    Portable::look_up(table, codes::<Portable, BITS>(unit, field, part))
+                    levels::<Portable, BITS>(Portable::repeat(tables[BITS - 1].as_ptr()), unit, field, part)
                 } else {
                     codes::<Portable, BITS>(unit, field, part)
                 };
@@ -80,7 +79,7 @@ unsafe fn spread<const BITS: usize, const LOOK_UP: bool>(
 
 // In a function of its own, V8 keeps the sums in registers.
 #[inline(never)]
-unsafe fn products<const R: usize, const ADD: bool>(spread: &[v128], rows: [&Row; R], part: usize) {
+unsafe fn products<const R: usize, const VALUES: bool>(spread: &[v128], rows: [&Row; R], part: usize) {
     unsafe {
         let mut sums = [[Portable::zero(); R]; FIELDS];
         let mut words = rows[0].multipliers;
@@ -99,7 +98,7 @@ unsafe fn products<const R: usize, const ADD: bool>(spread: &[v128], rows: [&Row
         }
         for (field, sums) in sums.into_iter().enumerate() {
             for (sum, row) in sums.into_iter().zip(rows) {
-                Portable::store::<ADD>(sum, row.line, row.out.add(16 * field + part * Portable::BYTES / 4));
+                Portable::store::<VALUES>(sum, row.line, row.out.add(16 * field + part * Portable::BYTES / 4));
             }
         }
     }

@@ -31,7 +31,7 @@ impl UnitRun {
     }
 }
 
-/// What codes below 8 bits are looked up in, for each width from 1 to 4.
+/// What codes below 8 bits are looked up in, for each width from 1 to 4; those of few bits again and again.
 pub(super) type LevelTables = [[u8; 16]; 4];
 
 /// A row: what its sums come to, and where 64 floats have room.
@@ -53,13 +53,14 @@ pub(super) struct Units<'a> {
     pub ahead: *const u8,
 }
 
-/// What the 64 lanes' sums over all these units come to, for up to [`MOST_ROWS`] rows; written or, with `ADD`, added to what is there. With
-/// `LOOK_UP`, what codes stand for is looked up.
+/// What the 64 lanes' sums over all these units come to, for up to [`MOST_ROWS`] rows: written, or with `VALUES` added to what is there. With
+/// `VALUES`, what codes stand for is looked up; with `SMALL`, where there are [`Vector::SMALL_WEIGHTS`], as signed bytes, and multipliers are
+/// [`Vector::small_weights`].
 ///
 /// # Safety
 /// `V`'s instruction set is there, each one's `bytes` reach as far as its runs, each row's multipliers as far as all of them, rows' multipliers follow each other, and each row has room.
 #[inline(always)]
-pub(super) unsafe fn sums<V: Vector, const LOOK_UP: bool, const ADD: bool>(
+pub(super) unsafe fn sums<V: Vector, const VALUES: bool, const SMALL: bool>(
     units: &[Units],
     tables: &LevelTables,
     rows: &[Row],
@@ -67,30 +68,33 @@ pub(super) unsafe fn sums<V: Vector, const LOOK_UP: bool, const ADD: bool>(
     unsafe {
         #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
         match *rows {
-            [row] => fields::<V, 1, 4, LOOK_UP, ADD>(units, tables, [row], 0),
-            _ => super::spread::sums::<LOOK_UP, ADD>(units, tables, rows),
+            [row] => fields::<V, 1, 4, VALUES, SMALL>(units, tables, [row], 0),
+            _ => super::spread::sums::<VALUES>(units, tables, rows),
         }
         #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
         if V::ROWS == MOST_ROWS {
             match *rows {
+                // One sum a row and field: those of all four fields fit the registers.
+                [a, b, c, d] if SMALL => fields::<V, 4, 4, VALUES, SMALL>(units, tables, [a, b, c, d], 0),
+                [a, b, c] if SMALL => fields::<V, 3, 4, VALUES, SMALL>(units, tables, [a, b, c], 0),
                 // Three rows' sums of all four fields would not fit the registers with what they are multiplied by.
                 [a, b, c, d] => {
-                    fields::<V, 4, 2, LOOK_UP, ADD>(units, tables, [a, b, c, d], 0);
-                    fields::<V, 4, 2, LOOK_UP, ADD>(units, tables, [a, b, c, d], 2);
+                    fields::<V, 4, 2, VALUES, SMALL>(units, tables, [a, b, c, d], 0);
+                    fields::<V, 4, 2, VALUES, SMALL>(units, tables, [a, b, c, d], 2);
                 }
                 [a, b, c] => {
-                    fields::<V, 3, 2, LOOK_UP, ADD>(units, tables, [a, b, c], 0);
-                    fields::<V, 3, 2, LOOK_UP, ADD>(units, tables, [a, b, c], 2);
+                    fields::<V, 3, 2, VALUES, SMALL>(units, tables, [a, b, c], 0);
+                    fields::<V, 3, 2, VALUES, SMALL>(units, tables, [a, b, c], 2);
                 }
-                [a, b] => fields::<V, 2, 4, LOOK_UP, ADD>(units, tables, [a, b], 0),
-                [a] => fields::<V, 1, 4, LOOK_UP, ADD>(units, tables, [a], 0),
+                [a, b] => fields::<V, 2, 4, VALUES, SMALL>(units, tables, [a, b], 0),
+                [a] => fields::<V, 1, 4, VALUES, SMALL>(units, tables, [a], 0),
                 _ => {}
             }
         } else {
             for rows in rows.chunks(2) {
                 match *rows {
-                    [a, b] => fields::<V, 2, 4, LOOK_UP, ADD>(units, tables, [a, b], 0),
-                    [a] => fields::<V, 1, 4, LOOK_UP, ADD>(units, tables, [a], 0),
+                    [a, b] => fields::<V, 2, 4, VALUES, SMALL>(units, tables, [a, b], 0),
+                    [a] => fields::<V, 1, 4, VALUES, SMALL>(units, tables, [a], 0),
                     _ => {}
                 }
             }
@@ -99,7 +103,7 @@ pub(super) unsafe fn sums<V: Vector, const LOOK_UP: bool, const ADD: bool>(
 }
 
 #[inline(always)]
-unsafe fn fields<V: Vector, const R: usize, const F: usize, const LOOK_UP: bool, const ADD: bool>(
+unsafe fn fields<V: Vector, const R: usize, const F: usize, const VALUES: bool, const SMALL: bool>(
     all: &[Units],
     tables: &LevelTables,
     of: [Row; R],
@@ -115,19 +119,19 @@ unsafe fn fields<V: Vector, const R: usize, const F: usize, const LOOK_UP: bool,
                     let run = *run;
                     let state = (&mut sums, &mut words, &mut at, &mut ahead);
                     match run.bits {
-                        1 => even::<V, 1, R, F, LOOK_UP>(run, tables, state, first, part),
-                        2 => even::<V, 2, R, F, LOOK_UP>(run, tables, state, first, part),
-                        3 => even::<V, 3, R, F, LOOK_UP>(run, tables, state, first, part),
-                        4 => even::<V, 4, R, F, LOOK_UP>(run, tables, state, first, part),
-                        6 if !LOOK_UP => even::<V, 6, R, F, LOOK_UP>(run, tables, state, first, part),
-                        _ => even::<V, 8, R, F, LOOK_UP>(run, tables, state, first, part),
+                        1 => even::<V, 1, R, F, VALUES, SMALL>(run, tables, state, first, part),
+                        2 => even::<V, 2, R, F, VALUES, SMALL>(run, tables, state, first, part),
+                        3 => even::<V, 3, R, F, VALUES, SMALL>(run, tables, state, first, part),
+                        4 => even::<V, 4, R, F, VALUES, SMALL>(run, tables, state, first, part),
+                        6 if !VALUES => even::<V, 6, R, F, VALUES, SMALL>(run, tables, state, first, part),
+                        _ => even::<V, 8, R, F, VALUES, SMALL>(run, tables, state, first, part),
                     }
                 }
             }
             for r in 0..R {
                 for f in 0..F {
                     let lane = 16 * (first + f) + part * V::BYTES / 4;
-                    V::store::<ADD>(sums[f][r], of[r].line, of[r].out.add(lane));
+                    V::store::<VALUES>(sums[f][r], of[r].line, of[r].out.add(lane));
                 }
             }
         }
@@ -141,7 +145,7 @@ type State<'a, V, const R: usize, const F: usize> =
 // In a function of its own, V8 keeps the sums in registers; within all that attends it stores them after every unit.
 #[cfg_attr(target_arch = "wasm32", inline(never))]
 #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
-unsafe fn even<V: Vector, const BITS: usize, const R: usize, const F: usize, const LOOK_UP: bool>(
+unsafe fn even<V: Vector, const BITS: usize, const R: usize, const F: usize, const VALUES: bool, const SMALL: bool>(
     run: UnitRun,
     tables: &LevelTables,
     (sums, words, at, ahead): State<V, R, F>,
@@ -149,7 +153,7 @@ unsafe fn even<V: Vector, const BITS: usize, const R: usize, const F: usize, con
     part: usize,
 ) {
     unsafe {
-        let table = if LOOK_UP && BITS <= 4 { V::repeat(tables[BITS - 1].as_ptr()) } else { V::splat(0) };
+        let table = if VALUES && BITS <= 4 { V::repeat(tables[BITS - 1].as_ptr()) } else { V::splat(0) };
         let (mut own, mut unit, mut next) = (*sums, *at, *ahead);
         let mut multipliers = *words;
         for _ in 0..run.units {
@@ -157,16 +161,20 @@ unsafe fn even<V: Vector, const BITS: usize, const R: usize, const F: usize, con
                 V::prefetch(next.wrapping_add(64 * line));
             }
             for f in 0..F {
-                let codes = if LOOK_UP {
-                    codes::<V, BITS>(unit, first + f, part)
-                } else {
+                let codes = if !VALUES {
                     top_codes::<V, BITS>(unit, first + f, part)
+                } else if SMALL && BITS == 8 {
+                    V::less_128(codes::<V, BITS>(unit, first + f, part))
+                } else {
+                    levels::<V, BITS>(table, unit, first + f, part)
                 };
-                let codes = if LOOK_UP && BITS <= 4 { V::look_up(table, codes) } else { codes };
                 for r in 0..R {
-                    let (first, second) =
-                        (*multipliers.add(r * ROW_WORDS), *multipliers.add(r * ROW_WORDS + MOST_WORDS));
-                    own[f][r] = V::add_products(own[f][r], codes, first, second);
+                    let words = multipliers.add(r * ROW_WORDS);
+                    own[f][r] = if SMALL {
+                        V::add_weighted(own[f][r], codes, *words)
+                    } else {
+                        V::add_products(own[f][r], codes, *words, *words.add(MOST_WORDS))
+                    };
                 }
             }
             multipliers = multipliers.add(1);
@@ -174,6 +182,29 @@ unsafe fn even<V: Vector, const BITS: usize, const R: usize, const F: usize, con
             next = next.wrapping_add(unit_bytes(BITS));
         }
         (*sums, *words, *at, *ahead) = (own, multipliers, unit, next);
+    }
+}
+
+/// What the codes of one field of a unit are looked up as: those of 8 bits as themselves.
+#[inline(always)]
+pub(super) unsafe fn levels<V: Vector, const BITS: usize>(
+    table: V::Bytes,
+    unit: *const u8,
+    field: usize,
+    part: usize,
+) -> V::Bytes {
+    unsafe {
+        let byte = part * V::BYTES;
+        match BITS {
+            // Bits of other fields above a code change nothing: the table begins again and again.
+            2 => V::look_up_low(table, V::moved(V::load(unit.add(byte)), 2 * field as i32)),
+            4 => {
+                let both = V::load(unit.add(64 * (field / 2) + byte));
+                V::look_up_low(table, V::moved(both, 4 * (field % 2) as i32))
+            }
+            8 => codes::<V, BITS>(unit, field, part),
+            _ => V::look_up(table, codes::<V, BITS>(unit, field, part)),
+        }
     }
 }
 

@@ -230,6 +230,8 @@ fn outputs_are_weighted_sums_of_what_codes_stand_for() {
         let zeros: Vec<f32> =
             if of_levels == Levels::Affine { scales.iter().map(|_| random.float()).collect() } else { Vec::new() };
         for (rows, tokens) in [(1, 64), (2, 20), (3, 64), (4, 63), (7, 64)] {
+            // Some rows' weights are rounded to bytes.
+            let is_coarse = |row: usize| (row + case / 2).is_multiple_of(3);
             // The same tile twice, each with weights of its own, which lie in rows of both.
             let weights: Vec<f32> = (0..rows * (TILE + tokens)).map(|_| random.float().abs()).collect();
             let before: Vec<f32> = (0..rows * dim).map(|_| random.float()).collect();
@@ -248,7 +250,8 @@ fn outputs_are_weighted_sums_of_what_codes_stand_for() {
                     column: 0,
                 };
                 let mut out = before.clone();
-                add_values(level, tiles, (&weights, TILE + tokens), &mut out, &mut ValueRoom::default());
+                let coarse: Vec<bool> = (0..rows).map(is_coarse).collect();
+                add_values(level, tiles, (&weights, TILE + tokens), &coarse, &mut out, &mut ValueRoom::default());
                 for (i, &got) in out.iter().enumerate() {
                     let (row, d) = (i / dim, i % dim);
                     let group = d / TILE * groups / (dim / TILE);
@@ -262,6 +265,7 @@ fn outputs_are_weighted_sums_of_what_codes_stand_for() {
                     };
                     let exact = f64::from(before[i]) + (0..TILE).map(term).sum::<f64>();
                     let allowed = if of_levels == Levels::Affine && set[3] == 8 { 0.4 } else { 6e-3 };
+                    let allowed = if is_coarse(row) && of_levels == Levels::Turned { 0.3 } else { allowed };
                     assert!((f64::from(got) - exact).abs() < allowed, "case {case}, {level:?}: {got} {exact}");
                 }
                 let same = first.get_or_insert_with(|| out.clone());

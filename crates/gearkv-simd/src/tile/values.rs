@@ -5,7 +5,7 @@ use super::sums::{LevelTables, MOST_ROWS, Row, Units, sums};
 use super::{MOST_TILES, MOST_WORDS, TILE, TileMultipliers, steps};
 use crate::LANES;
 use crate::level::{Level, level};
-use crate::vector::{LARGEST_MULTIPLIER, Line, Vector, kernel};
+use crate::vector::{LARGEST_MULTIPLIER, LARGEST_SMALL_WEIGHT, Line, Vector, kernel};
 use crate::{LEVELS_1, LEVELS_2, LEVELS_3, LEVELS_4};
 
 /// What codes stand for.
@@ -48,26 +48,33 @@ pub struct ValueRoom {
     padded: Vec<f32>,
 }
 
-const fn table<const N: usize>(levels: &[i8; N]) -> [u8; 16] {
+/// Levels, `more` being added, as often as there is room: so that the lowest bits of an index suffice.
+const fn table<const N: usize>(levels: &[i8; N], more: i16) -> [u8; 16] {
     let mut table = [0; 16];
     let mut i = 0;
-    while i < N {
-        table[i] = (levels[i] as i16 + 128) as u8;
+    while i < 16 {
+        table[i] = (levels[i % N] as i16 + more) as u8;
         i += 1;
     }
     table
 }
 
+const fn turned(more: i16) -> LevelTables {
+    [table(&LEVELS_1, more), table(&LEVELS_2, more), table(&LEVELS_3, more), table(&LEVELS_4, more)]
+}
+
 /// Levels, 128 being added so that they are not negative.
-const TURNED: LevelTables = [table(&LEVELS_1), table(&LEVELS_2), table(&LEVELS_3), table(&LEVELS_4)];
+const TURNED: LevelTables = turned(128);
+/// Levels as signed bytes.
+const TURNED_SIGNED: LevelTables = turned(0);
 const AFFINE: LevelTables = {
-    let mut numbers = [0; 16];
+    let mut tables = [[0; 16]; 4];
     let mut i = 0;
-    while i < 16 {
-        numbers[i] = i as u8;
+    while i < 64 {
+        tables[i / 16][i % 16] = (i % 16 % (2 << (i / 16))) as u8;
         i += 1;
     }
-    [numbers; 4]
+    tables
 };
 
 /// Codes of one byte each become what [`Levels::Turned`] units of 8 bits have in their places.
@@ -91,17 +98,23 @@ unsafe fn look_up<V: Vector>(codes: &mut [u8], table: &[u8; 16]) {
     registers.into_remainder().iter_mut().for_each(|code| *code = table[usize::from(*code & 15)]);
 }
 
-fn tables_of(levels: Levels) -> &'static LevelTables {
-    if levels == Levels::Turned { &TURNED } else { &AFFINE }
+fn tables_of(levels: Levels, signed: bool) -> &'static LevelTables {
+    match levels {
+        Levels::Affine => &AFFINE,
+        Levels::Turned if signed => &TURNED_SIGNED,
+        Levels::Turned => &TURNED,
+    }
 }
 
 /// `out[row][channel] += Σ weights[row · stride + column + token] · value[token][channel]`. `out` is `[rows, dim]`, `dim` being a multiple of 64.
+/// Of rows that are `coarse`, where levels are [`Levels::Turned`], products of weights and scales are rounded to a byte, of 127 steps; none is negative.
 ///
 /// All tiles' multipliers are made before the first sums, so that none waits for the quotient that another one needs.
 pub fn add_values(
     level: Level,
     tiles: ValueTiles,
     (weights, stride): (&[f32], usize),
+    coarse: &[bool],
     out: &mut [f32],
     room: &mut ValueRoom,
 ) {
@@ -110,12 +123,20 @@ pub fn add_values(
     let count = tiles.orders.len();
     let groups = tiles.scales.len() / (count * TILE).max(1);
     assert!(weights.len() == rows * stride && out.len() == rows * dim && tiles.column + tiles.tokens <= stride);
-    assert!(count <= MOST_TILES && count == tiles.tokens.div_ceil(TILE));
+    assert!(count <= MOST_TILES && count == tiles.tokens.div_ceil(TILE) && coarse.len() == rows);
     assert!(dim > 0 && dim.is_multiple_of(TILE) && groups > 0 && (dim / TILE).is_multiple_of(groups));
     assert!(tiles.units.len() == dim / TILE * tiles.orders.iter().map(TileOrder::bytes).sum::<usize>());
     assert!(tiles.scales.len() == groups * count * TILE);
     assert!(tiles.zeros.is_empty() || tiles.zeros.len() == tiles.scales.len());
-    sums_at(level, tiles, weights, stride, dim, out, room);
+    sums_at(level, tiles, Weights { all: weights, stride, coarse }, dim, out, room);
+}
+
+/// Weights of rows, and which rows' are coarse.
+#[derive(Clone, Copy)]
+struct Weights<'a> {
+    all: &'a [f32],
+    stride: usize,
+    coarse: &'a [bool],
 }
 
 /// Tokens of all tiles together.
@@ -126,8 +147,7 @@ const _: () = assert!(MOST_TOKENS <= 4 * MOST_WORDS);
 kernel!(
     fn sums_at(
         tiles: ValueTiles,
-        weights: &[f32],
-        stride: usize,
+        weights: Weights,
         dim: usize,
         out: &mut [f32],
         room: &mut ValueRoom,
@@ -135,62 +155,98 @@ kernel!(
 );
 
 #[inline(always)]
-unsafe fn generic<V: Vector>(
-    tiles: ValueTiles,
-    weights: &[f32],
-    stride: usize,
+unsafe fn generic<V: Vector>(tiles: ValueTiles, weights: Weights, dim: usize, out: &mut [f32], room: &mut ValueRoom) {
+    room.folded.resize(MOST_TOKENS, 0.0);
+    room.multipliers.resize(MOST_ROWS);
+    // Levels lie around zero, where what rounding leaves is least; codes do not.
+    let may = tiles.levels == Levels::Turned;
+    let mut ahead = true;
+    // A row's sums are the same whichever others are beside it.
+    for kind in [false, true] {
+        let mut rows = (0..weights.coarse.len()).filter(|&row| (may && weights.coarse[row]) == kind);
+        loop {
+            let mut group = [0; MOST_ROWS];
+            let mut now = 0;
+            for (to, row) in group.iter_mut().zip(&mut rows) {
+                (*to, now) = (row, now + 1);
+            }
+            if now == 0 {
+                break;
+            }
+            let (rows, largest) = (&group[..now], if kind { LARGEST_SMALL_WEIGHT } else { LARGEST_MULTIPLIER });
+            // SAFETY: what the caller vouches for.
+            unsafe {
+                if kind && V::SMALL_WEIGHTS {
+                    add_rows::<V, true>(&tiles, weights, (rows, largest), dim, out, room, ahead);
+                } else {
+                    add_rows::<V, false>(&tiles, weights, (rows, largest), dim, out, room, ahead);
+                }
+            }
+            // What comes soon is asked for once.
+            ahead = false;
+        }
+    }
+}
+
+/// Adds what [`MOST_ROWS`] rows at most gather, whose multipliers reach as far as `largest`.
+#[inline(always)]
+unsafe fn add_rows<V: Vector, const SMALL: bool>(
+    tiles: &ValueTiles,
+    weights: Weights,
+    (rows, largest): (&[usize], f32),
     dim: usize,
     out: &mut [f32],
     room: &mut ValueRoom,
+    ahead: bool,
 ) {
     let count = tiles.orders.len();
     let groups = tiles.scales.len() / (count * TILE);
     let blocks = dim / TILE;
     let ValueRoom { multipliers, folded, padded } = room;
-    folded.resize(MOST_TOKENS, 0.0);
-    multipliers.resize(MOST_ROWS);
-    let rows = out.len() / dim;
-    for first in (0..rows).step_by(MOST_ROWS) {
-        let now = (rows - first).min(MOST_ROWS);
-        for group in 0..groups {
-            let of_group = group * count * TILE..(group + 1) * count * TILE;
-            let scales = &tiles.scales[of_group.clone()];
-            let zeros = tiles.zeros.get(of_group);
-            let mut lines = [Line::default(); MOST_ROWS];
-            for (r, line) in lines.iter_mut().enumerate().take(now) {
-                let start = (first + r) * stride + tiles.column;
-                let mut p = &weights[start..start + tiles.tokens];
-                if tiles.tokens < count * TILE {
-                    padded.clear();
-                    padded.extend_from_slice(p);
-                    padded.resize(count * TILE, 0.0);
-                    p = padded;
-                }
-                // SAFETY: weights and scales (and zeros) have 64 numbers of each tile, and a row has room for 16 words of each.
-                *line =
-                    unsafe { fold::<V>(tiles.orders, tiles.levels, p, (scales, zeros), folded, multipliers.row(r)) };
+    for group in 0..groups {
+        let of_group = group * count * TILE..(group + 1) * count * TILE;
+        let scales = &tiles.scales[of_group.clone()];
+        let zeros = tiles.zeros.get(of_group);
+        let mut lines = [Line::default(); MOST_ROWS];
+        for (r, (&row, line)) in rows.iter().zip(&mut lines).enumerate() {
+            let start = row * weights.stride + tiles.column;
+            let mut p = &weights.all[start..start + tiles.tokens];
+            if tiles.tokens < count * TILE {
+                padded.clear();
+                padded.extend_from_slice(p);
+                padded.resize(count * TILE, 0.0);
+                p = padded;
             }
-            for block in group * blocks / groups..(group + 1) * blocks / groups {
-                let mut units = [Units { runs: &[], bytes: tiles.units.as_ptr(), ahead: std::ptr::null() }; MOST_TILES];
-                let mut start = 0;
-                for (units, order) in units.iter_mut().zip(tiles.orders) {
-                    let at = start + block * order.bytes();
-                    units.runs = order.runs();
-                    units.bytes = tiles.units[at..].as_ptr();
-                    // What comes soon is asked for once.
-                    if first == 0 {
-                        units.ahead = tiles.ahead.as_ptr().wrapping_add(at);
-                    }
-                    start += blocks * order.bytes();
+            let words = multipliers.row(r);
+            // SAFETY: weights and scales (and zeros) have 64 numbers of each tile, and a row has room for 16 words of each.
+            *line = unsafe { fold::<V, SMALL>(tiles.orders, tiles.levels, p, (scales, zeros), largest, folded, words) };
+        }
+        for block in group * blocks / groups..(group + 1) * blocks / groups {
+            let mut units = [Units { runs: &[], bytes: tiles.units.as_ptr(), ahead: std::ptr::null() }; MOST_TILES];
+            let mut start = 0;
+            for (units, order) in units.iter_mut().zip(tiles.orders) {
+                let at = start + block * order.bytes();
+                units.runs = order.runs();
+                units.bytes = tiles.units[at..].as_ptr();
+                if ahead {
+                    units.ahead = tiles.ahead.as_ptr().wrapping_add(at);
                 }
-                let base = out.as_mut_ptr();
-                let rows: [Row; MOST_ROWS] = std::array::from_fn(|r| Row {
-                    multipliers: multipliers.from(r),
-                    line: lines[r],
-                    out: base.wrapping_add((first + r) * dim + block * TILE),
-                });
-                // SAFETY: what the caller vouches for; a tile has 16 units for every 64 channels, and rows follow each other and have room for these.
-                unsafe { sums::<V, true, true>(&units[..count], tables_of(tiles.levels), &rows[..now]) };
+                start += blocks * order.bytes();
+            }
+            let base = out.as_mut_ptr();
+            let of: [Row; MOST_ROWS] = std::array::from_fn(|r| Row {
+                multipliers: multipliers.from(r),
+                line: lines[r],
+                out: base.wrapping_add(rows.get(r).map_or(0, |row| row * dim + block * TILE)),
+            });
+            let (units, of) = (&units[..count], &of[..rows.len()]);
+            // SAFETY: what the caller vouches for; a tile has 16 units for every 64 channels, and rows' multipliers follow each other and have room for these.
+            unsafe {
+                if SMALL {
+                    sums::<V, true, true>(units, tables_of(tiles.levels, true), of);
+                } else {
+                    sums::<V, true, false>(units, tables_of(tiles.levels, false), of);
+                }
             }
         }
     }
@@ -198,11 +254,12 @@ unsafe fn generic<V: Vector>(
 
 /// Multipliers of one row of weights under the scales of all tiles, and what their sums come to.
 #[inline(always)]
-unsafe fn fold<V: Vector>(
+unsafe fn fold<V: Vector, const SMALL: bool>(
     orders: &[TileOrder],
     levels: Levels,
     p: &[f32],
     (scales, zeros): (&[f32], Option<&[f32]>),
+    largest: f32,
     folded: &mut [f32],
     (first, second): (*mut i32, *mut i32),
 ) -> Line {
@@ -217,7 +274,7 @@ unsafe fn fold<V: Vector>(
                 sum = V::plus(sum, V::times(weight, V::floats(zeros.as_ptr().add(i))));
             }
         }
-        let (inverse, step) = steps(V::most(most));
+        let (inverse, step) = steps(V::most(most), largest);
         let inverse = V::every(inverse);
         // Levels of 8 bits are `code − 127.5`.
         let mut halves = 0i32;
@@ -226,7 +283,9 @@ unsafe fn fold<V: Vector>(
             let folded = folded.as_ptr().add(t * TILE);
             let numbers = [0, 1, 2, 3].map(|i| V::whole(V::times(V::floats(folded.add(LANES * i)), inverse)));
             let (first, second) = (first.add(t * TILE / 4), second.add(t * TILE / 4));
-            if order.in_order {
+            if SMALL {
+                V::small_weights(numbers, (!order.in_order).then_some(&order.order), first);
+            } else if order.in_order {
                 V::more_multipliers(numbers, first, second);
             } else {
                 V::ordered_multipliers(numbers, &order.order, first, second);
@@ -234,8 +293,10 @@ unsafe fn fold<V: Vector>(
             if levels == Levels::Affine {
                 continue;
             }
-            let [a, b, c, d] = numbers;
-            total = V::added(total, V::added(V::added(a, b), V::added(c, d)));
+            if !SMALL {
+                let [a, b, c, d] = numbers;
+                total = V::added(total, V::added(V::added(a, b), V::added(c, d)));
+            }
             if order.wide != 0 {
                 let mut all = [0i32; TILE];
                 for (i, numbers) in numbers.into_iter().enumerate() {
@@ -250,9 +311,14 @@ unsafe fn fold<V: Vector>(
             return Line { step, more: 0, along: V::total(sum) };
         }
         let step = step / 128.0;
-        Line { step, more: V::whole_total(total).wrapping_mul(-128), along: halves as f32 * 0.5 * step }
+        // Small weights are multiplied with levels as they are, others with 128 more.
+        let more = if SMALL { 0 } else { V::whole_total(total).wrapping_mul(-128) };
+        Line { step, more, along: halves as f32 * 0.5 * step }
     }
 }
 
 // Sums of whole numbers are exact as long as they fit: levels less 128 at least, and codes of weights that are not negative.
 const _: () = assert!((MOST_TOKENS as f32) * LARGEST_MULTIPLIER * 255.0 < 2_147_483_648.0);
+
+// Pairs of products with small weights fit 16 bits, as AVX2 wants it.
+const _: () = assert!(2.0 * LARGEST_SMALL_WEIGHT * 128.0 < 32_768.0);

@@ -4,7 +4,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{LevelTable, Line, ROUNDING, Vector, signs, transpose};
+use super::{LevelTable, Line, Vector, signs, transpose};
 use crate::scales::{CODE_OF_ZERO, MANTISSA_LEFT_OUT};
 
 /// AVX2.
@@ -110,6 +110,47 @@ impl Vector for Avx2 {
             let even = _mm256_madd_epi16(even, _mm256_set1_epi32(first));
             let odd = _mm256_madd_epi16(odd, _mm256_set1_epi32(second));
             _mm256_add_epi32(sums, _mm256_add_epi32(even, odd))
+        }
+    }
+
+    const SMALL_WEIGHTS: bool = true;
+
+    #[inline(always)]
+    unsafe fn add_weighted(sums: __m256i, levels: __m256i, weights: i32) -> __m256i {
+        unsafe {
+            let pairs = _mm256_maddubs_epi16(_mm256_set1_epi32(weights), levels);
+            _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn less_128(x: __m256i) -> __m256i {
+        unsafe { _mm256_xor_si256(x, _mm256_set1_epi8(-128)) }
+    }
+
+    #[inline(always)]
+    unsafe fn small_weights(numbers: [[__m256i; 2]; 4], order: Option<&[u8; 64]>, to: *mut i32) {
+        unsafe {
+            let to = to.cast::<__m256i>();
+            // Packing goes within halves of registers; words are brought back.
+            let places = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+            for (i, [[a, b], [c, d]]) in [[numbers[0], numbers[1]], [numbers[2], numbers[3]]].into_iter().enumerate() {
+                let bytes = _mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+                _mm256_storeu_si256(to.add(i), _mm256_permutevar8x32_epi32(bytes, places));
+            }
+            let Some(order) = order else { return };
+            let parts: [__m256i; 4] = [0, 1, 2, 3].map(|i| Self::repeat(to.cast::<u8>().add(16 * i)));
+            for i in 0..2 {
+                let order = _mm256_loadu_si256(order.as_ptr().add(32 * i).cast());
+                let mut bytes = _mm256_setzero_si256();
+                for (part, x) in parts.into_iter().enumerate() {
+                    // Places of other parts get their highest bit, for which 0 is looked up.
+                    let own = _mm256_xor_si256(order, _mm256_set1_epi8(16 * part as i8));
+                    let own = _mm256_adds_epu8(own, _mm256_set1_epi8(0x70));
+                    bytes = _mm256_or_si256(bytes, _mm256_shuffle_epi8(x, own));
+                }
+                _mm256_storeu_si256(to.add(i), bytes);
+            }
         }
     }
 
@@ -286,10 +327,7 @@ impl Vector for Avx2 {
 
     #[inline(always)]
     unsafe fn whole(x: [__m256; 2]) -> [__m256i; 2] {
-        unsafe {
-            let rounding = _mm256_set1_ps(ROUNDING);
-            x.map(|x| _mm256_sub_epi32(_mm256_castps_si256(_mm256_add_ps(x, rounding)), _mm256_castps_si256(rounding)))
-        }
+        unsafe { [_mm256_cvtps_epi32(x[0]), _mm256_cvtps_epi32(x[1])] }
     }
 
     #[inline(always)]

@@ -5,7 +5,7 @@
 use std::arch::x86_64::*;
 
 use super::avx2::{Avx2, least_of_eight, total_of_eight};
-use super::{LevelTable, Line, ROUNDING, Vector, signs, transpose};
+use super::{LevelTable, Line, Vector, signs, transpose};
 use crate::scales::{CODE_OF_ZERO, MANTISSA_LEFT_OUT};
 
 /// AVX-512 with VNNI, VBMI and VBMI2.
@@ -66,6 +66,12 @@ impl Vector for Avx512 {
     #[inline(always)]
     unsafe fn look_up(table: __m512i, indices: __m512i) -> __m512i {
         unsafe { _mm512_shuffle_epi8(table, indices) }
+    }
+
+    #[inline(always)]
+    unsafe fn look_up_low(table: __m512i, indices: __m512i) -> __m512i {
+        // The table's sixteen bytes are there four times, and bits above the sixth are ignored.
+        unsafe { _mm512_permutexvar_epi8(indices, table) }
     }
 
     #[inline(always)]
@@ -157,6 +163,29 @@ impl Vector for Avx512 {
                 _mm512_dpbusd_epi32(sums.0, bytes, _mm512_set1_epi32(first)),
                 _mm512_dpbusd_epi32(sums.1, bytes, _mm512_set1_epi32(second)),
             )
+        }
+    }
+
+    const SMALL_WEIGHTS: bool = true;
+
+    #[inline(always)]
+    unsafe fn add_weighted(sums: Self::Sums, levels: __m512i, weights: i32) -> Self::Sums {
+        unsafe { (sums.0, _mm512_dpbusd_epi32(sums.1, _mm512_set1_epi32(weights), levels)) }
+    }
+
+    #[inline(always)]
+    unsafe fn less_128(x: __m512i) -> __m512i {
+        unsafe { _mm512_xor_si512(x, _mm512_set1_epi8(-128)) }
+    }
+
+    #[inline(always)]
+    unsafe fn small_weights(numbers: [__m512i; 4], order: Option<&[u8; 64]>, to: *mut i32) {
+        unsafe {
+            let mut bytes = packed(numbers, &LOW);
+            if let Some(order) = order {
+                bytes = _mm512_permutexvar_epi8(_mm512_loadu_si512(order.as_ptr().cast()), bytes);
+            }
+            _mm512_storeu_si512(to.cast(), bytes);
         }
     }
 
@@ -312,10 +341,7 @@ impl Vector for Avx512 {
 
     #[inline(always)]
     unsafe fn whole(x: __m512) -> __m512i {
-        unsafe {
-            let rounding = _mm512_set1_ps(ROUNDING);
-            _mm512_sub_epi32(_mm512_castps_si512(_mm512_add_ps(x, rounding)), _mm512_castps_si512(rounding))
-        }
+        unsafe { _mm512_cvtps_epi32(x) }
     }
 
     #[inline(always)]
@@ -412,28 +438,35 @@ unsafe fn two_bytes(numbers: __m512i) -> (__m128i, __m128i) {
     }
 }
 
-/// [`two_bytes`] of 64 numbers, packed by permutations: a store that packs would not be forwarded to the loads that follow.
+/// Every fourth byte of two registers, from this one on.
+const fn every_fourth(first: u8) -> [u8; 64] {
+    let mut places = [0; 64];
+    let mut i = 0;
+    while i < 32 {
+        places[i] = 4 * (i as u8 % 16) + first + if i < 16 { 0 } else { 64 };
+        i += 1;
+    }
+    places
+}
+
+const LOW: [u8; 64] = every_fourth(0);
+const HIGH: [u8; 64] = every_fourth(1);
+
+/// One byte of each of 64 numbers, packed by permutations: a store that packs would not be forwarded to the loads that follow.
+#[inline(always)]
+unsafe fn packed(x: [__m512i; 4], places: &[u8; 64]) -> __m512i {
+    unsafe {
+        let places = _mm512_loadu_si512(places.as_ptr().cast());
+        let low = _mm512_permutex2var_epi8(x[0], places, x[1]);
+        let high = _mm512_permutex2var_epi8(x[2], places, x[3]);
+        _mm512_inserti64x4(low, _mm512_castsi512_si256(high), 1)
+    }
+}
+
+/// [`two_bytes`] of 64 numbers.
 #[inline(always)]
 unsafe fn bytes_of_64(numbers: [__m512i; 4]) -> (__m512i, __m512i) {
-    /// Every fourth byte of two registers, from this one on.
-    const fn every_fourth(first: u8) -> [u8; 64] {
-        let mut places = [0; 64];
-        let mut i = 0;
-        while i < 32 {
-            places[i] = 4 * (i as u8 % 16) + first + if i < 16 { 0 } else { 64 };
-            i += 1;
-        }
-        places
-    }
-    const LOW: [u8; 64] = every_fourth(0);
-    const HIGH: [u8; 64] = every_fourth(1);
     unsafe {
-        let packed = |x: [__m512i; 4], places: &[u8; 64]| {
-            let places = _mm512_loadu_si512(places.as_ptr().cast());
-            let low = _mm512_permutex2var_epi8(x[0], places, x[1]);
-            let high = _mm512_permutex2var_epi8(x[2], places, x[3]);
-            _mm512_inserti64x4(low, _mm512_castsi512_si256(high), 1)
-        };
         // The low byte is signed, so the high one is rounded.
         let rounded = numbers.map(|x| _mm512_add_epi32(x, _mm512_set1_epi32(128)));
         (packed(rounded, &HIGH), packed(numbers, &LOW))

@@ -94,6 +94,29 @@ impl Vector for Portable {
         })
     }
 
+    const SMALL_WEIGHTS: bool = true;
+
+    #[inline(always)]
+    unsafe fn add_weighted(sums: [i32; 4], levels: [u8; 16], weights: i32) -> [i32; 4] {
+        let weights = weights.to_le_bytes().map(i32::from);
+        std::array::from_fn(|i| {
+            let product = |j: usize| i32::from(levels[4 * i + j] as i8) * weights[j];
+            sums[i].wrapping_add((product(0) + product(2)) + (product(1) + product(3)))
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn less_128(x: [u8; 16]) -> [u8; 16] {
+        x.map(|byte| byte ^ 128)
+    }
+
+    #[inline(always)]
+    unsafe fn small_weights(numbers: [[i32; 16]; 4], order: Option<&[u8; 64]>, to: *mut i32) {
+        let all: [u8; 64] = std::array::from_fn(|i| numbers[i / 16][i % 16] as u8);
+        let ordered = order.map_or(all, |order| order.map(|from| all[usize::from(from & 63)]));
+        unsafe { to.cast::<[u8; 64]>().write_unaligned(ordered) };
+    }
+
     #[inline(always)]
     unsafe fn store<const ADD: bool>(sums: [i32; 4], line: Line, out: *mut f32) {
         unsafe {

@@ -1,12 +1,22 @@
 //! Online softmax: weights relative to the largest logit so far.
 
-use crate::simd;
+use crate::simd::{self, SoftmaxRow};
+
+use super::values::Weights;
+
+/// Where no weight of a stretch is more than this part of a row's sum so far, a byte each will do. What is rounded off in 256 tokens, in steps of a 127th
+/// of their largest weight *w*, is about √(256/12) · *w*/127 of a value's size; these largest weights add up to no more than the row's sum, so that all of a row
+/// is off by √(256/12 · `COARSE`)/127 = 2.3·10⁻³ of a value's size at most, and by 10⁻⁵ where 32 768 tokens weigh alike.
+const COARSE: f32 = 1.0 / 256.0;
 
 /// Running state of one KV head: `m` and `l` of the online softmax, one entry a query row.
 #[derive(Default)]
 pub(super) struct Softmax {
     largest: Vec<f32>,
     sum: Vec<f32>,
+    /// Of the present block: the sum of each row's weights, and whether none of them is more than [`COARSE`] of the sum so far.
+    own_sum: Vec<f32>,
+    coarse: Vec<bool>,
 }
 
 impl Softmax {
@@ -15,6 +25,10 @@ impl Softmax {
         self.largest.resize(rows, f32::NEG_INFINITY);
         self.sum.clear();
         self.sum.resize(rows, 0.0);
+        self.own_sum.clear();
+        self.own_sum.resize(rows, 0.0);
+        self.coarse.clear();
+        self.coarse.resize(rows, false);
     }
 
     /// Turns a block's logits into weights relative to the largest logit so far. Where that has grown, `shrink` is called with the row and
@@ -22,7 +36,7 @@ impl Softmax {
     pub fn take_block(&mut self, logits: &mut [f32], tokens: usize, mut shrink: impl FnMut(usize, f32)) {
         for (row, logits) in logits.chunks_exact_mut(tokens).enumerate() {
             let before = self.largest[row];
-            let (now, sum) = simd::softmax_row(logits, before);
+            let SoftmaxRow { most: now, sum, largest } = simd::softmax_row(logits, before);
             if now > before {
                 // exp(−∞) = 0 at the first block.
                 let factor = (before - now).exp();
@@ -31,7 +45,14 @@ impl Softmax {
                 self.largest[row] = now;
             }
             self.sum[row] += sum;
+            self.own_sum[row] = sum;
+            self.coarse[row] = largest <= COARSE * self.sum[row];
         }
+    }
+
+    /// A block's weights, which were its logits.
+    pub fn weights<'a>(&'a self, rows: &'a [f32]) -> Weights<'a> {
+        Weights { rows, sums: &self.own_sum, coarse: &self.coarse }
     }
 
     /// The sum of each row's weights.

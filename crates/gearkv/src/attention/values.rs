@@ -16,6 +16,17 @@ pub(super) struct Outputs<'a> {
     pub rows: &'a mut [f32],
 }
 
+/// The weights of a stretch.
+#[derive(Clone, Copy)]
+pub(super) struct Weights<'a> {
+    /// `[rows, tokens]`
+    pub rows: &'a [f32],
+    /// Of each row, what they add up to,
+    pub sums: &'a [f32],
+    /// and whether none of them matters so much that a byte would not do.
+    pub coarse: &'a [bool],
+}
+
 /// What is kept from block to block.
 #[derive(Default)]
 pub(super) struct Values {
@@ -51,25 +62,32 @@ impl Values {
         self.mean_weights[row] *= factor;
     }
 
-    /// Adds the codes of blocks from the `s`-th on, weighed by a stretch's `weights` (`[rows, tokens]`), or these tokens where they are not
+    /// Adds the codes of blocks from the `s`-th on, weighed by a stretch's `weights`, or these tokens where they are not
     /// compressed; returns how many blocks were taken.
-    pub fn add(&mut self, out: &mut Outputs, blocks: Blocks, s: usize, weights: &[f32], room: &mut BlockRoom) -> usize {
+    pub fn add(
+        &mut self,
+        out: &mut Outputs,
+        blocks: Blocks,
+        s: usize,
+        weights: Weights,
+        room: &mut BlockRoom,
+    ) -> usize {
         let done = self.tiles(out, blocks, s, weights, room);
         if done == 0 {
-            self.block(out, blocks, s, weights, room);
+            self.block(out, blocks, s, weights.rows, room);
         }
         done.max(1)
     }
 
     /// Adds up the weights of each piece that has a mean.
-    pub fn weigh_means(&mut self, out: &mut Outputs, blocks: Blocks, weights: &[f32], room: &mut BlockRoom) {
+    pub fn weigh_means(&mut self, out: &mut Outputs, blocks: Blocks, weights: Weights, room: &mut BlockRoom) {
         let mut s = 0;
         while s < blocks.len() {
             let Place { piece, index, .. } = blocks.place(s);
             let columns = blocks.columns(s);
             let mut tokens = 0;
-            while s < blocks.len() && blocks.place(s).index == index {
-                tokens += blocks.place(s).tokens;
+            while s < blocks.len() && blocks.index(s) == index {
+                tokens += blocks.now.steps[s].tokens;
                 s += 1;
             }
             if !matches!(piece, Piece::Segment(view) if view.segment.layout.rotated) {
@@ -79,20 +97,22 @@ impl Values {
                 self.add_mean(out, room);
                 self.mean_of = Some(index);
             }
+            let all = tokens == columns.stride;
             for (row, sum) in self.mean_weights.iter_mut().enumerate() {
-                *sum += simd::sum(&weights[columns.of(row, tokens)]);
+                *sum += if all { weights.sums[row] } else { simd::sum(&weights.rows[columns.of(row, tokens)]) };
             }
         }
     }
 
     /// Adds the codes of blocks from the `s`-th on that are tiles of one segment; returns how many were.
-    fn tiles(&mut self, out: &mut Outputs, blocks: Blocks, s: usize, weights: &[f32], room: &mut BlockRoom) -> usize {
+    fn tiles(&mut self, out: &mut Outputs, blocks: Blocks, s: usize, weights: Weights, room: &mut BlockRoom) -> usize {
         let Piece::Segment(view) = blocks.place(s).piece else { return 0 };
         let (run, count) = blocks.run(s, MOST_TILES * TILE);
         let level = simd::level();
         let Some(tiles) = view.segment.value_tiles(level, view.plane(out.plane), run, &mut room.plan) else { return 0 };
         let out = if view.segment.layout.rotated { &mut *self.turned } else { &mut *out.rows };
-        simd::add_values(level, tiles, (weights, blocks.now.tokens), out, &mut room.value);
+        let Weights { rows, coarse, .. } = weights;
+        simd::add_values(level, tiles, (rows, blocks.now.tokens), coarse, out, &mut room.value);
         count
     }
 

@@ -108,11 +108,16 @@ impl<'a> Blocks<'a> {
         self.place_of(&self.now.steps[s])
     }
 
+    /// Which piece the `s`-th is of.
+    pub fn index(&self, s: usize) -> usize {
+        self.now.steps[s].of(self.role).0
+    }
+
     /// Those to whose codes low-rank or outliers belong.
     pub fn that_lack(self) -> impl Iterator<Item = usize> {
         let mut known = (usize::MAX, false);
         (0..self.len()).filter(move |&s| {
-            let index = self.now.steps[s].of(self.role).0;
+            let index = self.index(s);
             if known.0 != index {
                 let of_segment = |view: &SegmentView| view.segment.lacks(view.plane(self.plane()));
                 known = (index, matches!(self.tensor.piece(index), Piece::Segment(view) if of_segment(view)));

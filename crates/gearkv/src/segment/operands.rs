@@ -108,8 +108,8 @@ impl KeyPlan {
 
 /// Memory for the scales and the orders of tiles of values.
 pub(crate) struct ValuePlan {
-    /// The widths that each of `orders` was made for: often those of the next tiles, too.
-    made_for: [([u8; 4], [u8; TILE / 4]); MOST_TILES],
+    /// The widths that each of `orders` was made for, as numbers, which are compared sooner than bytes: often those of the next tiles, too.
+    made_for: [(u32, u128); MOST_TILES],
     orders: [TileOrder; MOST_TILES],
     /// `[groups, tiles, 64]`
     scales: Vec<f32>,
@@ -122,7 +122,7 @@ pub(crate) struct ValuePlan {
 impl Default for ValuePlan {
     fn default() -> Self {
         Self {
-            made_for: [([0; 4], [0; TILE / 4]); MOST_TILES],
+            made_for: [(0, 0); MOST_TILES],
             orders: std::array::from_fn(|_| TileOrder::even(0)),
             scales: Vec::new(),
             zeros: Vec::new(),
@@ -268,21 +268,20 @@ impl Segment {
 
     /// Makes `plan.orders` those of so many whole tiles from the one on that starts at `first`.
     fn prepare_orders(&self, level: Level, plane: usize, first: usize, count: usize, plan: &mut ValuePlan) {
-        let mut made_for = ([self.layout.scales.bits as u8; 4], [0; TILE / 4]);
+        let mut set = [self.layout.scales.bits as u8; 4];
         let mut each = None;
         if let Widths::Tokens(widths) = &self.widths
-            && let RowWidths::Each { set, packed } = widths.rows(plane)
+            && let RowWidths::Each { set: widths, packed } = widths.rows(plane)
         {
-            made_for.0 = set;
+            set = widths;
             each = packed[first / 4..].as_chunks::<{ TILE / 4 }>().0.into();
         }
         for (t, (order, made)) in plan.orders.iter_mut().zip(&mut plan.made_for).enumerate().take(count) {
-            if let Some(packed) = each {
-                made_for.1 = packed[t];
-            }
-            if made_for != *made {
-                *order = simd::tile_order(level, made_for.0, &made_for.1);
-                *made = made_for;
+            let packed = each.map_or([0; TILE / 4], |each: &[[u8; TILE / 4]]| each[t]);
+            let wanted = (u32::from_le_bytes(set), u128::from_le_bytes(packed));
+            if wanted != *made {
+                *order = simd::tile_order(level, set, &packed);
+                *made = wanted;
             }
         }
     }
