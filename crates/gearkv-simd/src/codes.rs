@@ -3,7 +3,12 @@
 //! A row is a little-endian bit stream: code `i` occupies bits `[i·b, (i+1)·b)`, and the row is padded to a whole byte.
 //! Eight codes are always `b` bytes, so the loops work on eight codes at a time whatever `b` is.
 
+#[cfg(target_arch = "x86_64")]
+mod multishift;
+
 use multiversion::multiversion;
+
+use crate::level::Level;
 
 /// Adding 2²³ to a float in `[0, 2²³)` leaves its value, rounded half to even, in the mantissa's low bits.
 const ROUNDING: f32 = 8_388_608.0;
@@ -99,8 +104,26 @@ fn pack<const BITS: usize>(codes: &[u8], stride: usize, dim: usize, packed: &mut
 }
 
 /// The inverse of [`pack_rows`]; rows of `codes` begin `stride` bytes after each other.
+pub fn unpack_rows(level: Level, packed: &[u8], dim: usize, bits: u32, codes: &mut [u8], stride: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if level == Level::Avx512 && bits < 8 {
+        // SAFETY: a level is only named where the machine has it.
+        return unsafe {
+            match bits {
+                1 => multishift::unpack::<1>(packed, dim, codes, stride),
+                2 => multishift::unpack::<2>(packed, dim, codes, stride),
+                3 => multishift::unpack::<3>(packed, dim, codes, stride),
+                4 => multishift::unpack::<4>(packed, dim, codes, stride),
+                _ => multishift::unpack::<6>(packed, dim, codes, stride),
+            }
+        };
+    }
+    let _ = level;
+    unpack_eights(packed, dim, bits, codes, stride);
+}
+
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub fn unpack_rows(packed: &[u8], dim: usize, bits: u32, codes: &mut [u8], stride: usize) {
+fn unpack_eights(packed: &[u8], dim: usize, bits: u32, codes: &mut [u8], stride: usize) {
     match bits {
         1 => unpack::<1>(packed, dim, codes, stride),
         2 => unpack::<2>(packed, dim, codes, stride),
@@ -175,13 +198,21 @@ mod tests {
     #[test]
     fn codes_survive_packing_at_every_width_and_length() {
         for bits in [1u32, 2, 3, 4, 6, 8] {
-            for dim in 1..40 {
+            for dim in (1..40).chain([63, 64, 65, 100, 128, 150, 256]) {
                 let codes: Vec<u8> = (0..3 * dim).map(|i| (i * 37 + 11) as u8 & ((1u16 << bits) - 1) as u8).collect();
                 let mut packed = vec![0xAA; 3 * row_bytes(dim, bits)];
                 pack_rows(&codes, dim, dim, bits, &mut packed);
-                let mut again = vec![0; 3 * dim];
-                unpack_rows(&packed, dim, bits, &mut again, dim);
-                assert_eq!(again, codes, "bits {bits}, dim {dim}");
+                for level in crate::level::levels() {
+                    // Rows apart from each other: what lies between them stays.
+                    for gap in [0, 5] {
+                        let mut again = vec![0xEE; 3 * (dim + gap)];
+                        unpack_rows(level, &packed, dim, bits, &mut again, dim + gap);
+                        for (row, codes) in again.chunks_exact(dim + gap).zip(codes.chunks_exact(dim)) {
+                            assert_eq!(&row[..dim], codes, "{level:?}, bits {bits}, dim {dim}");
+                            assert!(row[dim..].iter().all(|&byte| byte == 0xEE));
+                        }
+                    }
+                }
             }
         }
     }

@@ -132,7 +132,7 @@ impl<'a> HeadCodes<'a> {
                 for (bits, channels) in bands.each() {
                     let bytes = simd::row_bytes(channels, bits);
                     let own = &rows[start + at * bytes..start + (at + tokens) * bytes];
-                    simd::unpack_rows(own, channels, bits, &mut out[channel..], dim);
+                    simd::unpack_rows(simd::level(), own, channels, bits, &mut out[channel..], dim);
                     start += all * bytes;
                     channel += channels;
                 }
@@ -141,13 +141,13 @@ impl<'a> HeadCodes<'a> {
             Self::Bands(_) => {}
             Self::Rows(widths) => {
                 // Neighbors of one width together: they are mostly dealt out in fours.
-                let mut t = 0;
+                let (level, mut t) = (simd::level(), 0);
                 while t < tokens {
                     let bits = widths.of(first + t);
                     let alike = (t + 1..tokens).find(|&t| widths.of(first + t) != bits).unwrap_or(tokens) - t;
                     let bytes = alike * simd::row_bytes(dim, bits);
                     let out = &mut out[t * dim..(t + alike) * dim];
-                    simd::unpack_rows(&rows[start..start + bytes], dim, bits, out, dim);
+                    simd::unpack_rows(level, &rows[start..start + bytes], dim, bits, out, dim);
                     start += bytes;
                     t += alike;
                 }
