@@ -13,7 +13,7 @@ use proptest::prelude::*;
 /// and weights have 16 bits, and all else is rounded as float32 is (4.4e-6 was the most in 6 000 cases).
 const ATTEND_TOLERANCE: f32 = 1e-5;
 
-/// The same of a long row none of whose weights matters much, under turned values: weights have 8 bits then (`attention/softmax.rs`; 1.1e-4 was the most).
+/// The same of a long row none of whose weights matters much, under turned values: weights have 8 bits then (`attention/softmax.rs`; 3.8e-4 was the most).
 const FLAT_TOLERANCE: f32 = 2.3e-3;
 
 fn norm(x: &[f32]) -> f32 {
@@ -266,7 +266,6 @@ fn weights_that_matter_little_may_be_bytes() {
         let exact = attention(&key, &value, shape, &query, 1, &options);
         let largest = value.iter().fold(0.0f32, |most, x| most.max(x.abs()));
         let off = exact.iter().zip(&got).fold(0.0f32, |most, (x, y)| most.max((x - y).abs())) / largest;
-        println!("{name} {reach}: {off:e}");
         assert!(off < FLAT_TOLERANCE, "{name}, {reach}: off by {off}");
     }
 }
