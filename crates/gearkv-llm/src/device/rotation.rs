@@ -33,6 +33,7 @@ impl TensorRotation {
         if self.dim == channels {
             return Ok(turned);
         }
-        Tensor::cat(&[&turned, &heads.narrow(2, self.dim, channels - self.dim)?], 2)
+        // What candle joins along the last axis does not lie in that order.
+        Tensor::cat(&[&turned, &heads.narrow(2, self.dim, channels - self.dim)?], 2)?.contiguous()
     }
 }
