@@ -39,18 +39,6 @@ pub const fn unit_bytes(bits: usize) -> usize {
     32 * bits
 }
 
-/// The planes of a width: bits of each, and the lowest one's place in a code.
-fn planes(bits: u32) -> &'static [(u32, u32)] {
-    match bits {
-        1 => &[(1, 0)],
-        2 => &[(2, 0)],
-        3 => &[(2, 0), (1, 2)],
-        4 => &[(4, 0)],
-        6 => &[(4, 0), (2, 4)],
-        _ => &[(8, 0)],
-    }
-}
-
 /// The most words of one kind that a row has: a fourth of the most channels of a key, or of the tokens of all tiles.
 const MOST_WORDS: usize = 64;
 /// From one row's words to the next one's. The same for all, so that one pointer leads to the words of several rows.

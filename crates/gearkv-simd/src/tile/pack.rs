@@ -8,7 +8,7 @@
 use std::mem::MaybeUninit;
 
 use super::sums::codes;
-use super::{MOST_WORDS, TILE, TileOrder, UnitRun, planes, unit_bytes};
+use super::{MOST_WORDS, TILE, TileOrder, UnitRun, unit_bytes};
 use crate::level::Level;
 use crate::vector::{Vector, kernel};
 
@@ -21,42 +21,70 @@ const FIELD: usize = TILE / 4;
 /// The most channels of a tile of keys.
 const MOST_CHANNELS: usize = 4 * MOST_WORDS;
 
-/// The same bits of each of four bytes.
-const fn every_byte(bits: u32) -> u32 {
-    bits * 0x0101_0101
+#[inline(always)]
+pub(super) unsafe fn pack_words<V: Vector>(words: &Words, bits: u32, unit: &mut [u8]) {
+    assert!(unit.len() == unit_bytes(bits as usize));
+    let (words, unit) = (words.as_ptr().cast(), unit.as_mut_ptr());
+    // A width's planes: its low bits, as many as divide a byte, and those above them.
+    unsafe {
+        match bits {
+            1 => pack_bits::<V, 0>(words, unit),
+            2 => pack_plane::<V, 2, 0>(words, unit),
+            3 => {
+                pack_plane::<V, 2, 0>(words, unit);
+                pack_bits::<V, 2>(words, unit.add(unit_bytes(2)));
+            }
+            4 => pack_plane::<V, 4, 0>(words, unit),
+            6 => {
+                pack_plane::<V, 4, 0>(words, unit);
+                pack_plane::<V, 2, 4>(words, unit.add(unit_bytes(4)));
+            }
+            _ => words.copy_to_nonoverlapping(unit, unit_bytes(8)),
+        }
+    }
 }
 
+/// Fields of a plane of 2 or 4 bits above each other, as many as fill a byte.
 #[inline(always)]
-pub(super) fn pack_words(words: &Words, bits: u32, unit: &mut [u8]) {
-    let [f0, f1, f2, f3] = words.as_chunks::<FIELD>().0 else { return };
-    let mut unit = unit.as_chunks_mut::<4>().0;
-    for &(width, low) in planes(bits) {
-        let (plane, rest) = unit.split_at_mut(unit_bytes(width as usize) / 4);
-        let mask = every_byte((1 << width) - 1);
-        let of = |word: u32| word >> low & mask;
-        match width {
-            8 => plane.iter_mut().zip(words).for_each(|(out, word)| *out = word.to_le_bytes()),
-            4 => {
-                for (out, (even, odd)) in plane.as_chunks_mut::<FIELD>().0.iter_mut().zip([(f0, f1), (f2, f3)]) {
-                    for i in 0..FIELD {
-                        out[i] = (of(even[i]) | of(odd[i]) << 4).to_le_bytes();
-                    }
+unsafe fn pack_plane<V: Vector, const WIDTH: usize, const LOW: usize>(words: *const u8, plane: *mut u8) {
+    const BYTES: usize = 4 * FIELD;
+    for first in (0..4).step_by(8 / WIDTH) {
+        for part in (0..BYTES).step_by(V::BYTES) {
+            unsafe {
+                let mut packed = V::splat(0);
+                for above in 0..8 / WIDTH {
+                    let word = V::load(words.add((first + above) * BYTES + part));
+                    let to = above * WIDTH;
+                    let mask = V::splat((((1 << WIDTH) - 1) << to) as u8);
+                    packed = V::or(packed, V::and(V::moved(word, LOW as i32 - to as i32), mask));
                 }
-            }
-            2 => {
-                for (i, out) in plane.first_chunk_mut::<FIELD>().into_iter().flatten().enumerate() {
-                    *out = (of(f0[i]) | of(f1[i]) << 2 | of(f2[i]) << 4 | of(f3[i]) << 6).to_le_bytes();
-                }
-            }
-            _ => {
-                let both = |f: &[u32; FIELD], i: usize| of(f[i]) | of(f[i + FIELD / 2]) << 4;
-                for (i, out) in plane.first_chunk_mut::<{ FIELD / 2 }>().into_iter().flatten().enumerate() {
-                    *out = (both(f0, i) | both(f1, i) << 1 | both(f2, i) << 2 | both(f3, i) << 3).to_le_bytes();
-                }
+                V::put_bytes(packed, plane.add(first * WIDTH / 8 * BYTES + part));
             }
         }
-        unit = rest;
     }
+}
+
+/// Bits of all four fields, those of a field's second half above those of the first.
+#[inline(always)]
+unsafe fn pack_bits<V: Vector, const LOW: usize>(words: *const u8, plane: *mut u8) {
+    const BYTES: usize = 4 * FIELD;
+    let mut halves = [0; BYTES];
+    for part in (0..BYTES).step_by(V::BYTES) {
+        unsafe {
+            let mut packed = V::splat(0);
+            for field in 0..4 {
+                let word = V::load(words.add(field * BYTES + part));
+                packed = V::or(packed, V::and(V::moved(word, LOW as i32 - field as i32), V::splat(1 << field)));
+            }
+            V::put_bytes(packed, halves.as_mut_ptr().add(part));
+        }
+    }
+    let (low, high) = halves.split_at(BYTES / 2);
+    let mut packed = [0; BYTES / 2];
+    for i in 0..BYTES / 2 {
+        packed[i] = low[i] | high[i] << 4;
+    }
+    unsafe { plane.cast::<[u8; BYTES / 2]>().write_unaligned(packed) };
 }
 
 /// What [`pack_words`] packed.
@@ -165,7 +193,7 @@ unsafe fn channels_packed<V: Vector>(codes: &[u8], dim: usize, runs: &[UnitRun],
             }
         }
         for (words, (bits, start)) in words.iter().zip(&mut units) {
-            pack_words(words, bits, &mut tile[start..start + unit_bytes(bits as usize)]);
+            unsafe { pack_words::<V>(words, bits, &mut tile[start..start + unit_bytes(bits as usize)]) };
         }
     }
 }
@@ -264,9 +292,10 @@ unsafe fn picked_from<V: Vector>(words: *const Words, from: &[u8], token: usize)
 #[inline(always)]
 unsafe fn tokens_packed<V: Vector>(codes: &[u8], dim: usize, order: &TileOrder, tile: &mut [u8]) {
     let mut start = 0;
+    // All units of a block, so that a word's parts have reached memory when it is read whole: it would wait for them otherwise.
+    let mut words = [[0; TILE]; TILE / 4];
     for block in (0..dim).step_by(TILE) {
-        for (unit, bits) in order.units() {
-            let mut words = [0; TILE];
+        for ((unit, _), words) in order.units().zip(&mut words) {
             for part in (0..TILE).step_by(V::BYTES) {
                 unsafe {
                     let [a, b, c, d] =
@@ -278,8 +307,10 @@ unsafe fn tokens_packed<V: Vector>(codes: &[u8], dim: usize, order: &TileOrder, 
                     }
                 }
             }
+        }
+        for ((_, bits), words) in order.units().zip(&words) {
             let bytes = unit_bytes(bits as usize);
-            pack_words(&words, bits, &mut tile[start..start + bytes]);
+            unsafe { pack_words::<V>(words, bits, &mut tile[start..start + bytes]) };
             start += bytes;
         }
     }

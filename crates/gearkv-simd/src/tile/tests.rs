@@ -28,7 +28,8 @@ impl Random {
 /// Codes of a unit, four of each lane.
 fn pack_unit(codes: &[u8; UNIT_CODES], bits: u32, unit: &mut [u8]) {
     let words = std::array::from_fn(|lane| u32::from_le_bytes(std::array::from_fn(|place| codes[4 * lane + place])));
-    pack::pack_words(&words, bits, unit);
+    // SAFETY: every machine has it.
+    unsafe { pack::pack_words::<crate::vector::Portable>(&words, bits, unit) };
 }
 
 fn unpack_unit(unit: &[u8], bits: u32, codes: &mut [u8; UNIT_CODES]) {
