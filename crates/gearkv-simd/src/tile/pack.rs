@@ -292,10 +292,9 @@ unsafe fn picked_from<V: Vector>(words: *const Words, from: &[u8], token: usize)
 #[inline(always)]
 unsafe fn tokens_packed<V: Vector>(codes: &[u8], dim: usize, order: &TileOrder, tile: &mut [u8]) {
     let mut start = 0;
-    // All units of a block, so that a word's parts have reached memory when it is read whole: it would wait for them otherwise.
-    let mut words = [[0; TILE]; TILE / 4];
     for block in (0..dim).step_by(TILE) {
-        for ((unit, _), words) in order.units().zip(&mut words) {
+        for (unit, bits) in order.units() {
+            let mut words = [0; TILE];
             for part in (0..TILE).step_by(V::BYTES) {
                 unsafe {
                     let [a, b, c, d] =
@@ -307,10 +306,8 @@ unsafe fn tokens_packed<V: Vector>(codes: &[u8], dim: usize, order: &TileOrder, 
                     }
                 }
             }
-        }
-        for ((_, bits), words) in order.units().zip(&words) {
             let bytes = unit_bytes(bits as usize);
-            unsafe { pack_words::<V>(words, bits, &mut tile[start..start + bytes]) };
+            unsafe { pack_words::<V>(&words, bits, &mut tile[start..start + bytes]) };
             start += bytes;
         }
     }
