@@ -6,7 +6,9 @@ use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
 
-use gearkv::{CacheShape, ErrorCode, GearConfig, GearError, Result};
+use gearkv::{CacheShape, GearConfig, Result};
+#[cfg(feature = "rayon")]
+use gearkv::{ErrorCode, GearError};
 use serde::Serialize;
 
 use crate::architecture::Architecture;
