@@ -1,6 +1,6 @@
 //! What a model is, read from a GGUF's metadata and checked.
 
-use gearkv::{AttendOptions, ErrorCode, GearError, Result};
+use gearkv::{AttendOptions, CacheShape, ErrorCode, GearCache, GearError, Result};
 
 use crate::gguf::{Gguf, Value, corrupt};
 use crate::rope::{Pairing, RopeConfig, Yarn};
@@ -180,6 +180,28 @@ impl Architecture {
             gate: if gemma { Gate::Gelu } else { Gate::Silu },
             name,
         })
+    }
+
+    /// The shape of a cache for one sequence.
+    pub fn cache_shape(&self) -> CacheShape {
+        CacheShape { layers: self.layers, batch: 1, kv_heads: self.kv_heads, head_dim: self.head_dim }
+    }
+
+    /// Fails where a cache is not of this model, or holds others than these tokens.
+    pub fn check_cache(&self, cache: &GearCache, tokens: &[u32]) -> Result<()> {
+        let expected = self.cache_shape();
+        if cache.shape() != expected || cache.tokens() != tokens.len() {
+            return Err(GearError::new(
+                ErrorCode::ShapeMismatch,
+                format!(
+                    "the cache is {:?} with {} tokens; the model and its text need {expected:?} with {}",
+                    cache.shape(),
+                    cache.tokens(),
+                    tokens.len()
+                ),
+            ));
+        }
+        self.check_tokens(tokens)
     }
 
     /// Fails where one of the tokens is none of the model's.

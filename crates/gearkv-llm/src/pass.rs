@@ -38,6 +38,11 @@ impl Progress {
 /// What is told after each unit how far the work has come, and says whether to go on with the next at once.
 pub type GoOn<'a> = &'a mut (dyn FnMut(Progress) -> bool + Send);
 
+/// Fails where the caller wants no more.
+pub(crate) fn check_cancel(cancel: Cancel) -> Result<()> {
+    if cancel() { Err(GearError::new(ErrorCode::Aborted, "stopped at the caller's request")) } else { Ok(()) }
+}
+
 /// New tokens of one sequence.
 #[derive(Clone, Copy)]
 pub(crate) struct Part<'a> {
@@ -189,9 +194,7 @@ impl Pass {
         timings: &mut Timings,
         cancel: Cancel,
     ) -> Result<()> {
-        if cancel() {
-            return Err(GearError::new(ErrorCode::Aborted, "stopped at the caller's request"));
-        }
+        check_cancel(cancel)?;
         let Some(layer) = weights.layers.get(self.layer) else { return Ok(()) };
         let mut clock = Stopwatch::start();
         if self.chunk == 0 {

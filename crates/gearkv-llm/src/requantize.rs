@@ -15,6 +15,7 @@ use gearkv::{Cancel, ErrorCode, GearError, Result};
 use serde::Serialize;
 
 use crate::gguf::{Gguf, corrupt, io_failed};
+use crate::pass::check_cancel;
 
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -72,9 +73,7 @@ pub fn requantize(
     let mut found = Requantized { from: BTreeMap::new(), to: BTreeMap::new(), file_bytes: 0 };
     let mut tensors = Vec::with_capacity(entries.len());
     for (name, entry) in &entries {
-        if cancel() {
-            return Err(GearError::new(ErrorCode::Aborted, "stopped at the caller's request"));
-        }
+        check_cancel(cancel)?;
         let target = match entry.dims.len() {
             1 => GgmlDType::F32,
             _ if kind == GgmlDType::Q4K => fitting(mixed(name, layers, tied), entry.dims[0]),

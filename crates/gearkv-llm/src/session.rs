@@ -2,7 +2,7 @@
 
 use std::borrow::BorrowMut;
 
-use gearkv::{Cancel, ErrorCode, GearCache, GearConfig, GearError, NEVER, Result};
+use gearkv::{Cancel, GearCache, GearConfig, NEVER, Result};
 
 use crate::forcing::LOGIT_ROWS;
 use crate::forward::logits;
@@ -52,19 +52,7 @@ impl Session {
     /// # Errors
     /// `SHAPE_MISMATCH` when the cache is not of this model or has another number of tokens.
     pub fn restore(model: &Model, cache: GearCache, tokens: Vec<u32>) -> Result<Self> {
-        let expected = model.cache_shape();
-        if cache.shape() != expected || cache.tokens() != tokens.len() {
-            return Err(GearError::new(
-                ErrorCode::ShapeMismatch,
-                format!(
-                    "the cache is {:?} with {} tokens; the model and its text need {expected:?} with {}",
-                    cache.shape(),
-                    cache.tokens(),
-                    tokens.len()
-                ),
-            ));
-        }
-        model.check_tokens(&tokens)?;
+        model.0.architecture.check_cache(&cache, &tokens)?;
         Ok(Self::assemble(model.clone(), cache, tokens))
     }
 

@@ -109,8 +109,7 @@ impl DeviceModel {
 
     /// The shape of a cache for it.
     pub fn cache_shape(&self) -> CacheShape {
-        let a = &self.0.architecture;
-        CacheShape { layers: a.layers, batch: 1, kv_heads: a.kv_heads, head_dim: a.head_dim }
+        self.0.architecture.cache_shape()
     }
 
     /// A session without tokens on caches of these configurations.

@@ -8,6 +8,7 @@ use super::forward::{Chunk, Step, logits};
 use super::model::DeviceModel;
 use super::rotation::TensorRotation;
 use crate::model::ModelInfo;
+use crate::pass::check_cancel;
 use crate::sequence::Sequence;
 use crate::tokenizer::Tokenizer;
 
@@ -28,19 +29,7 @@ impl DeviceSession {
     /// # Errors
     /// `SHAPE_MISMATCH` when the cache is not of this model or has another number of tokens; as [`DeviceModel::session`].
     pub fn restore(model: &DeviceModel, cache: &GearCache, tokens: Vec<u32>) -> Result<Self> {
-        let expected = model.cache_shape();
-        if cache.shape() != expected || cache.tokens() != tokens.len() {
-            return Err(GearError::new(
-                ErrorCode::ShapeMismatch,
-                format!(
-                    "the cache is {:?} with {} tokens; the model and its text need {expected:?} with {}",
-                    cache.shape(),
-                    cache.tokens(),
-                    tokens.len()
-                ),
-            ));
-        }
-        model.0.architecture.check_tokens(&tokens)?;
+        model.0.architecture.check_cache(cache, &tokens)?;
         Ok(Self { model: model.clone(), caches: model.caches(cache)?, tokens, logits: Vec::new() })
     }
 
@@ -140,9 +129,7 @@ impl DeviceSession {
         for (index, layer) in weights.layers.iter().enumerate() {
             let step = Step { architecture: a, layer, index };
             for chunk in &mut chunks {
-                if cancel() {
-                    return Err(GearError::new(ErrorCode::Aborted, "stopped at the caller's request"));
-                }
+                check_cancel(cancel)?;
                 chunk.states = step.forward(chunk, caches, cancel)?;
             }
             caches.close(index, cancel)?;

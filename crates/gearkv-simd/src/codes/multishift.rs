@@ -14,7 +14,7 @@ const fn spread(bits: usize) -> [u8; CODES] {
     let mut from = [0; CODES];
     let mut i = 0;
     while i < CODES {
-        from[i] = (i / 8 * bits + i % 8) as u8 % CODES as u8;
+        from[i] = (i / 8 * bits + i % 8) as u8;
         i += 1;
     }
     from
