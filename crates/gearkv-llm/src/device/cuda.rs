@@ -17,32 +17,33 @@ use super::host::{buffer_tokens, hold};
 const ROOM: usize = 256;
 
 /// A GPU with the kernels loaded.
+#[derive(Clone)]
 pub(super) struct CudaBackend {
     device: CudaDevice,
+    stream: Arc<CudaStream>,
     kernels: Arc<Kernels>,
 }
 
 impl CudaBackend {
     pub fn new(device: CudaDevice) -> Result<Self> {
-        let kernels = Kernels::load(device.cuda_stream().context())?;
-        Ok(Self { device, kernels })
+        let stream = device.cuda_stream();
+        Ok(Self { kernels: Kernels::load(stream.context())?, stream, device })
     }
 
     /// Layers that hold what `cache` holds.
     pub fn caches(&self, cache: &GearCache) -> Result<Box<dyn LayerCaches>> {
-        let gpu =
-            Gpu { device: self.device.clone(), stream: self.device.cuda_stream(), kernels: Arc::clone(&self.kernels) };
-        let layers = (0..cache.shape().layers).map(|layer| gpu.uploaded(cache, layer)).collect::<Result<Vec<_>>>()?;
+        let layers = (0..cache.shape().layers).map(|layer| self.uploaded(cache, layer)).collect::<Result<Vec<_>>>()?;
         let mut blank = cache.clone();
         blank.clear();
-        Ok(Box::new(CudaCaches { gpu, layers, workspace: Workspace::default(), blank, prompt: None }))
+        Ok(Box::new(CudaCaches { gpu: self.clone(), layers, workspace: Workspace::default(), blank, prompt: None }))
     }
-}
 
-struct Gpu {
-    device: CudaDevice,
-    stream: Arc<CudaStream>,
-    kernels: Arc<Kernels>,
+    fn uploaded(&self, cache: &GearCache, layer: usize) -> Result<CudaLayer> {
+        let (key, value) = (cache.tensor(layer, Role::Key)?, cache.tensor(layer, Role::Value)?);
+        let layer = DeviceLayer::upload(&self.kernels, &self.stream, key, value, ROOM)?;
+        let core = layer.segment_tokens().is_err().then(|| (key.clone(), value.clone()));
+        Ok(CudaLayer { layer, core })
+    }
 }
 
 /// A layer on the GPU.
@@ -52,22 +53,13 @@ struct CudaLayer {
     core: Option<(GearTensor, GearTensor)>,
 }
 
-impl Gpu {
-    fn uploaded(&self, cache: &GearCache, layer: usize) -> Result<CudaLayer> {
-        let (key, value) = (cache.tensor(layer, Role::Key)?, cache.tensor(layer, Role::Value)?);
-        let layer = DeviceLayer::upload(&self.kernels, &self.stream, key, value, ROOM)?;
-        let core = layer.segment_tokens().is_err().then(|| (key.clone(), value.clone()));
-        Ok(CudaLayer { layer, core })
-    }
-}
-
 /// One [`DeviceLayer`] for each of the model's.
 ///
 /// New tokens go to a layer's buffer, in float16, and are attended to there. What fills the buffer is compressed by the GPU when all layers have it,
 /// so that an interrupted pass can be taken back. The first prompt is the core's, as everywhere: what its queries look for decides how it is
 /// compressed. It goes to both, layer by layer, and a layer that has all of it is uploaded.
 struct CudaCaches {
-    gpu: Gpu,
+    gpu: CudaBackend,
     layers: Vec<CudaLayer>,
     workspace: Workspace,
     /// Without tokens.
