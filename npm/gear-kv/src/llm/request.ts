@@ -71,11 +71,15 @@ export function refused(url: URL, { status, headers }: Response): GearError | Tr
   return new Transient(failure, Number.isFinite(wait) ? Math.min(Math.max(wait, 0), LONGEST_WAIT_MS) : 0);
 }
 
-/** The pieces of an answer. A connection that breaks, or falls silent, is a {@link Transient}. */
+/**
+ * The pieces of an answer. A connection that breaks, or falls silent, is a {@link Transient}. The time that the caller takes for
+ * a piece is not the server's: a disk that is busy for a minute breaks no connection.
+ */
 export async function* pieces(
   response: Response,
   host: string,
   signal: AbortSignal | undefined,
+  silenceMs = SILENCE_MS,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const reader = response.body?.getReader();
   if (reader === undefined) return;
@@ -85,19 +89,23 @@ export async function* pieces(
     // Ends a read that is waiting.
     reader.cancel(reason).catch(() => {});
   };
-  const silent = new Transient(new GearError('IO_FAILED', `${host} fell silent for ${SILENCE_MS / 1000} s`));
-  const timer = setTimeout(() => stop(silent), SILENCE_MS);
+  let timer: NodeJS.Timeout | undefined;
+  const listen = (): void => {
+    const silent = new Transient(new GearError('IO_FAILED', `${host} fell silent for ${silenceMs / 1000} s`));
+    timer = setTimeout(() => stop(silent), silenceMs);
+  };
   const abort = (): void => stop(signal?.reason);
   signal?.addEventListener('abort', abort, { once: true });
   try {
     signal?.throwIfAborted();
     for (;;) {
+      listen();
       const { done, value } = await reader.read().catch((error: unknown) => {
         throw failure ?? new Transient(unreached(host, error));
       });
+      clearTimeout(timer);
       if (failure !== undefined) throw failure;
       if (done) return;
-      timer.refresh();
       yield value;
     }
   } finally {
