@@ -159,17 +159,22 @@ pub struct SoftmaxRow {
     pub largest: f32,
 }
 
-/// One row of online softmax: replaces each `x` by `exp(x − m)`, where *m* is the largest of them and of `before`. All become 0 where *m* is −∞.
+/// The largest of numbers; −∞ where there are none.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub fn softmax_row(x: &mut [f32], before: f32) -> SoftmaxRow {
+pub fn largest(x: &[f32]) -> f32 {
+    largest_of(x)
+}
+
+#[inline(always)]
+fn largest_of(x: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
-    let (chunks, rest) = x.as_chunks_mut::<LANES>();
-    for chunk in &*chunks {
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
         for i in 0..LANES {
             lanes[i] = if chunk[i] > lanes[i] { chunk[i] } else { lanes[i] };
         }
     }
-    for (lane, x) in lanes.iter_mut().zip(&*rest) {
+    for (lane, x) in lanes.iter_mut().zip(rest) {
         *lane = if *x > *lane { *x } else { *lane };
     }
     // Halves against halves: a chain of all lanes would wait for each.
@@ -180,7 +185,14 @@ pub fn softmax_row(x: &mut [f32], before: f32) -> SoftmaxRow {
         }
         half /= 2;
     }
-    let own = lanes[0];
+    lanes[0]
+}
+
+/// One row of online softmax: replaces each `x` by `exp(x − m)`, where *m* is the largest of them and of `before`. All become 0 where *m* is −∞.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub fn softmax_row(x: &mut [f32], before: f32) -> SoftmaxRow {
+    let own = largest_of(x);
+    let (chunks, rest) = x.as_chunks_mut::<LANES>();
     let most = if own > before { own } else { before };
     let mut sums = [0.0f32; LANES];
     if most == f32::NEG_INFINITY {

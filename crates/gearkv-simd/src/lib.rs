@@ -27,7 +27,7 @@ mod vector;
 pub use codebook::{LEVELS_1, LEVELS_2, LEVELS_3, LEVELS_4, fit_levels, nearest_codes};
 pub use codes::{pack_rows, quantize_groups, quantize_rows, row_bytes, unpack_rows};
 pub use convert::{
-    SoftmaxRow, exp_in_place, largest_magnitude, narrow, round_to_f16, rounded_to_f16, softmax_row, sum, widen,
+    SoftmaxRow, exp_in_place, largest, largest_magnitude, narrow, round_to_f16, rounded_to_f16, softmax_row, sum, widen,
 };
 pub use expand::{LowRank, Meaning, expand_rows};
 pub use feedback::{Grade, quantize_with_feedback};

@@ -28,6 +28,8 @@ pub use pack::{pack_channels, pack_tokens, unpack_channels, unpack_tokens};
 pub use sums::UnitRun;
 pub use values::{Levels, ValueRoom, ValueTiles, add_values, levels_of_codes};
 
+use crate::vector::Vector;
+
 /// Lanes of a unit, and tokens of a tile.
 pub const TILE: usize = 64;
 
@@ -64,6 +66,34 @@ impl TileMultipliers {
     #[inline(always)]
     fn from(&self, r: usize) -> *const i32 {
         self.0[r * ROW_WORDS..].as_ptr()
+    }
+}
+
+/// The second half of what will be read soon, asked for step by step while the multipliers of a single row are made, though [`sums::Units`] ask for it, too:
+/// where so little is computed, memory would be idle meanwhile, and what is asked for when too much is waited for is not brought.
+#[derive(Clone, Copy)]
+struct Ahead {
+    at: *const u8,
+    lines: usize,
+}
+
+impl Ahead {
+    /// Of as many bytes as `units` are, in so many steps; nothing where nothing will be read soon, or there are several rows.
+    fn new(ahead: &[u8], units: &[u8], rows: usize, steps: usize) -> Self {
+        let half = if ahead.is_empty() || rows > 1 { 0 } else { units.len() / 2 };
+        Self { at: ahead.as_ptr().wrapping_add(half), lines: half.div_ceil(64 * steps.max(1)) }
+    }
+
+    /// The `step`-th step.
+    ///
+    /// # Safety
+    /// `V`'s instruction set is there.
+    #[inline(always)]
+    unsafe fn ask<V: Vector>(self, step: usize) {
+        for line in 0..self.lines {
+            // SAFETY: the caller vouches for the instruction set; an address may be any.
+            unsafe { V::prefetch(self.at.wrapping_add(64 * (step * self.lines + line))) };
+        }
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) use kernel::kernel;
 /// The largest magnitude of a multiplier: two signed bytes, `256 · high + low`, both within ±127.
 pub(super) const LARGEST_MULTIPLIER: f32 = 32_639.0;
 
-/// The largest weight of one byte. A pair of products with levels still fits 16 bits.
+/// The largest weight or multiplier of one byte. A pair of products with levels, or with codes on 7 bits, still fits 16 bits.
 pub(super) const LARGEST_SMALL_WEIGHT: f32 = 127.0;
 
 /// 1.5 · 2²³: added, it leaves a whole number in a float's low bits.
@@ -173,6 +173,14 @@ pub(super) trait Vector {
         let _ = x;
         unreachable!("weights have two bytes")
     }
+    /// On how many bits [`Self::add_small`] takes codes that have fewer: 8 or 7.
+    const SMALL_CODES: usize = 8;
+    /// Adds the products of four codes with four multipliers, which [`Self::small_multipliers`] made. Codes are `WHOLE` bytes, or of fewer bits, times
+    /// 2^([`Self::SMALL_CODES`] − these), which counts as if it were 2^(8 − these). Only where there are [`Self::SMALL_WEIGHTS`].
+    #[inline(always)]
+    unsafe fn add_small<const WHOLE: bool>(_: Self::Sums, _: Self::Bytes, _: i32) -> Self::Sums {
+        unreachable!("multipliers have two bytes")
+    }
     /// Brings 64 whole numbers from 0 to [`LARGEST_SMALL_WEIGHT`] into the form that [`Self::add_weighted`] takes: a word for every four, in the order
     /// that `order` gives, if any.
     #[inline(always)]
@@ -254,6 +262,30 @@ pub(super) trait Vector {
                 let numbers = Self::whole_at(ordered.as_ptr().add(16 * i));
                 Self::multipliers(numbers, first.add(4 * i), second.add(4 * i));
             }
+        }
+    }
+
+    /// [`Self::multipliers`] of 64 numbers within ±[`LARGEST_SMALL_WEIGHT`], of which the first words are 0; where there are [`Self::SMALL_WEIGHTS`],
+    /// in the form that [`Self::add_small`] takes, and no others. Adds their products with as many bytes, of 128 at most, to the sixteen places of `total`.
+    #[inline(always)]
+    unsafe fn small_multipliers(
+        total: Self::Whole,
+        numbers: [Self::Whole; 4],
+        bytes: *const u8,
+        first: *mut i32,
+        second: *mut i32,
+    ) -> Self::Whole {
+        let (mut all, mut sums) = ([0i32; 64], [0i32; 16]);
+        // SAFETY: 64 numbers have room, and the caller vouches for 64 bytes and 16 words each.
+        unsafe {
+            for (i, &numbers) in numbers.iter().enumerate() {
+                Self::put_whole(numbers, all.as_mut_ptr().add(16 * i));
+            }
+            for (i, number) in all.into_iter().enumerate() {
+                sums[i % 16] += number * i32::from(*bytes.add(i));
+            }
+            Self::more_multipliers(numbers, first, second);
+            Self::added(total, Self::whole_at(sums.as_ptr()))
         }
     }
 

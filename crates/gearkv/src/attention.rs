@@ -18,7 +18,7 @@ mod walk;
 pub use options::AttendOptions;
 
 use keys::Queries;
-use room::{HeadRoom, Room};
+use room::{BlockRoom, HeadRoom, Room};
 use values::Outputs;
 use walk::{Blocks, Coming, Walk};
 
@@ -182,7 +182,7 @@ impl Job<'_> {
         let count = out.len() / run;
         let Room { q, logits, stretches: [now, next], heads, block } = room;
         self.scaled(first_plane * run, out.len(), q);
-        let queries = |i: usize| Queries { dim, rows: &q[i * run..(i + 1) * run] };
+        let queries = |i: usize| Queries::new(&q[i * run..(i + 1) * run], dim);
         let [turned_keys, turned_values] =
             [self.key, self.value].map(|tensor| tensor.config().backbone == Backbone::Rotated);
         if heads.len() < count {
@@ -217,18 +217,28 @@ impl Job<'_> {
             };
             // All heads of a block before the next block: what they read of a short segment, or of a token, lies side by side.
             let size = rows_of * tokens;
+            // Outliers are gone through once.
+            let may_be_rough = !blocks(Role::Key, 0).have_outliers();
+            heads.iter_mut().for_each(|head| head.is_rough = false);
             let mut s = 0;
             while s < now.steps.len() {
                 let mut done = 1;
                 for (i, (head, logits)) in heads.iter_mut().zip(logits.chunks_exact_mut(size)).enumerate() {
-                    done = head.keys.logits(queries(i), blocks(Role::Key, i), s, logits, block);
+                    let rough = if may_be_rough { head.softmax.rough() } else { &[] };
+                    let queries = Queries { rough, ..queries(i) };
+                    let (taken, is_rough) = head.keys.logits(queries, blocks(Role::Key, i), s, logits, block);
+                    head.is_rough |= is_rough;
+                    done = taken;
                 }
                 s += done;
             }
             let each = heads.iter_mut().zip(logits.chunks_exact_mut(size)).zip(out.chunks_exact_mut(run));
             for (i, ((head, logits), out)) in each.enumerate() {
                 head.keys.add_what_codes_lack(queries(i), blocks(Role::Key, i), logits, block);
-                self.mask(logits, tokens, now.first());
+                self.mask(logits, tokens, now.first(), 0);
+                if head.is_rough {
+                    self.make_exact(head, queries(i), blocks(Role::Key, i), logits, block);
+                }
                 let mut out = self.outputs(first_plane + i, out);
                 head.softmax.take_block(logits, tokens, |row, factor| head.values.shrink(&mut out, row, factor));
                 head.values.weigh_means(&mut out, blocks(Role::Value, i), head.softmax.weights(logits), block);
@@ -259,6 +269,31 @@ impl Job<'_> {
         }
     }
 
+    /// Makes logits again, and exactly, of rows whose rough ones matter after all.
+    fn make_exact(
+        &self,
+        head: &mut HeadRoom,
+        queries: Queries,
+        blocks: Blocks,
+        logits: &mut [f32],
+        block: &mut BlockRoom,
+    ) {
+        let tokens = blocks.now.tokens;
+        let HeadRoom { keys, softmax, .. } = head;
+        let mut rows = softmax.that_matter(0, logits, tokens);
+        while !rows.is_empty() {
+            let queries = Queries { first: rows.start, count: rows.len(), ..queries };
+            let own = &mut logits[rows.start * tokens..rows.end * tokens];
+            let mut s = 0;
+            while s < blocks.len() {
+                s += keys.logits(queries, blocks, s, own, block).0;
+            }
+            keys.add_what_codes_lack(queries, blocks, own, block);
+            self.mask(own, tokens, blocks.now.first(), rows.start);
+            rows = softmax.that_matter(rows.end, logits, tokens);
+        }
+    }
+
     /// `count` values of the queries from `first` on, times the scale.
     fn scaled(&self, first: usize, count: usize, out: &mut Vec<f32>) {
         out.resize(count, 0.0);
@@ -279,8 +314,8 @@ impl Job<'_> {
         Sight { first: self.options.window.map_or(0, |window| end.saturating_sub(window)), end }
     }
 
-    /// Softcap, and −∞ at tokens out of sight. Rows are query heads by queries.
-    fn mask(&self, logits: &mut [f32], tokens: usize, first: usize) {
+    /// Softcap, and −∞ at tokens out of sight. Rows from `first_row` on are query heads by queries.
+    fn mask(&self, logits: &mut [f32], tokens: usize, first: usize, first_row: usize) {
         let by_all = self.sight(self.queries - 1).first <= first && first + tokens <= self.sight(0).end;
         if self.options.softcap.is_none() && by_all {
             return;
@@ -289,7 +324,7 @@ impl Job<'_> {
             if let Some(cap) = self.options.softcap {
                 logits.iter_mut().for_each(|x| *x = cap * (*x / cap).tanh());
             }
-            let sight = self.sight(row % self.queries);
+            let sight = self.sight((first_row + row) % self.queries);
             let seen = sight.first.saturating_sub(first).min(tokens)..sight.end.saturating_sub(first).min(tokens);
             logits[..seen.start].fill(f32::NEG_INFINITY);
             logits[seen.end.max(seen.start)..].fill(f32::NEG_INFINITY);

@@ -3,10 +3,10 @@
 use half::f16;
 
 use super::sums::{MOST_ROWS, Row, UnitRun, Units, sums};
-use super::{MOST_TILES, MOST_WORDS, TILE, TileMultipliers};
+use super::{Ahead, MOST_TILES, MOST_WORDS, TILE, TileMultipliers};
 use crate::LANES;
 use crate::level::Level;
-use crate::vector::{LARGEST_MULTIPLIER, Line, Vector, kernel};
+use crate::vector::{LARGEST_MULTIPLIER, LARGEST_SMALL_WEIGHT, Line, Vector, kernel};
 
 /// Scales and zeros of a tile's channels, in the order of its units, as they are kept.
 #[derive(Clone, Copy)]
@@ -62,6 +62,8 @@ pub struct KeyTiles<'a> {
     pub scales: KeyScales<'a>,
     /// Of each channel of *w* bits: 2^(*w* − 8).
     pub units_of_codes: &'a [f32],
+    /// Whether codes reach as far as their bits let them, so that they have a middle that is known.
+    pub reach_far: bool,
     /// How many tokens count, of all tiles: 64 of each but the last.
     pub tokens: usize,
     /// In which column of the logits the first one's are.
@@ -73,14 +75,17 @@ impl KeyTiles<'_> {
     fn count(&self) -> usize {
         self.tokens.div_ceil(TILE)
     }
+
+    /// Whether multipliers of one byte are known here.
+    fn can_be_rough(&self) -> bool {
+        self.reach_far && self.units_of_codes.len().is_multiple_of(TILE)
+    }
 }
 
 /// Memory that is kept from one call to the next.
 #[derive(Default)]
 pub struct KeyRoom {
-    /// Of each tile: `[tiles, channels]`.
-    scales: Vec<f32>,
-    zeros: Vec<f32>,
+    own: Scales,
     /// Of a few queries: `[rows, channels]`.
     folded: Vec<f32>,
     multipliers: TileMultipliers,
@@ -88,146 +93,271 @@ pub struct KeyRoom {
     aside: Vec<f32>,
 }
 
+/// Scales of each tile, and zeros or, where rows are rough, what the middle of all codes stands for: `[tiles, channels]`.
+#[derive(Default)]
+struct Scales {
+    scales: Vec<f32>,
+    zeros: Vec<f32>,
+    /// The middle, on 8 bits, of each channel.
+    middles: Vec<u8>,
+}
+
 /// `logits[row · stride + column + token]` of queries `q`: `[rows, channels]`, channels in the order of the units, at most 256 and a multiple of
-/// 16.
+/// 16. Of rows that are `rough` (none where it is empty), products of queries and scales are rounded to a byte, of ±127 steps, where codes reach far and channels
+/// are a multiple of 64; returns whether that is so. What is rounded off is multiplied with codes less the middle one.
 ///
 /// All tiles' multipliers are made before the first sums, so that none waits for the quotient that another one needs.
-pub fn key_logits(level: Level, tiles: KeyTiles, q: &[f32], logits: &mut [f32], stride: usize, room: &mut KeyRoom) {
+pub fn key_logits(
+    level: Level,
+    tiles: KeyTiles,
+    (q, rough): (&[f32], &[bool]),
+    logits: &mut [f32],
+    stride: usize,
+    room: &mut KeyRoom,
+) -> bool {
     let (dim, count) = (tiles.units_of_codes.len(), tiles.count());
     let (units, bytes) =
         tiles.runs.iter().fold((0, 0), |(units, bytes), run| (units + usize::from(run.units), bytes + run.bytes()));
-    assert!(
-        dim > 0 && dim == 4 * units && dim.is_multiple_of(LANES) && units <= MOST_WORDS && q.len().is_multiple_of(dim)
-    );
+    assert!(dim > 0 && dim == 4 * units && dim.is_multiple_of(LANES) && units <= MOST_WORDS);
+    let rows = q.len() / dim;
+    assert!(q.len() == rows * dim && (rough.is_empty() || rough.len() == rows));
     assert!(count <= MOST_TILES && tiles.units.len() == count * bytes);
     assert!([dim, count * dim].contains(&tiles.scales.len()) && tiles.scales.have_steps(dim));
-    assert!(tiles.column + tiles.tokens <= stride && logits.len() >= q.len() / dim * stride);
-    logits_at(level, tiles, q, logits, stride, room);
+    assert!(tiles.column + tiles.tokens <= stride && logits.len() >= rows * stride);
+    let is_rough = rough.contains(&true) && tiles.can_be_rough();
+    let rough = if is_rough { rough } else { &[] };
+    logits_at(level, tiles, (q, rough), logits, stride, room);
+    is_rough
 }
 
 kernel!(
-    fn logits_at(tiles: KeyTiles, q: &[f32], logits: &mut [f32], stride: usize, room: &mut KeyRoom) = generic
+    fn logits_at(tiles: KeyTiles, queries: (&[f32], &[bool]), logits: &mut [f32], stride: usize, room: &mut KeyRoom) =
+        generic
 );
 
 #[inline(always)]
-unsafe fn generic<V: Vector>(tiles: KeyTiles, q: &[f32], logits: &mut [f32], stride: usize, room: &mut KeyRoom) {
-    let KeyRoom { scales, zeros, folded, multipliers, aside } = room;
-    let (dim, count) = (tiles.units_of_codes.len(), tiles.count());
+unsafe fn generic<V: Vector>(
+    tiles: KeyTiles,
+    (q, rough): (&[f32], &[bool]),
+    logits: &mut [f32],
+    stride: usize,
+    room: &mut KeyRoom,
+) {
+    let (dim, kept) = (tiles.units_of_codes.len(), tiles.scales.len());
+    let Scales { scales, zeros, middles } = &mut room.own;
     scales.resize(MOST_TILES * dim, 0.0);
     zeros.resize(MOST_TILES * dim, 0.0);
-    folded.resize(MOST_ROWS * dim, 0.0);
-    aside.resize(MOST_ROWS * TILE, 0.0);
-    multipliers.resize(MOST_TILES * MOST_ROWS);
-    let kept = tiles.scales.len();
-    for first in (0..kept).step_by(dim) {
-        // SAFETY: the caller vouches for the instruction set and for `dim` numbers of each kind, a multiple of 16.
-        unsafe { load::<V>(&tiles, first, &mut scales[first..first + dim], &mut zeros[first..first + dim]) };
+    middles.clear();
+    for run in tiles.runs {
+        middles.resize(middles.len() + 4 * usize::from(run.units), middle(run.bits));
     }
+    room.folded.resize(MOST_ROWS * dim, 0.0);
+    room.aside.resize(MOST_ROWS * TILE, 0.0);
+    room.multipliers.resize(MOST_TILES * MOST_ROWS);
+    // What comes soon is asked for once.
+    let mut ahead = tiles.ahead;
+    // A row's logits are the same whichever others are beside it.
+    for kind in [false, true] {
+        let mut rows = (0..q.len() / dim).filter(|&row| rough.get(row).is_some_and(|&rough| rough) == kind);
+        let mut is_loaded = false;
+        loop {
+            let mut group = [0; MOST_ROWS];
+            let mut now = 0;
+            for (to, row) in group.iter_mut().zip(&mut rows) {
+                (*to, now) = (row, now + 1);
+            }
+            if now == 0 {
+                break;
+            }
+            let soon = Ahead::new(ahead, tiles.units, q.len() / dim, kept / LANES);
+            for first in (0..if is_loaded { 0 } else { kept }).step_by(dim) {
+                // SAFETY: the caller vouches for the instruction set and for `dim` numbers of each kind, a multiple of 16.
+                unsafe { load::<V>(&tiles, (first, kind), soon, &mut room.own) };
+            }
+            is_loaded = true;
+            let of = Rows { q, all: group, now, stride };
+            // SAFETY: what the caller vouches for.
+            unsafe {
+                if kind {
+                    rows_of::<V, true>(&tiles, of, logits, room, ahead);
+                } else {
+                    rows_of::<V, false>(&tiles, of, logits, room, ahead);
+                }
+            }
+            ahead = &[];
+        }
+    }
+}
+
+/// Some rows of all queries, [`MOST_ROWS`] at most, and how far the rows of logits are from each other.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    q: &'a [f32],
+    all: [usize; MOST_ROWS],
+    now: usize,
+    stride: usize,
+}
+
+/// Logits of a few rows, all of them `ROUGH` or none.
+#[inline(always)]
+unsafe fn rows_of<V: Vector, const ROUGH: bool>(
+    tiles: &KeyTiles,
+    Rows { q, all: of, now, stride }: Rows,
+    logits: &mut [f32],
+    KeyRoom { own, folded, multipliers, aside }: &mut KeyRoom,
+    ahead: &[u8],
+) {
+    let (dim, count, kept) = (tiles.units_of_codes.len(), tiles.count(), tiles.scales.len());
     let bytes = tiles.units.len() / count.max(1);
-    for (first, q) in q.chunks(MOST_ROWS * dim).enumerate() {
-        let now = q.len() / dim;
-        let mut lines = [[Line::default(); MOST_ROWS]; MOST_TILES];
-        // Where few rows are summed at a time, code that is small.
-        let one_by_one = V::ROWS < MOST_ROWS;
-        if now == 1 && count == MOST_TILES && kept > dim && !one_by_one {
-            // Those of all tiles side by side, so that none of their quotients is waited for.
-            let factors = Factors { q: (q, 0), scales: (scales, dim), zeros, dim };
-            let mut own = [Line::default(); MOST_TILES];
-            // SAFETY: as below.
-            unsafe { fold::<V, MOST_TILES>(factors, folded, |t| multipliers.row(t * MOST_ROWS), &mut own) };
-            lines.iter_mut().zip(own).for_each(|(lines, line)| lines[0] = line);
-        } else {
-            for (t, lines) in lines.iter_mut().enumerate().take(count) {
-                let at = if kept == dim { 0 } else { t * dim };
-                let (scales, zeros) = (&scales[at..at + dim], &zeros[at..at + dim]);
-                let factors = Factors { q: (q, dim), scales: (scales, 0), zeros, dim };
-                // SAFETY: queries, scales and zeros have `dim` numbers, a multiple of 16, as many a row as there is room for in `folded`, and a
-                // row of multipliers has room for `dim / 4` words, which are no more than `MOST_WORDS`.
-                unsafe {
-                    let rows = |r: usize| multipliers.row(t * MOST_ROWS + r);
-                    match now {
-                        _ if one_by_one => {
-                            for (r, (q, line)) in q.chunks_exact(dim).zip(lines.chunks_mut(1)).enumerate() {
-                                let factors = Factors { q: (q, dim), ..factors };
-                                fold::<V, 1>(factors, folded, |_| multipliers.row(t * MOST_ROWS + r), line);
-                            }
+    let (zeros, middles) = (&own.zeros, &own.middles);
+    let mut lines = [[Line::default(); MOST_ROWS]; MOST_TILES];
+    // Where few rows are summed at a time, code that is small.
+    let one_by_one = V::ROWS < MOST_ROWS;
+    if now == 1 && count == MOST_TILES && kept > dim && !one_by_one {
+        // Those of all tiles side by side, so that none of their quotients is waited for.
+        let rows = [of[0]; MOST_ROWS];
+        let factors = Factors { q, rows, scales: (&own.scales, dim), zeros, middles, dim };
+        let mut own = [Line::default(); MOST_TILES];
+        // SAFETY: as below.
+        unsafe { fold::<V, MOST_TILES, ROUGH>(factors, folded, |t| multipliers.row(t * MOST_ROWS), &mut own) };
+        lines.iter_mut().zip(own).for_each(|(lines, line)| lines[0] = line);
+    } else {
+        for (t, lines) in lines.iter_mut().enumerate().take(count) {
+            let at = if kept == dim { 0 } else { t * dim };
+            let (scales, zeros) = (&own.scales[at..at + dim], &zeros[at..at + dim]);
+            let factors = Factors { q, rows: of, scales: (scales, 0), zeros, middles, dim };
+            // SAFETY: queries, scales and zeros have `dim` numbers, a multiple of 16 (and, where rows are rough, of 64), as many a row as there is room
+            // for in `folded`, and a row of multipliers has room for `dim / 4` words, which are no more than `MOST_WORDS`.
+            unsafe {
+                let rows = |r: usize| multipliers.row(t * MOST_ROWS + r);
+                match now {
+                    _ if one_by_one => {
+                        for (r, line) in lines.chunks_mut(1).enumerate().take(now) {
+                            let factors = Factors { rows: [of[r]; MOST_ROWS], ..factors };
+                            fold::<V, 1, ROUGH>(factors, folded, |_| multipliers.row(t * MOST_ROWS + r), line);
                         }
-                        1 => fold::<V, 1>(factors, folded, rows, lines),
-                        2 => fold::<V, 2>(factors, folded, rows, lines),
-                        3 => fold::<V, 3>(factors, folded, rows, lines),
-                        _ => fold::<V, 4>(factors, folded, rows, lines),
                     }
+                    1 => fold::<V, 1, ROUGH>(factors, folded, rows, lines),
+                    2 => fold::<V, 2, ROUGH>(factors, folded, rows, lines),
+                    3 => fold::<V, 3, ROUGH>(factors, folded, rows, lines),
+                    _ => fold::<V, 4, ROUGH>(factors, folded, rows, lines),
                 }
             }
         }
-        for (t, lines) in lines.iter().enumerate().take(count) {
-            let tokens = (tiles.tokens - t * TILE).min(TILE);
-            let whole = tokens == TILE;
-            // Where not all of a tile's tokens count, there may be no room for the logits of the others.
-            let start = |r: usize| (first * MOST_ROWS + r) * stride + tiles.column + t * TILE;
-            let out = if whole { logits.as_mut_ptr() } else { aside.as_mut_ptr() };
-            let rows: [Row; MOST_ROWS] = std::array::from_fn(|r| Row {
-                multipliers: multipliers.from(t * MOST_ROWS + r),
-                line: lines[r],
-                out: out.wrapping_add(if whole { start(r) } else { r * TILE }),
-            });
-            let units = Units {
-                runs: tiles.runs,
-                bytes: tiles.units[t * bytes..].as_ptr(),
-                // What comes soon is asked for once.
-                ahead: if first == 0 { tiles.ahead.as_ptr().wrapping_add(t * bytes) } else { std::ptr::null() },
-            };
-            // SAFETY: what the caller vouches for; rows follow each other, have as many multipliers as the runs have units, and room for 64 logits.
-            unsafe { sums::<V, false, false>(&[units], &[[0; 16]; 4], &rows[..now]) };
-            if !whole {
-                for (r, own) in aside.chunks_exact(TILE).enumerate().take(now) {
-                    logits[start(r)..start(r) + tokens].copy_from_slice(&own[..tokens]);
-                }
+    }
+    for (t, lines) in lines.iter().enumerate().take(count) {
+        let tokens = (tiles.tokens - t * TILE).min(TILE);
+        let whole = tokens == TILE;
+        // Where not all of a tile's tokens count, there may be no room for the logits of the others.
+        let start = |r: usize| of[r] * stride + tiles.column + t * TILE;
+        let out = if whole { logits.as_mut_ptr() } else { aside.as_mut_ptr() };
+        let rows: [Row; MOST_ROWS] = std::array::from_fn(|r| Row {
+            multipliers: multipliers.from(t * MOST_ROWS + r),
+            line: lines[r],
+            out: out.wrapping_add(if whole { start(r) } else { r * TILE }),
+        });
+        let units = Units {
+            runs: tiles.runs,
+            bytes: tiles.units[t * bytes..].as_ptr(),
+            // Where nothing is read soon, what is at hand: an address that is none would be looked for each time.
+            ahead: if ahead.is_empty() { tiles.units.as_ptr() } else { ahead.as_ptr().wrapping_add(t * bytes) },
+        };
+        // SAFETY: what the caller vouches for; rows follow each other, have as many multipliers as the runs have units, and room for 64 logits.
+        unsafe {
+            if ROUGH && V::SMALL_WEIGHTS {
+                sums::<V, false, true>(&[units], &[[0; 16]; 4], &rows[..now]);
+            } else {
+                sums::<V, false, false>(&[units], &[[0; 16]; 4], &rows[..now]);
+            }
+        }
+        if !whole {
+            for (r, own) in aside.chunks_exact(TILE).enumerate().take(now) {
+                logits[start(r)..start(r) + tokens].copy_from_slice(&own[..tokens]);
             }
         }
     }
 }
 
-/// The scales from `first` on, each times what a step of its channel's codes is there, and zeros.
+/// The scales from `first` on, each times what a step of its channel's codes is there, and zeros; where rows are `rough`, middles.
 #[inline(always)]
-unsafe fn load<V: Vector>(tiles: &KeyTiles, first: usize, out_scales: &mut [f32], out_zeros: &mut [f32]) {
-    let dim = out_scales.len();
-    for i in (0..dim).step_by(LANES) {
-        // SAFETY: all have `dim` numbers from there on, a multiple of 16.
-        unsafe {
-            let (scale, zero) = match tiles.scales {
-                KeyScales::Wide { scales, zeros } => (
-                    V::widened(scales.as_ptr().add(first + i).cast()),
-                    V::widened(zeros.as_ptr().add(first + i).cast()),
-                ),
-                KeyScales::Small { super_scale, scales, zeros, steps } => {
+unsafe fn load<V: Vector>(tiles: &KeyTiles, (first, rough): (usize, bool), ahead: Ahead, own: &mut Scales) {
+    let dim = tiles.units_of_codes.len();
+    let mut to = To {
+        units: tiles.units_of_codes,
+        middles: if rough { &own.middles } else { &[] },
+        scales: &mut own.scales[first..first + dim],
+        zeros: &mut own.zeros[first..first + dim],
+    };
+    // SAFETY: all have `dim` numbers from there on, a multiple of 16.
+    unsafe {
+        match tiles.scales {
+            KeyScales::Wide { scales, zeros } => {
+                for i in (0..dim).step_by(LANES) {
+                    ahead.ask::<V>((first + i) / LANES);
+                    let scale = V::widened(scales.as_ptr().add(first + i).cast());
+                    to.put::<V>(i, scale, V::widened(zeros.as_ptr().add(first + i).cast()));
+                }
+            }
+            KeyScales::Small { super_scale, scales, zeros, steps } => {
+                for i in (0..dim).step_by(LANES) {
+                    ahead.ask::<V>((first + i) / LANES);
                     let scale = V::times(V::shares(scales.as_ptr().add(first + i)), V::every(super_scale));
                     let steps = V::times(V::signed(zeros.as_ptr().add(first + i)), V::floats(steps.as_ptr().add(i)));
-                    (scale, V::times(steps, scale))
+                    to.put::<V>(i, scale, V::times(steps, scale));
                 }
-            };
-            let unit = V::floats(tiles.units_of_codes.as_ptr().add(i));
-            V::put(V::times(scale, unit), out_scales.as_mut_ptr().add(i));
-            V::put(zero, out_zeros.as_mut_ptr().add(i));
+            }
         }
     }
 }
 
-/// What multipliers are made of: queries, and scales and zeros, each with how far one's numbers are from the next one's, which is 0 where there is one
-/// for all.
+/// Where one tile's scales and zeros go.
+struct To<'a> {
+    units: &'a [f32],
+    /// None where zeros stay what they are.
+    middles: &'a [u8],
+    scales: &'a mut [f32],
+    zeros: &'a mut [f32],
+}
+
+impl To<'_> {
+    #[inline(always)]
+    unsafe fn put<V: Vector>(&mut self, i: usize, scale: V::Floats, zero: V::Floats) {
+        unsafe {
+            let scale = V::times(scale, V::floats(self.units.as_ptr().add(i)));
+            V::put(scale, self.scales.as_mut_ptr().add(i));
+            let zero = if self.middles.is_empty() {
+                zero
+            } else {
+                V::plus(zero, V::times(scale, V::numbers(self.middles.as_ptr().add(i))))
+            };
+            V::put(zero, self.zeros.as_mut_ptr().add(i));
+        }
+    }
+}
+
+/// The middle of all codes of so many bits, or the next code, times 2^(8 − `bits`).
+const fn middle(bits: u8) -> u8 {
+    128 - (128u32 >> bits) as u8
+}
+
+/// What multipliers are made of: some rows of the queries, and scales and zeros, each with how far one row's are from the next one's, which is 0 where
+/// there is one for all.
 #[derive(Clone, Copy)]
 struct Factors<'a> {
-    q: (&'a [f32], usize),
+    q: &'a [f32],
+    rows: [usize; MOST_ROWS],
     scales: (&'a [f32], usize),
     /// As far from each other as the scales.
     zeros: &'a [f32],
+    /// One for all.
+    middles: &'a [u8],
     dim: usize,
 }
 
 /// `R` times multipliers of a query under the scales of a tile, and what their sums come to.
 #[inline(always)]
-unsafe fn fold<V: Vector, const R: usize>(
-    Factors { q: (q, next_q), scales: (scales, next_scales), zeros, dim }: Factors,
+unsafe fn fold<V: Vector, const R: usize, const ROUGH: bool>(
+    Factors { q, rows: of, scales: (scales, next_scales), zeros, middles, dim }: Factors,
     folded: &mut [f32],
     mut rows: impl FnMut(usize) -> (*mut i32, *mut i32),
     lines: &mut [Line],
@@ -240,7 +370,7 @@ unsafe fn fold<V: Vector, const R: usize>(
             for r in 0..R {
                 scale[r] = V::floats(scales.as_ptr().add(r * next_scales + i));
                 zero[r] = V::floats(zeros.as_ptr().add(r * next_scales + i));
-                x[r] = V::floats(q.as_ptr().add(r * next_q + i));
+                x[r] = V::floats(q.as_ptr().add(of[r] * dim + i));
             }
             for r in 0..R {
                 let product = V::times(x[r], scale[r]);
@@ -249,13 +379,25 @@ unsafe fn fold<V: Vector, const R: usize>(
                 sum[r] = V::plus(sum[r], V::times(x[r], zero[r]));
             }
         }
+        let largest = if ROUGH { LARGEST_SMALL_WEIGHT } else { LARGEST_MULTIPLIER };
         for r in 0..R {
-            let (inverse, step) = super::steps(V::most(most[r]), LARGEST_MULTIPLIER);
+            let (inverse, step) = super::steps(V::most(most[r]), largest);
             let inverse = V::every(inverse);
             let folded = folded.as_ptr().add(r * dim);
             let numbers = |i: usize| V::whole(V::times(V::floats(folded.add(i)), inverse));
             let (first, second) = rows(r);
+            let mut line = Line { more: 0, step, along: V::total(sum[r]) };
             let mut i = 0;
+            if ROUGH {
+                let mut total = V::whole(V::every(0.0));
+                while i < dim {
+                    let four = [0, 1, 2, 3].map(|j| numbers(i + LANES * j));
+                    let middles = middles.as_ptr().add(i);
+                    total = V::small_multipliers(total, four, middles, first.add(i / 4), second.add(i / 4));
+                    i += TILE;
+                }
+                line.more = -V::whole_total(total);
+            }
             while i + TILE <= dim {
                 let four = [0, 1, 2, 3].map(|j| numbers(i + LANES * j));
                 V::more_multipliers(four, first.add(i / 4), second.add(i / 4));
@@ -265,7 +407,7 @@ unsafe fn fold<V: Vector, const R: usize>(
                 V::multipliers(numbers(i), first.add(i / 4), second.add(i / 4));
                 i += LANES;
             }
-            lines[r] = Line { more: 0, step, along: V::total(sum[r]) };
+            lines[r] = line;
         }
     }
 }

@@ -49,13 +49,13 @@ pub(super) struct Units<'a> {
     pub runs: &'a [UnitRun],
     /// As many bytes as the runs have.
     pub bytes: *const u8,
-    /// What will be read next.
+    /// What will be read soon.
     pub ahead: *const u8,
 }
 
 /// What the 64 lanes' sums over all these units come to, for up to [`MOST_ROWS`] rows: written, or with `VALUES` added to what is there. With
-/// `VALUES`, what codes stand for is looked up; with `SMALL`, where there are [`Vector::SMALL_WEIGHTS`], as signed bytes, and multipliers are
-/// [`Vector::small_weights`].
+/// `VALUES`, what codes stand for is looked up. With `SMALL`, where there are [`Vector::SMALL_WEIGHTS`], multipliers are of one byte: either
+/// [`Vector::small_weights`] for levels as signed bytes, or [`Vector::small_multipliers`] for codes.
 ///
 /// # Safety
 /// `V`'s instruction set is there, each one's `bytes` reach as far as its runs, each row's multipliers as far as all of them, rows' multipliers follow each other, and each row has room.
@@ -161,7 +161,9 @@ unsafe fn even<V: Vector, const BITS: usize, const R: usize, const F: usize, con
                 V::prefetch(next.wrapping_add(64 * line));
             }
             for f in 0..F {
-                let codes = if !VALUES {
+                let codes = if !VALUES && SMALL {
+                    codes_at::<V, BITS>(unit, first + f, part, V::SMALL_CODES.saturating_sub(BITS))
+                } else if !VALUES {
                     top_codes::<V, BITS>(unit, first + f, part)
                 } else if SMALL && BITS == 8 {
                     V::less_128(codes::<V, BITS>(unit, first + f, part))
@@ -170,7 +172,12 @@ unsafe fn even<V: Vector, const BITS: usize, const R: usize, const F: usize, con
                 };
                 for r in 0..R {
                     let words = multipliers.add(r * ROW_WORDS);
-                    own[f][r] = if SMALL {
+                    own[f][r] = if SMALL && !VALUES {
+                        match BITS {
+                            8 => V::add_small::<true>(own[f][r], codes, *words),
+                            _ => V::add_small::<false>(own[f][r], codes, *words),
+                        }
+                    } else if SMALL {
                         V::add_weighted(own[f][r], codes, *words)
                     } else {
                         V::add_products(own[f][r], codes, *words, *words.add(MOST_WORDS))

@@ -55,8 +55,12 @@ fn units_give_back_what_was_packed() {
 /// Logits of a tile whose first channels are the widest, against sums in float64; the same bits on every level.
 #[test]
 fn logits_are_products_with_what_codes_stand_for() {
-    let widths: [&[(u32, usize)]; 3] =
-        [&[(4, 128)], &[(8, 8), (6, 16), (4, 40), (3, 24), (2, 24), (1, 16)], &[(3, 8), (2, 8)]];
+    let widths: [&[(u32, usize)]; 4] = [
+        &[(4, 128)],
+        &[(8, 8), (6, 16), (4, 40), (3, 24), (2, 24), (1, 16)],
+        &[(6, 16), (4, 20), (3, 12), (2, 12), (1, 4)],
+        &[(3, 8), (2, 8)],
+    ];
     let mut random = Random(2);
     for bands in widths {
         let dim: usize = bands.iter().map(|band| band.1).sum();
@@ -77,6 +81,9 @@ fn logits_are_products_with_what_codes_stand_for() {
         for rows in 1..=6 {
             for tokens in [64, 37] {
                 let q: Vec<f32> = (0..rows * dim).map(|_| random.float()).collect();
+                // Of some rows, multipliers are rounded to bytes.
+                let rough: Vec<bool> = (0..rows).map(|row| (row + tokens).is_multiple_of(3)).collect();
+                let is_known = dim.is_multiple_of(TILE) && rows != 5 && rough.contains(&true);
                 // Columns of rows that are longer; the same tile twice, with the same scales.
                 let (all, stride) = (TILE + tokens, TILE + tokens + 5);
                 let tiles = KeyTiles {
@@ -85,6 +92,7 @@ fn logits_are_products_with_what_codes_stand_for() {
                     ahead: &[],
                     scales: KeyScales::Wide { scales: &scales, zeros: &zeros },
                     units_of_codes: &tops,
+                    reach_far: rows != 5,
                     tokens: all,
                     column: 3,
                 };
@@ -93,7 +101,8 @@ fn logits_are_products_with_what_codes_stand_for() {
                 for level in levels() {
                     let [wide, again] = [tiles, KeyTiles { scales: twice, ..tiles }].map(|tiles| {
                         let mut wide = vec![f32::NAN; rows * stride];
-                        key_logits(level, tiles, &q, &mut wide, stride, &mut KeyRoom::default());
+                        let room = &mut KeyRoom::default();
+                        assert_eq!(key_logits(level, tiles, (&q, &rough), &mut wide, stride, room), is_known);
                         wide
                     });
                     let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
@@ -113,7 +122,8 @@ fn logits_are_products_with_what_codes_stand_for() {
                             f64::from(q[row * dim + d]) * value
                         };
                         let exact: f64 = (0..dim).map(term).sum();
-                        assert!((f64::from(logit) - exact).abs() < 1e-3, "{logit} {exact} {level:?}");
+                        let allowed = if rough[row] && is_known { 0.08 } else { 1e-3 };
+                        assert!((f64::from(logit) - exact).abs() < allowed, "{logit} {exact} {level:?}");
                     }
                     let before = first.get_or_insert_with(|| logits.clone());
                     assert_eq!(before, &logits, "{level:?}");
@@ -149,6 +159,7 @@ fn small_scales_are_what_they_stand_for() {
         ahead: &[],
         scales,
         units_of_codes: &tops,
+        reach_far: true,
         tokens: TILE,
         column: 0,
     };
@@ -157,7 +168,7 @@ fn small_scales_are_what_they_stand_for() {
     for level in levels() {
         let [a, b] = [small, wide].map(|scales| {
             let mut logits = vec![0.0; TILE];
-            key_logits(level, tile(scales), &q, &mut logits, TILE, &mut KeyRoom::default());
+            key_logits(level, tile(scales), (&q, &[false]), &mut logits, TILE, &mut KeyRoom::default());
             logits
         });
         assert_eq!(a, b);

@@ -2,7 +2,7 @@
 
 use super::order::TileOrder;
 use super::sums::{LevelTables, MOST_ROWS, Row, Units, sums};
-use super::{MOST_TILES, MOST_WORDS, TILE, TileMultipliers, steps};
+use super::{Ahead, MOST_TILES, MOST_WORDS, TILE, TileMultipliers, steps};
 use crate::LANES;
 use crate::level::{Level, level};
 use crate::vector::{LARGEST_MULTIPLIER, LARGEST_SMALL_WEIGHT, Line, Vector, kernel};
@@ -160,7 +160,8 @@ unsafe fn generic<V: Vector>(tiles: ValueTiles, weights: Weights, dim: usize, ou
     room.multipliers.resize(MOST_ROWS);
     // Levels lie around zero, where what rounding leaves is least; codes do not.
     let may = tiles.levels == Levels::Turned;
-    let mut ahead = true;
+    // What comes soon is asked for once.
+    let mut ahead = tiles.ahead;
     // A row's sums are the same whichever others are beside it.
     for kind in [false, true] {
         let mut rows = (0..weights.coarse.len()).filter(|&row| (may && weights.coarse[row]) == kind);
@@ -182,8 +183,7 @@ unsafe fn generic<V: Vector>(tiles: ValueTiles, weights: Weights, dim: usize, ou
                     add_rows::<V, false>(&tiles, weights, (rows, largest), dim, out, room, ahead);
                 }
             }
-            // What comes soon is asked for once.
-            ahead = false;
+            ahead = &[];
         }
     }
 }
@@ -197,7 +197,7 @@ unsafe fn add_rows<V: Vector, const SMALL: bool>(
     dim: usize,
     out: &mut [f32],
     room: &mut ValueRoom,
-    ahead: bool,
+    ahead: &[u8],
 ) {
     let count = tiles.orders.len();
     let groups = tiles.scales.len() / (count * TILE);
@@ -218,18 +218,23 @@ unsafe fn add_rows<V: Vector, const SMALL: bool>(
                 p = padded;
             }
             let words = multipliers.row(r);
+            let ahead = if group == 0 { ahead } else { &[] };
+            let ahead = Ahead::new(ahead, tiles.units, weights.coarse.len(), count * TILE / LANES);
+            let factors = Factors { weights: p, scales, zeros };
             // SAFETY: weights and scales (and zeros) have 64 numbers of each tile, and a row has room for 16 words of each.
-            *line = unsafe { fold::<V, SMALL>(tiles.orders, tiles.levels, p, (scales, zeros), largest, folded, words) };
+            *line = unsafe { fold::<V, SMALL>(tiles.orders, tiles.levels, factors, largest, ahead, folded, words) };
         }
         for block in group * blocks / groups..(group + 1) * blocks / groups {
-            let mut units = [Units { runs: &[], bytes: tiles.units.as_ptr(), ahead: std::ptr::null() }; MOST_TILES];
+            // Where nothing is read soon, what is at hand: an address that is none would be looked for each time.
+            let at_hand = tiles.units.as_ptr();
+            let mut units = [Units { runs: &[], bytes: at_hand, ahead: at_hand }; MOST_TILES];
             let mut start = 0;
             for (units, order) in units.iter_mut().zip(tiles.orders) {
                 let at = start + block * order.bytes();
                 units.runs = order.runs();
                 units.bytes = tiles.units[at..].as_ptr();
-                if ahead {
-                    units.ahead = tiles.ahead.as_ptr().wrapping_add(at);
+                if !ahead.is_empty() {
+                    units.ahead = ahead.as_ptr().wrapping_add(at);
                 }
                 start += blocks * order.bytes();
             }
@@ -252,20 +257,28 @@ unsafe fn add_rows<V: Vector, const SMALL: bool>(
     }
 }
 
+/// What multipliers are made of, as many numbers each.
+struct Factors<'a> {
+    weights: &'a [f32],
+    scales: &'a [f32],
+    zeros: Option<&'a [f32]>,
+}
+
 /// Multipliers of one row of weights under the scales of all tiles, and what their sums come to.
 #[inline(always)]
 unsafe fn fold<V: Vector, const SMALL: bool>(
     orders: &[TileOrder],
     levels: Levels,
-    p: &[f32],
-    (scales, zeros): (&[f32], Option<&[f32]>),
+    Factors { weights: p, scales, zeros }: Factors,
     largest: f32,
+    ahead: Ahead,
     folded: &mut [f32],
     (first, second): (*mut i32, *mut i32),
 ) -> Line {
     unsafe {
         let (mut most, mut sum) = (V::every(0.0), V::every(0.0));
         for i in (0..p.len()).step_by(LANES) {
+            ahead.ask::<V>(i / LANES);
             let weight = V::floats(p.as_ptr().add(i));
             let product = V::times(weight, V::floats(scales.as_ptr().add(i)));
             V::put(product, folded.as_mut_ptr().add(i));

@@ -123,6 +123,47 @@ impl Vector for Avx2 {
         }
     }
 
+    const SMALL_CODES: usize = 7;
+
+    #[inline(always)]
+    unsafe fn add_small<const WHOLE: bool>(sums: __m256i, codes: __m256i, multipliers: i32) -> __m256i {
+        unsafe {
+            let multipliers = _mm256_set1_epi32(multipliers);
+            // Pairs of products with whole bytes would not fit 16 bits; with the upper seven of their bits they do.
+            let (upper, sums) = if WHOLE {
+                let ones = _mm256_set1_epi8(1);
+                let lowest = _mm256_maddubs_epi16(_mm256_and_si256(codes, ones), multipliers);
+                let upper = _mm256_and_si256(_mm256_srli_epi16(codes, 1), _mm256_set1_epi8(127));
+                (upper, _mm256_add_epi32(sums, _mm256_madd_epi16(lowest, _mm256_set1_epi16(1))))
+            } else {
+                (codes, sums)
+            };
+            let pairs = _mm256_maddubs_epi16(upper, multipliers);
+            _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(2)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn small_multipliers(
+        mut total: [__m256i; 2],
+        numbers: [[__m256i; 2]; 4],
+        bytes: *const u8,
+        first: *mut i32,
+        _: *mut i32,
+    ) -> [__m256i; 2] {
+        unsafe {
+            let places = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+            for (i, [[a, b], [c, d]]) in [[numbers[0], numbers[1]], [numbers[2], numbers[3]]].into_iter().enumerate() {
+                let packed = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+                let multipliers = _mm256_permutevar8x32_epi32(packed, places);
+                _mm256_storeu_si256(first.cast::<__m256i>().add(i), multipliers);
+                let pairs = _mm256_maddubs_epi16(Self::load(bytes.add(32 * i)), multipliers);
+                total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+            }
+            total
+        }
+    }
+
     #[inline(always)]
     unsafe fn less_128(x: __m256i) -> __m256i {
         unsafe { _mm256_xor_si256(x, _mm256_set1_epi8(-128)) }

@@ -174,6 +174,26 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn add_small<const WHOLE: bool>(sums: Self::Sums, codes: __m512i, multipliers: i32) -> Self::Sums {
+        unsafe { (sums.0, _mm512_dpbusd_epi32(sums.1, codes, _mm512_set1_epi32(multipliers))) }
+    }
+
+    #[inline(always)]
+    unsafe fn small_multipliers(
+        total: __m512i,
+        numbers: [__m512i; 4],
+        bytes: *const u8,
+        first: *mut i32,
+        _: *mut i32,
+    ) -> __m512i {
+        unsafe {
+            let multipliers = packed(numbers, &LOW);
+            _mm512_storeu_si512(first.cast(), multipliers);
+            _mm512_dpbusd_epi32(total, _mm512_loadu_si512(bytes.cast()), multipliers)
+        }
+    }
+
+    #[inline(always)]
     unsafe fn less_128(x: __m512i) -> __m512i {
         unsafe { _mm512_xor_si512(x, _mm512_set1_epi8(-128)) }
     }

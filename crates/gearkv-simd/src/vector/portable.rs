@@ -106,6 +106,33 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
+    unsafe fn add_small<const WHOLE: bool>(sums: [i32; 4], codes: [u8; 16], multipliers: i32) -> [i32; 4] {
+        let multipliers = multipliers.to_le_bytes().map(|byte| i32::from(byte as i8));
+        std::array::from_fn(|i| {
+            let product = |j: usize| i32::from(codes[4 * i + j]) * multipliers[j];
+            sums[i].wrapping_add((product(0) + product(2)) + (product(1) + product(3)))
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn small_multipliers(
+        total: [i32; 16],
+        numbers: [[i32; 16]; 4],
+        bytes: *const u8,
+        first: *mut i32,
+        _: *mut i32,
+    ) -> [i32; 16] {
+        unsafe {
+            Self::small_weights(numbers, None, first);
+            let bytes = bytes.cast::<[u8; 64]>().read_unaligned();
+            std::array::from_fn(|i| {
+                let product = |j: usize| numbers[j][i].wrapping_mul(i32::from(bytes[16 * j + i]));
+                total[i].wrapping_add((product(0) + product(2)) + (product(1) + product(3)))
+            })
+        }
+    }
+
+    #[inline(always)]
     unsafe fn less_128(x: [u8; 16]) -> [u8; 16] {
         x.map(|byte| byte ^ 128)
     }

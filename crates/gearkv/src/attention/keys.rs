@@ -9,11 +9,34 @@ use super::room::BlockRoom;
 use super::walk::{Blocks, Place};
 use super::{BLOCK, Columns, MANY_QUERIES};
 
-/// The queries of one KV head: `[rows, head_dim]`, times the scale.
+/// Queries of one KV head, times the scale.
 #[derive(Clone, Copy)]
 pub(super) struct Queries<'a> {
     pub dim: usize,
-    pub rows: &'a [f32],
+    /// `[rows, head_dim]`
+    pub all: &'a [f32],
+    /// Which rows are taken: the first one, and how many.
+    pub first: usize,
+    pub count: usize,
+    /// Of those that are taken, which ones' products with keys may be rounded to bytes; empty where none.
+    pub rough: &'a [bool],
+}
+
+impl<'a> Queries<'a> {
+    /// All rows.
+    pub fn new(all: &'a [f32], dim: usize) -> Self {
+        Self { dim, all, first: 0, count: all.len() / dim, rough: &[] }
+    }
+
+    /// Those that are taken.
+    fn rows(&self) -> &'a [f32] {
+        self.of(self.all)
+    }
+
+    /// Those that are taken, of all that were made of these.
+    fn of<'b>(&self, all: &'b [f32]) -> &'b [f32] {
+        &all[self.first * self.dim..(self.first + self.count) * self.dim]
+    }
 }
 
 /// What is kept from block to block.
@@ -29,7 +52,7 @@ impl Keys {
     pub fn begin(&mut self, q: Queries, rotated: bool) {
         self.turned.clear();
         if rotated {
-            self.turned.extend_from_slice(q.rows);
+            self.turned.extend_from_slice(q.all);
             simd::rotate_rows(&mut self.turned, q.dim);
         }
         self.cursor.reset(q.dim);
@@ -42,7 +65,7 @@ impl Keys {
     }
 
     /// What the codes of blocks from the `s`-th on contribute to the logits of a stretch (`[rows, tokens]`), or what these are where tokens are not
-    /// compressed; returns how many blocks were taken.
+    /// compressed; returns how many blocks were taken, and whether any row was rounded.
     pub fn logits(
         &mut self,
         queries: Queries,
@@ -50,44 +73,41 @@ impl Keys {
         s: usize,
         logits: &mut [f32],
         room: &mut BlockRoom,
-    ) -> usize {
-        let done = self.tiles(queries, blocks, s, logits, room);
+    ) -> (usize, bool) {
+        let (done, rough) = self.tiles(queries, blocks, s, logits, room);
         if done == 0 {
             self.block(queries, blocks, s, logits, room);
         }
-        done.max(1)
+        (done.max(1), rough)
     }
 
-    /// What the codes of blocks from the `s`-th on contribute that are tiles of one segment; returns how many were.
+    /// What the codes of blocks from the `s`-th on contribute that are tiles of one segment; returns how many were, and whether any row was rounded.
     fn tiles(
         &mut self,
-        Queries { rows: q, .. }: Queries,
+        queries: Queries,
         blocks: Blocks,
         s: usize,
         logits: &mut [f32],
         room: &mut BlockRoom,
-    ) -> usize {
-        let Piece::Segment(view) = blocks.place(s).piece else { return 0 };
+    ) -> (usize, bool) {
+        let Piece::Segment(view) = blocks.place(s).piece else { return (0, false) };
         if !matches!(view.segment.layout.grouping, Grouping::Channel { .. }) {
-            return 0;
+            return (0, false);
         }
         let plane = view.plane(blocks.plane());
-        self.plan.prepare(&view.segment, plane, q);
+        self.plan.prepare(&view.segment, plane, queries.all);
         let (run, count) = blocks.run(s, view.segment.key_tiles_together(blocks.place(s).first));
-        let Some((tiles, q)) = view.segment.key_tiles(plane, run, q, &mut self.plan) else { return 0 };
-        simd::key_logits(simd::level(), tiles, q, logits, blocks.now.tokens, &mut room.key);
-        count
+        let Some((tiles, q)) = view.segment.key_tiles(plane, run, queries.all, &mut self.plan) else {
+            return (0, false);
+        };
+        let q = (queries.of(q), queries.rough);
+        let rough = simd::key_logits(simd::level(), tiles, q, logits, blocks.now.tokens, &mut room.key);
+        (count, rough)
     }
 
     /// What the `s`-th block contributes, as rows; the codes alone where it is compressed.
-    fn block(
-        &mut self,
-        Queries { dim, rows: q }: Queries,
-        blocks: Blocks,
-        s: usize,
-        logits: &mut [f32],
-        room: &mut BlockRoom,
-    ) {
+    fn block(&mut self, queries: Queries, blocks: Blocks, s: usize, logits: &mut [f32], room: &mut BlockRoom) {
+        let (dim, q) = (queries.dim, queries.rows());
         let Place { piece, first, tokens, .. } = blocks.place(s);
         let (plane, columns) = (blocks.plane(), blocks.columns(s));
         if let Piece::Raw(raw) = piece
@@ -109,7 +129,7 @@ impl Keys {
         };
         segment.backbone_rows(plane, first, block, &mut scratch.decoding);
         if segment.layout.rotated {
-            dot_queries(block, dim, &self.turned, logits, columns, scratch);
+            dot_queries(block, dim, queries.of(&self.turned), logits, columns, scratch);
             segment.load_mean(plane, scratch);
             for (row, q) in q.chunks_exact(dim).enumerate() {
                 let mut along = [0.0];
@@ -117,19 +137,15 @@ impl Keys {
                 logits[columns.of(row, tokens)].iter_mut().for_each(|x| *x += along[0]);
             }
         } else {
-            let q = if segment.channel_order(plane).is_some() { self.plan.queries(q) } else { q };
+            let ordered = segment.channel_order(plane).is_some();
+            let q = if ordered { queries.of(self.plan.queries(queries.all)) } else { q };
             dot_queries(block, dim, q, logits, columns, scratch);
         }
     }
 
     /// Adds low-rank and outliers.
-    pub fn add_what_codes_lack(
-        &mut self,
-        Queries { dim, rows: q }: Queries,
-        blocks: Blocks,
-        logits: &mut [f32],
-        room: &mut BlockRoom,
-    ) {
+    pub fn add_what_codes_lack(&mut self, queries: Queries, blocks: Blocks, logits: &mut [f32], room: &mut BlockRoom) {
+        let (dim, q) = (queries.dim, queries.rows());
         for s in blocks.that_lack() {
             let place = blocks.place(s);
             let Place { piece: Piece::Segment(view), first, tokens, .. } = place else { continue };

@@ -32,6 +32,8 @@ pub(super) struct HeadRoom {
     pub keys: Keys,
     pub values: Values,
     pub softmax: Softmax,
+    /// Whether products with the present stretch's keys were rounded to bytes, for any row.
+    pub is_rough: bool,
 }
 
 /// Memory for a few blocks at a time, whichever head they are of.

@@ -126,6 +126,17 @@ impl<'a> Blocks<'a> {
         })
     }
 
+    /// Whether any of them is of a segment with outliers.
+    pub fn have_outliers(&self) -> bool {
+        let mut known = usize::MAX;
+        (0..self.len()).any(|s| {
+            let index = self.index(s);
+            let is_new = index != known;
+            known = index;
+            is_new && matches!(self.tensor.piece(index), Piece::Segment(view) if view.segment.layout.per_line > 0)
+        })
+    }
+
     /// The columns of the `s`-th in rows of logits.
     pub fn columns(&self, s: usize) -> Columns {
         Columns { first: self.now.steps[s].token - self.now.first(), stride: self.now.tokens }

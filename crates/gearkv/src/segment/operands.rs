@@ -168,7 +168,9 @@ impl Segment {
         };
         let scales = self.key_scales(plane, first, tokens, steps);
         let q = if ordered.is_empty() { q } else { ordered };
-        Some((KeyTiles { runs, units, ahead, scales, units_of_codes, tokens, column }, q))
+        // A tail's codes are of fewer bits than they take.
+        let reach_far = !tail;
+        Some((KeyTiles { runs, units, ahead, scales, units_of_codes, reach_far, tokens, column }, q))
     }
 
     /// The codes of the whole tiles of so many tokens.
