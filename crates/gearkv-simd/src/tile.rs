@@ -14,6 +14,7 @@
 //!
 //! So a register that is loaded is moved and masked once for each field, and never shuffled.
 
+mod key_scales;
 mod keys;
 mod order;
 mod pack;
@@ -22,7 +23,8 @@ mod spread;
 mod sums;
 mod values;
 
-pub use keys::{KeyRoom, KeyScales, KeyTiles, key_logits};
+pub use key_scales::KeyScales;
+pub use keys::{KeyRoom, KeyTiles, key_logits};
 pub use order::{TileOrder, tile_order};
 pub use pack::{pack_channels, pack_tokens, unpack_channels, unpack_tokens};
 pub use sums::UnitRun;

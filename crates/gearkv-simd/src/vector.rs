@@ -13,6 +13,7 @@ mod kernel;
 mod plain;
 #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
 mod portable;
+mod products;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod simd128;
 #[cfg(target_arch = "x86_64")]
@@ -28,26 +29,10 @@ pub(super) use portable::Portable;
 pub(super) use simd128::Simd128 as Portable;
 
 pub(crate) use kernel::kernel;
-
-/// The largest magnitude of a multiplier: two signed bytes, `256 · high + low`, both within ±127.
-pub(super) const LARGEST_MULTIPLIER: f32 = 32_639.0;
-
-/// The largest weight or multiplier of one byte. A pair of products with levels, or with codes on 7 bits, still fits 16 bits.
-pub(super) const LARGEST_SMALL_WEIGHT: f32 = 127.0;
+pub(super) use products::{LARGEST_MULTIPLIER, LARGEST_SMALL_WEIGHT, Line, Products};
 
 /// 1.5 · 2²³: added, it leaves a whole number in a float's low bits.
 const ROUNDING: f32 = 12_582_912.0;
-
-/// What a row's sums come to.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Line {
-    /// Added to every lane's sum.
-    pub more: i32,
-    /// What a step of a sum is worth.
-    pub step: f32,
-    /// Added then.
-    pub along: f32,
-}
 
 /// What codes of up to four bits are looked up in.
 pub(super) struct LevelTable {
@@ -95,8 +80,6 @@ pub(super) trait Vector {
     const ROWS: usize;
     /// So many bytes.
     type Bytes: Copy;
-    /// A sum of products for every four bytes.
-    type Sums: Copy;
     /// Sixteen floats.
     type Floats: Copy;
     /// Sixteen whole numbers.
@@ -157,39 +140,6 @@ pub(super) trait Vector {
         }
     }
 
-    unsafe fn zero() -> Self::Sums;
-    /// Adds the products of four bytes with four multipliers, which [`Self::multipliers`] made.
-    unsafe fn add_products(sums: Self::Sums, bytes: Self::Bytes, first: i32, second: i32) -> Self::Sums;
-    /// Whether products with weights of one byte take less than those with two.
-    const SMALL_WEIGHTS: bool = false;
-    /// Adds the products of four signed bytes with four weights, which [`Self::small_weights`] made. Only where there are [`Self::SMALL_WEIGHTS`].
-    #[inline(always)]
-    unsafe fn add_weighted(_: Self::Sums, _: Self::Bytes, _: i32) -> Self::Sums {
-        unreachable!("weights have two bytes")
-    }
-    /// Bytes less 128, as signed ones.
-    #[inline(always)]
-    unsafe fn less_128(x: Self::Bytes) -> Self::Bytes {
-        let _ = x;
-        unreachable!("weights have two bytes")
-    }
-    /// On how many bits [`Self::add_small`] takes codes that have fewer: 8 or 7.
-    const SMALL_CODES: usize = 8;
-    /// Adds the products of four codes with four multipliers, which [`Self::small_multipliers`] made. Codes are `WHOLE` bytes, or of fewer bits, times
-    /// 2^([`Self::SMALL_CODES`] − these), which counts as if it were 2^(8 − these). Only where there are [`Self::SMALL_WEIGHTS`].
-    #[inline(always)]
-    unsafe fn add_small<const WHOLE: bool>(_: Self::Sums, _: Self::Bytes, _: i32) -> Self::Sums {
-        unreachable!("multipliers have two bytes")
-    }
-    /// Brings 64 whole numbers from 0 to [`LARGEST_SMALL_WEIGHT`] into the form that [`Self::add_weighted`] takes: a word for every four, in the order
-    /// that `order` gives, if any.
-    #[inline(always)]
-    unsafe fn small_weights(_: [Self::Whole; 4], _: Option<&[u8; 64]>, _: *mut i32) {
-        unreachable!("weights have two bytes")
-    }
-    /// `(sum + more) · step + along` as floats, `BYTES / 4` of them: written to `out`, or added to what is there.
-    unsafe fn store<const ADD: bool>(sums: Self::Sums, line: Line, out: *mut f32);
-
     unsafe fn floats(at: *const f32) -> Self::Floats;
     /// Sixteen float16.
     unsafe fn widened(at: *const u16) -> Self::Floats;
@@ -236,58 +186,6 @@ pub(super) trait Vector {
     /// The sum of all sixteen, which wraps around.
     unsafe fn whole_total(numbers: Self::Whole) -> i32;
     unsafe fn put_whole(x: Self::Whole, at: *mut i32);
-    /// Brings 16 whole numbers within ±[`LARGEST_MULTIPLIER`] into the form that [`Self::add_products`] takes: two words for every four.
-    unsafe fn multipliers(numbers: Self::Whole, first: *mut i32, second: *mut i32);
-
-    /// [`Self::multipliers`] of 64 numbers.
-    #[inline(always)]
-    unsafe fn more_multipliers(numbers: [Self::Whole; 4], first: *mut i32, second: *mut i32) {
-        for (i, numbers) in numbers.into_iter().enumerate() {
-            // SAFETY: the caller vouches for 16 words each.
-            unsafe { Self::multipliers(numbers, first.add(4 * i), second.add(4 * i)) };
-        }
-    }
-
-    /// The same, in the order that `order` gives.
-    #[inline(always)]
-    unsafe fn ordered_multipliers(numbers: [Self::Whole; 4], order: &[u8; 64], first: *mut i32, second: *mut i32) {
-        let mut all = [0i32; 64];
-        // SAFETY: 64 numbers have room, and the caller vouches for 16 words each.
-        unsafe {
-            for (i, numbers) in numbers.into_iter().enumerate() {
-                Self::put_whole(numbers, all.as_mut_ptr().add(16 * i));
-            }
-            let ordered: [i32; 64] = std::array::from_fn(|i| all[usize::from(order[i] & 63)]);
-            for i in 0..4 {
-                let numbers = Self::whole_at(ordered.as_ptr().add(16 * i));
-                Self::multipliers(numbers, first.add(4 * i), second.add(4 * i));
-            }
-        }
-    }
-
-    /// [`Self::multipliers`] of 64 numbers within ±[`LARGEST_SMALL_WEIGHT`], of which the first words are 0; where there are [`Self::SMALL_WEIGHTS`],
-    /// in the form that [`Self::add_small`] takes, and no others. Adds their products with as many bytes, of 128 at most, to the sixteen places of `total`.
-    #[inline(always)]
-    unsafe fn small_multipliers(
-        total: Self::Whole,
-        numbers: [Self::Whole; 4],
-        bytes: *const u8,
-        first: *mut i32,
-        second: *mut i32,
-    ) -> Self::Whole {
-        let (mut all, mut sums) = ([0i32; 64], [0i32; 16]);
-        // SAFETY: 64 numbers have room, and the caller vouches for 64 bytes and 16 words each.
-        unsafe {
-            for (i, &numbers) in numbers.iter().enumerate() {
-                Self::put_whole(numbers, all.as_mut_ptr().add(16 * i));
-            }
-            for (i, number) in all.into_iter().enumerate() {
-                sums[i % 16] += number * i32::from(*bytes.add(i));
-            }
-            Self::more_multipliers(numbers, first, second);
-            Self::added(total, Self::whole_at(sums.as_ptr()))
-        }
-    }
 
     /// What [`Self::put_whole`] put.
     unsafe fn whole_at(at: *const i32) -> Self::Whole;

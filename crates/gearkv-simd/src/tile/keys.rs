@@ -1,53 +1,11 @@
 //! Logits of tiles of keys: `q·(code · scale + zero)` with the scales of channels folded into the queries.
 
-use half::f16;
-
+use super::key_scales::{KeyScales, Scales};
 use super::sums::{MOST_ROWS, Row, UnitRun, Units, sums};
 use super::{Ahead, MOST_TILES, MOST_WORDS, TILE, TileMultipliers};
 use crate::LANES;
 use crate::level::Level;
-use crate::vector::{LARGEST_MULTIPLIER, LARGEST_SMALL_WEIGHT, Line, Vector, kernel};
-
-/// Scales and zeros of a tile's channels, in the order of its units, as they are kept.
-#[derive(Clone, Copy)]
-pub enum KeyScales<'a> {
-    /// In float16.
-    Wide {
-        /// One a channel.
-        scales: &'a [f16],
-        /// One a channel.
-        zeros: &'a [f16],
-    },
-    /// In 8 bits each; `steps` is what a step of each channel's zero is, in steps of its codes.
-    Small {
-        /// What scales are multiples of.
-        super_scale: f32,
-        /// One a channel.
-        scales: &'a [u8],
-        /// One a channel.
-        zeros: &'a [i8],
-        /// One a channel.
-        steps: &'a [f32],
-    },
-}
-
-impl KeyScales<'_> {
-    /// How many there are.
-    fn len(&self) -> usize {
-        match *self {
-            Self::Wide { scales, zeros } => scales.len().min(zeros.len()),
-            Self::Small { scales, zeros, .. } => scales.len().min(zeros.len()),
-        }
-    }
-
-    /// Whether each of the channels has a step of its zero.
-    fn have_steps(&self, dim: usize) -> bool {
-        match *self {
-            Self::Wide { .. } => true,
-            Self::Small { steps, .. } => steps.len() == dim,
-        }
-    }
-}
+use crate::vector::{LARGEST_MULTIPLIER, LARGEST_SMALL_WEIGHT, Line, Products, kernel};
 
 /// Neighboring tiles of keys, [`MOST_TILES`] at most.
 #[derive(Clone, Copy)]
@@ -93,15 +51,6 @@ pub struct KeyRoom {
     aside: Vec<f32>,
 }
 
-/// Scales of each tile, and zeros or, where rows are rough, what the middle of all codes stands for: `[tiles, channels]`.
-#[derive(Default)]
-struct Scales {
-    scales: Vec<f32>,
-    zeros: Vec<f32>,
-    /// The middle, on 8 bits, of each channel.
-    middles: Vec<u8>,
-}
-
 /// `logits[row · stride + column + token]` of queries `q`: `[rows, channels]`, channels in the order of the units, at most 256 and a multiple of
 /// 16. Of rows that are `rough` (none where it is empty), products of queries and scales are rounded to a byte, of ±127 steps, where codes reach far and channels
 /// are a multiple of 64; returns whether that is so. What is rounded off is multiplied with codes less the middle one.
@@ -136,7 +85,7 @@ kernel!(
 );
 
 #[inline(always)]
-unsafe fn generic<V: Vector>(
+unsafe fn generic<V: Products>(
     tiles: KeyTiles,
     (q, rough): (&[f32], &[bool]),
     logits: &mut [f32],
@@ -144,13 +93,7 @@ unsafe fn generic<V: Vector>(
     room: &mut KeyRoom,
 ) {
     let (dim, kept) = (tiles.units_of_codes.len(), tiles.scales.len());
-    let Scales { scales, zeros, middles } = &mut room.own;
-    scales.resize(MOST_TILES * dim, 0.0);
-    zeros.resize(MOST_TILES * dim, 0.0);
-    middles.clear();
-    for run in tiles.runs {
-        middles.resize(middles.len() + 4 * usize::from(run.units), middle(run.bits));
-    }
+    room.own.prepare(&tiles);
     room.folded.resize(MOST_ROWS * dim, 0.0);
     room.aside.resize(MOST_ROWS * TILE, 0.0);
     room.multipliers.resize(MOST_TILES * MOST_ROWS);
@@ -170,11 +113,10 @@ unsafe fn generic<V: Vector>(
                 break;
             }
             let soon = Ahead::new(ahead, tiles.units, q.len() / dim, kept / LANES);
-            for first in (0..if is_loaded { 0 } else { kept }).step_by(dim) {
-                // SAFETY: the caller vouches for the instruction set and for `dim` numbers of each kind, a multiple of 16.
-                unsafe { load::<V>(&tiles, (first, kind), soon, &mut room.own) };
+            if !std::mem::replace(&mut is_loaded, true) {
+                // SAFETY: the caller vouches for the instruction set; channels are a multiple of 16.
+                unsafe { room.own.load::<V>(&tiles, kind, soon) };
             }
-            is_loaded = true;
             let of = Rows { q, all: group, now, stride };
             // SAFETY: what the caller vouches for.
             unsafe {
@@ -200,7 +142,7 @@ struct Rows<'a> {
 
 /// Logits of a few rows, all of them `ROUGH` or none.
 #[inline(always)]
-unsafe fn rows_of<V: Vector, const ROUGH: bool>(
+unsafe fn rows_of<V: Products, const ROUGH: bool>(
     tiles: &KeyTiles,
     Rows { q, all: of, now, stride }: Rows,
     logits: &mut [f32],
@@ -278,68 +220,6 @@ unsafe fn rows_of<V: Vector, const ROUGH: bool>(
     }
 }
 
-/// The scales from `first` on, each times what a step of its channel's codes is there, and zeros; where rows are `rough`, middles.
-#[inline(always)]
-unsafe fn load<V: Vector>(tiles: &KeyTiles, (first, rough): (usize, bool), ahead: Ahead, own: &mut Scales) {
-    let dim = tiles.units_of_codes.len();
-    let mut to = To {
-        units: tiles.units_of_codes,
-        middles: if rough { &own.middles } else { &[] },
-        scales: &mut own.scales[first..first + dim],
-        zeros: &mut own.zeros[first..first + dim],
-    };
-    // SAFETY: all have `dim` numbers from there on, a multiple of 16.
-    unsafe {
-        match tiles.scales {
-            KeyScales::Wide { scales, zeros } => {
-                for i in (0..dim).step_by(LANES) {
-                    ahead.ask::<V>((first + i) / LANES);
-                    let scale = V::widened(scales.as_ptr().add(first + i).cast());
-                    to.put::<V>(i, scale, V::widened(zeros.as_ptr().add(first + i).cast()));
-                }
-            }
-            KeyScales::Small { super_scale, scales, zeros, steps } => {
-                for i in (0..dim).step_by(LANES) {
-                    ahead.ask::<V>((first + i) / LANES);
-                    let scale = V::times(V::shares(scales.as_ptr().add(first + i)), V::every(super_scale));
-                    let steps = V::times(V::signed(zeros.as_ptr().add(first + i)), V::floats(steps.as_ptr().add(i)));
-                    to.put::<V>(i, scale, V::times(steps, scale));
-                }
-            }
-        }
-    }
-}
-
-/// Where one tile's scales and zeros go.
-struct To<'a> {
-    units: &'a [f32],
-    /// None where zeros stay what they are.
-    middles: &'a [u8],
-    scales: &'a mut [f32],
-    zeros: &'a mut [f32],
-}
-
-impl To<'_> {
-    #[inline(always)]
-    unsafe fn put<V: Vector>(&mut self, i: usize, scale: V::Floats, zero: V::Floats) {
-        unsafe {
-            let scale = V::times(scale, V::floats(self.units.as_ptr().add(i)));
-            V::put(scale, self.scales.as_mut_ptr().add(i));
-            let zero = if self.middles.is_empty() {
-                zero
-            } else {
-                V::plus(zero, V::times(scale, V::numbers(self.middles.as_ptr().add(i))))
-            };
-            V::put(zero, self.zeros.as_mut_ptr().add(i));
-        }
-    }
-}
-
-/// The middle of all codes of so many bits, or the next code, times 2^(8 − `bits`).
-const fn middle(bits: u8) -> u8 {
-    128 - (128u32 >> bits) as u8
-}
-
 /// What multipliers are made of: some rows of the queries, and scales and zeros, each with how far one row's are from the next one's, which is 0 where
 /// there is one for all.
 #[derive(Clone, Copy)]
@@ -356,7 +236,7 @@ struct Factors<'a> {
 
 /// `R` times multipliers of a query under the scales of a tile, and what their sums come to.
 #[inline(always)]
-unsafe fn fold<V: Vector, const R: usize, const ROUGH: bool>(
+unsafe fn fold<V: Products, const R: usize, const ROUGH: bool>(
     Factors { q, rows: of, scales: (scales, next_scales), zeros, middles, dim }: Factors,
     folded: &mut [f32],
     mut rows: impl FnMut(usize) -> (*mut i32, *mut i32),

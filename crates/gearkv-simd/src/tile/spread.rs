@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 
 use super::sums::{LevelTables, Row, Units, codes, levels, top_codes};
 use super::{MOST_WORDS, ROW_WORDS, unit_bytes};
-use crate::vector::{Portable, Vector};
+use crate::vector::{Portable, Products, Vector};
 
 const FIELDS: usize = 4;
 /// Registers that a unit's codes of one part of each field take: those of even places, and of odd ones.

@@ -5,7 +5,7 @@
 #![expect(clippy::needless_range_loop, reason = "fields and rows are unrolled, so that sums stay in registers")]
 
 use super::{MOST_WORDS, ROW_WORDS, unit_bytes};
-use crate::vector::{Line, Vector};
+use crate::vector::{Line, Products, Vector};
 
 /// The most rows of multipliers that are summed at a time.
 pub(super) const MOST_ROWS: usize = 4;
@@ -54,13 +54,13 @@ pub(super) struct Units<'a> {
 }
 
 /// What the 64 lanes' sums over all these units come to, for up to [`MOST_ROWS`] rows: written, or with `VALUES` added to what is there. With
-/// `VALUES`, what codes stand for is looked up. With `SMALL`, where there are [`Vector::SMALL_WEIGHTS`], multipliers are of one byte: either
-/// [`Vector::small_weights`] for levels as signed bytes, or [`Vector::small_multipliers`] for codes.
+/// `VALUES`, what codes stand for is looked up. With `SMALL`, where there are [`Products::SMALL_WEIGHTS`], multipliers are of one byte: either
+/// [`Products::small_weights`] for levels as signed bytes, or [`Products::small_multipliers`] for codes.
 ///
 /// # Safety
 /// `V`'s instruction set is there, each one's `bytes` reach as far as its runs, each row's multipliers as far as all of them, rows' multipliers follow each other, and each row has room.
 #[inline(always)]
-pub(super) unsafe fn sums<V: Vector, const VALUES: bool, const SMALL: bool>(
+pub(super) unsafe fn sums<V: Products, const VALUES: bool, const SMALL: bool>(
     units: &[Units],
     tables: &LevelTables,
     rows: &[Row],
@@ -103,7 +103,7 @@ pub(super) unsafe fn sums<V: Vector, const VALUES: bool, const SMALL: bool>(
 }
 
 #[inline(always)]
-unsafe fn fields<V: Vector, const R: usize, const F: usize, const VALUES: bool, const SMALL: bool>(
+unsafe fn fields<V: Products, const R: usize, const F: usize, const VALUES: bool, const SMALL: bool>(
     all: &[Units],
     tables: &LevelTables,
     of: [Row; R],
@@ -140,12 +140,19 @@ unsafe fn fields<V: Vector, const R: usize, const F: usize, const VALUES: bool, 
 
 /// Sums so far, and how far multipliers, units and what is fetched ahead have been gone through.
 type State<'a, V, const R: usize, const F: usize> =
-    (&'a mut [[<V as Vector>::Sums; R]; F], &'a mut *const i32, &'a mut *const u8, &'a mut *const u8);
+    (&'a mut [[<V as Products>::Sums; R]; F], &'a mut *const i32, &'a mut *const u8, &'a mut *const u8);
 
 // In a function of its own, V8 keeps the sums in registers; within all that attends it stores them after every unit.
 #[cfg_attr(target_arch = "wasm32", inline(never))]
 #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
-unsafe fn even<V: Vector, const BITS: usize, const R: usize, const F: usize, const VALUES: bool, const SMALL: bool>(
+unsafe fn even<
+    V: Products,
+    const BITS: usize,
+    const R: usize,
+    const F: usize,
+    const VALUES: bool,
+    const SMALL: bool,
+>(
     run: UnitRun,
     tables: &LevelTables,
     (sums, words, at, ahead): State<V, R, F>,

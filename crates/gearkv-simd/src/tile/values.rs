@@ -5,7 +5,7 @@ use super::sums::{LevelTables, MOST_ROWS, Row, Units, sums};
 use super::{Ahead, MOST_TILES, MOST_WORDS, TILE, TileMultipliers, steps};
 use crate::LANES;
 use crate::level::{Level, level};
-use crate::vector::{LARGEST_MULTIPLIER, LARGEST_SMALL_WEIGHT, Line, Vector, kernel};
+use crate::vector::{LARGEST_MULTIPLIER, LARGEST_SMALL_WEIGHT, Line, Products, Vector, kernel};
 use crate::{LEVELS_1, LEVELS_2, LEVELS_3, LEVELS_4};
 
 /// What codes stand for.
@@ -155,7 +155,7 @@ kernel!(
 );
 
 #[inline(always)]
-unsafe fn generic<V: Vector>(tiles: ValueTiles, weights: Weights, dim: usize, out: &mut [f32], room: &mut ValueRoom) {
+unsafe fn generic<V: Products>(tiles: ValueTiles, weights: Weights, dim: usize, out: &mut [f32], room: &mut ValueRoom) {
     room.folded.resize(MOST_TOKENS, 0.0);
     room.multipliers.resize(MOST_ROWS);
     // Levels lie around zero, where what rounding leaves is least; codes do not.
@@ -190,7 +190,7 @@ unsafe fn generic<V: Vector>(tiles: ValueTiles, weights: Weights, dim: usize, ou
 
 /// Adds what [`MOST_ROWS`] rows at most gather, whose multipliers reach as far as `largest`.
 #[inline(always)]
-unsafe fn add_rows<V: Vector, const SMALL: bool>(
+unsafe fn add_rows<V: Products, const SMALL: bool>(
     tiles: &ValueTiles,
     weights: Weights,
     (rows, largest): (&[usize], f32),
@@ -266,7 +266,7 @@ struct Factors<'a> {
 
 /// Multipliers of one row of weights under the scales of all tiles, and what their sums come to.
 #[inline(always)]
-unsafe fn fold<V: Vector, const SMALL: bool>(
+unsafe fn fold<V: Products, const SMALL: bool>(
     orders: &[TileOrder],
     levels: Levels,
     Factors { weights: p, scales, zeros }: Factors,

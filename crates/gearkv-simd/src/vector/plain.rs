@@ -145,17 +145,6 @@ macro_rules! plain_floats {
         }
 
         #[inline(always)]
-        unsafe fn multipliers(numbers: [i32; 16], first: *mut i32, second: *mut i32) {
-            let pair = |low: i32, high: i32| (low & 0xFFFF) | (high << 16);
-            for (i, &[a, b, c, d]) in numbers.as_chunks::<4>().0.iter().enumerate() {
-                unsafe {
-                    first.add(i).write(pair(a, c));
-                    second.add(i).write(pair(b, d));
-                }
-            }
-        }
-
-        #[inline(always)]
         unsafe fn prefetch(_at: *const u8) {}
     };
 }

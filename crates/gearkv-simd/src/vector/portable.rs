@@ -3,7 +3,7 @@
 //! SAFETY of all blocks: pointers are good for what is read and written, as the trait asks of callers.
 
 use super::plain::plain_floats;
-use super::{LevelTable, Line, ROUNDING, Vector};
+use super::{LevelTable, Line, Products, ROUNDING, Vector};
 use crate::convert::{near_f16, widened_by_scaling};
 use crate::linear::sum_of_lanes;
 use crate::scales::share_of_code;
@@ -15,7 +15,6 @@ impl Vector for Portable {
     const BYTES: usize = 16;
     const ROWS: usize = 4;
     type Bytes = [u8; 16];
-    type Sums = [i32; 4];
     type Floats = [f32; 16];
     type Whole = [i32; 16];
 
@@ -79,6 +78,11 @@ impl Vector for Portable {
     unsafe fn transposed(x: [[u8; 16]; 4]) -> [[u8; 16]; 4] {
         std::array::from_fn(|j| std::array::from_fn(|byte| x[byte / 4][4 * j + byte % 4]))
     }
+    plain_floats!();
+}
+
+impl Products for Portable {
+    type Sums = [i32; 4];
 
     #[inline(always)]
     unsafe fn zero() -> [i32; 4] {
@@ -154,5 +158,14 @@ impl Vector for Portable {
         }
     }
 
-    plain_floats!();
+    #[inline(always)]
+    unsafe fn multipliers(numbers: [i32; 16], first: *mut i32, second: *mut i32) {
+        let pair = |low: i32, high: i32| (low & 0xFFFF) | (high << 16);
+        for (i, &[a, b, c, d]) in numbers.as_chunks::<4>().0.iter().enumerate() {
+            unsafe {
+                first.add(i).write(pair(a, c));
+                second.add(i).write(pair(b, d));
+            }
+        }
+    }
 }

@@ -4,7 +4,7 @@
 
 use std::arch::wasm32::*;
 
-use super::{LevelTable, Line, ROUNDING, Vector};
+use super::{LevelTable, Line, Products, ROUNDING, Vector};
 use crate::convert::{EXPONENT_GAP, SMALLEST_NORMAL};
 use crate::scales::{CODE_OF_ZERO, MANTISSA_LEFT_OUT};
 
@@ -15,7 +15,6 @@ impl Vector for Simd128 {
     const BYTES: usize = 16;
     const ROWS: usize = 2;
     type Bytes = v128;
-    type Sums = v128;
     type Floats = [v128; 4];
     type Whole = [v128; 4];
 
@@ -79,27 +78,6 @@ impl Vector for Simd128 {
             i64x2_shuffle::<0, 2>(more_ab, more_cd),
             i64x2_shuffle::<1, 3>(more_ab, more_cd),
         ]
-    }
-
-    #[inline(always)]
-    unsafe fn zero() -> v128 {
-        i32x4_splat(0)
-    }
-
-    #[inline(always)]
-    unsafe fn add_products(sums: v128, bytes: v128, first: i32, second: i32) -> v128 {
-        let even = i32x4_dot_i16x8(v128_and(bytes, u16x8_splat(0xFF)), i32x4_splat(first));
-        let odd = i32x4_dot_i16x8(u16x8_shr(bytes, 8), i32x4_splat(second));
-        i32x4_add(sums, i32x4_add(even, odd))
-    }
-
-    #[inline(always)]
-    unsafe fn store<const ADD: bool>(sums: v128, line: Line, out: *mut f32) {
-        unsafe {
-            let whole = f32x4_convert_i32x4(i32x4_add(sums, i32x4_splat(line.more)));
-            let x = f32x4_add(f32x4_mul(whole, f32x4_splat(line.step)), f32x4_splat(line.along));
-            v128_store(out.cast(), if ADD { f32x4_add(v128_load(out.cast()), x) } else { x });
-        }
     }
 
     #[inline(always)]
@@ -319,6 +297,34 @@ impl Vector for Simd128 {
     }
 
     #[inline(always)]
+    unsafe fn prefetch(_at: *const u8) {}
+}
+
+impl Products for Simd128 {
+    type Sums = v128;
+
+    #[inline(always)]
+    unsafe fn zero() -> v128 {
+        i32x4_splat(0)
+    }
+
+    #[inline(always)]
+    unsafe fn add_products(sums: v128, bytes: v128, first: i32, second: i32) -> v128 {
+        let even = i32x4_dot_i16x8(v128_and(bytes, u16x8_splat(0xFF)), i32x4_splat(first));
+        let odd = i32x4_dot_i16x8(u16x8_shr(bytes, 8), i32x4_splat(second));
+        i32x4_add(sums, i32x4_add(even, odd))
+    }
+
+    #[inline(always)]
+    unsafe fn store<const ADD: bool>(sums: v128, line: Line, out: *mut f32) {
+        unsafe {
+            let whole = f32x4_convert_i32x4(i32x4_add(sums, i32x4_splat(line.more)));
+            let x = f32x4_add(f32x4_mul(whole, f32x4_splat(line.step)), f32x4_splat(line.along));
+            v128_store(out.cast(), if ADD { f32x4_add(v128_load(out.cast()), x) } else { x });
+        }
+    }
+
+    #[inline(always)]
     unsafe fn multipliers([a, b, c, d]: [v128; 4], first: *mut i32, second: *mut i32) {
         unsafe {
             let (low, high) = (i16x8_narrow_i32x4(a, b), i16x8_narrow_i32x4(c, d));
@@ -327,9 +333,6 @@ impl Vector for Simd128 {
             v128_store(second.cast(), i16x8_shuffle::<1, 3, 5, 7, 9, 11, 13, 15>(low, high));
         }
     }
-
-    #[inline(always)]
-    unsafe fn prefetch(_at: *const u8) {}
 }
 
 /// Sixteen whole numbers of 8 bits as floats.
