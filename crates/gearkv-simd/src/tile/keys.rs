@@ -120,11 +120,7 @@ unsafe fn generic<V: Products>(
             let of = Rows { q, all: group, now, stride };
             // SAFETY: what the caller vouches for.
             unsafe {
-                if kind {
-                    rows_of::<V, true>(&tiles, of, logits, room, ahead);
-                } else {
-                    rows_of::<V, false>(&tiles, of, logits, room, ahead);
-                }
+                rows_of::<V>(&tiles, of, kind, logits, room, ahead);
             }
             ahead = &[];
         }
@@ -140,11 +136,12 @@ struct Rows<'a> {
     stride: usize,
 }
 
-/// Logits of a few rows, all of them `ROUGH` or none.
+/// Logits of a few rows, all of them `rough` or none.
 #[inline(always)]
-unsafe fn rows_of<V: Products, const ROUGH: bool>(
+unsafe fn rows_of<V: Products>(
     tiles: &KeyTiles,
     Rows { q, all: of, now, stride }: Rows,
+    rough: bool,
     logits: &mut [f32],
     KeyRoom { own, folded, multipliers, aside }: &mut KeyRoom,
     ahead: &[u8],
@@ -158,16 +155,16 @@ unsafe fn rows_of<V: Products, const ROUGH: bool>(
     if now == 1 && count == MOST_TILES && kept > dim && !one_by_one {
         // Those of all tiles side by side, so that none of their quotients is waited for.
         let rows = [of[0]; MOST_ROWS];
-        let factors = Factors { q, rows, scales: (&own.scales, dim), zeros, middles, dim };
+        let factors = Factors { q, rows, scales: (&own.scales, dim), zeros, middles, rough, dim };
         let mut own = [Line::default(); MOST_TILES];
         // SAFETY: as below.
-        unsafe { fold::<V, MOST_TILES, ROUGH>(factors, folded, |t| multipliers.row(t * MOST_ROWS), &mut own) };
+        unsafe { fold::<V, MOST_TILES>(factors, folded, |t| multipliers.row(t * MOST_ROWS), &mut own) };
         lines.iter_mut().zip(own).for_each(|(lines, line)| lines[0] = line);
     } else {
         for (t, lines) in lines.iter_mut().enumerate().take(count) {
             let at = if kept == dim { 0 } else { t * dim };
             let (scales, zeros) = (&own.scales[at..at + dim], &zeros[at..at + dim]);
-            let factors = Factors { q, rows: of, scales: (scales, 0), zeros, middles, dim };
+            let factors = Factors { q, rows: of, scales: (scales, 0), zeros, middles, rough, dim };
             // SAFETY: queries, scales and zeros have `dim` numbers, a multiple of 16 (and, where rows are rough, of 64), as many a row as there is room
             // for in `folded`, and a row of multipliers has room for `dim / 4` words, which are no more than `MOST_WORDS`.
             unsafe {
@@ -176,13 +173,13 @@ unsafe fn rows_of<V: Products, const ROUGH: bool>(
                     _ if one_by_one => {
                         for (r, line) in lines.chunks_mut(1).enumerate().take(now) {
                             let factors = Factors { rows: [of[r]; MOST_ROWS], ..factors };
-                            fold::<V, 1, ROUGH>(factors, folded, |_| multipliers.row(t * MOST_ROWS + r), line);
+                            fold::<V, 1>(factors, folded, |_| multipliers.row(t * MOST_ROWS + r), line);
                         }
                     }
-                    1 => fold::<V, 1, ROUGH>(factors, folded, rows, lines),
-                    2 => fold::<V, 2, ROUGH>(factors, folded, rows, lines),
-                    3 => fold::<V, 3, ROUGH>(factors, folded, rows, lines),
-                    _ => fold::<V, 4, ROUGH>(factors, folded, rows, lines),
+                    1 => fold::<V, 1>(factors, folded, rows, lines),
+                    2 => fold::<V, 2>(factors, folded, rows, lines),
+                    3 => fold::<V, 3>(factors, folded, rows, lines),
+                    _ => fold::<V, 4>(factors, folded, rows, lines),
                 }
             }
         }
@@ -206,7 +203,7 @@ unsafe fn rows_of<V: Products, const ROUGH: bool>(
         };
         // SAFETY: what the caller vouches for; rows follow each other, have as many multipliers as the runs have units, and room for 64 logits.
         unsafe {
-            if ROUGH && V::SMALL_WEIGHTS {
+            if rough && V::SMALL_WEIGHTS {
                 sums::<V, false, true>(&[units], &[[0; 16]; 4], &rows[..now]);
             } else {
                 sums::<V, false, false>(&[units], &[[0; 16]; 4], &rows[..now]);
@@ -231,13 +228,14 @@ struct Factors<'a> {
     zeros: &'a [f32],
     /// One for all.
     middles: &'a [u8],
+    rough: bool,
     dim: usize,
 }
 
 /// `R` times multipliers of a query under the scales of a tile, and what their sums come to.
 #[inline(always)]
-unsafe fn fold<V: Products, const R: usize, const ROUGH: bool>(
-    Factors { q, rows: of, scales: (scales, next_scales), zeros, middles, dim }: Factors,
+unsafe fn fold<V: Products, const R: usize>(
+    Factors { q, rows: of, scales: (scales, next_scales), zeros, middles, rough, dim }: Factors,
     folded: &mut [f32],
     mut rows: impl FnMut(usize) -> (*mut i32, *mut i32),
     lines: &mut [Line],
@@ -259,7 +257,7 @@ unsafe fn fold<V: Products, const R: usize, const ROUGH: bool>(
                 sum[r] = V::plus(sum[r], V::times(x[r], zero[r]));
             }
         }
-        let largest = if ROUGH { LARGEST_SMALL_WEIGHT } else { LARGEST_MULTIPLIER };
+        let largest = if rough { LARGEST_SMALL_WEIGHT } else { LARGEST_MULTIPLIER };
         for r in 0..R {
             let (inverse, step) = super::steps(V::most(most[r]), largest);
             let inverse = V::every(inverse);
@@ -268,7 +266,7 @@ unsafe fn fold<V: Products, const R: usize, const ROUGH: bool>(
             let (first, second) = rows(r);
             let mut line = Line { more: 0, step, along: V::total(sum[r]) };
             let mut i = 0;
-            if ROUGH {
+            if rough {
                 let mut total = V::whole(V::every(0.0));
                 while i < dim {
                     let four = [0, 1, 2, 3].map(|j| numbers(i + LANES * j));
