@@ -60,27 +60,13 @@ pub(crate) trait Products: Vector {
 
     /// [`Self::multipliers`] of 64 numbers within ±[`LARGEST_SMALL_WEIGHT`], of which the first words are 0; where there are [`Self::SMALL_WEIGHTS`],
     /// in the form that [`Self::add_small`] takes, and no others. Adds their products with as many bytes, of 128 at most, to the sixteen places of `total`.
-    #[inline(always)]
     unsafe fn small_multipliers(
         total: Self::Whole,
         numbers: [Self::Whole; 4],
         bytes: *const u8,
         first: *mut i32,
         second: *mut i32,
-    ) -> Self::Whole {
-        let (mut all, mut sums) = ([0i32; 64], [0i32; 16]);
-        // SAFETY: 64 numbers have room, and the caller vouches for 64 bytes and 16 words each.
-        unsafe {
-            for (i, &numbers) in numbers.iter().enumerate() {
-                Self::put_whole(numbers, all.as_mut_ptr().add(16 * i));
-            }
-            for (i, number) in all.into_iter().enumerate() {
-                sums[i % 16] += number * i32::from(*bytes.add(i));
-            }
-            Self::more_multipliers(numbers, first, second);
-            Self::added(total, Self::whole_at(sums.as_ptr()))
-        }
-    }
+    ) -> Self::Whole;
 
     /// Brings 64 whole numbers from 0 to [`LARGEST_SMALL_WEIGHT`] into the form that [`Self::add_weighted`] takes: a word for every four, in the order
     /// that `order` gives, if any.

@@ -325,6 +325,26 @@ impl Products for Simd128 {
     }
 
     #[inline(always)]
+    unsafe fn small_multipliers(
+        mut total: [v128; 4],
+        numbers: [[v128; 4]; 4],
+        bytes: *const u8,
+        first: *mut i32,
+        second: *mut i32,
+    ) -> [v128; 4] {
+        unsafe {
+            for (i, [a, b, c, d]) in numbers.into_iter().enumerate() {
+                let bytes = v128_load(bytes.add(16 * i).cast());
+                let low = i32x4_dot_i16x8(i16x8_narrow_i32x4(a, b), u16x8_extend_low_u8x16(bytes));
+                let high = i32x4_dot_i16x8(i16x8_narrow_i32x4(c, d), u16x8_extend_high_u8x16(bytes));
+                total[i] = i32x4_add(total[i], i32x4_add(low, high));
+            }
+            Self::more_multipliers(numbers, first, second);
+            total
+        }
+    }
+
+    #[inline(always)]
     unsafe fn multipliers([a, b, c, d]: [v128; 4], first: *mut i32, second: *mut i32) {
         unsafe {
             let (low, high) = (i16x8_narrow_i32x4(a, b), i16x8_narrow_i32x4(c, d));
