@@ -59,13 +59,13 @@ pub(super) struct Scales {
 }
 
 impl Scales {
-    /// Makes room, and middles.
-    pub fn prepare(&mut self, tiles: &KeyTiles) {
+    /// Makes room, and middles, where any row is `rough`.
+    pub fn prepare(&mut self, tiles: &KeyTiles, rough: bool) {
         let dim = tiles.units_of_codes.len();
         self.scales.resize(MOST_TILES * dim, 0.0);
         self.zeros.resize(MOST_TILES * dim, 0.0);
         self.middles.clear();
-        for run in tiles.runs {
+        for run in tiles.runs.iter().take_while(|_| rough) {
             self.middles.resize(self.middles.len() + 4 * usize::from(run.units), middle(run.bits));
         }
     }

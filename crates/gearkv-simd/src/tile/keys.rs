@@ -93,7 +93,7 @@ unsafe fn generic<V: Products>(
     room: &mut KeyRoom,
 ) {
     let (dim, kept) = (tiles.units_of_codes.len(), tiles.scales.len());
-    room.own.prepare(&tiles);
+    room.own.prepare(&tiles, !rough.is_empty());
     room.folded.resize(MOST_ROWS * dim, 0.0);
     room.aside.resize(MOST_ROWS * TILE, 0.0);
     room.multipliers.resize(MOST_TILES * MOST_ROWS);
