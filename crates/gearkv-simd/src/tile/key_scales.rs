@@ -65,6 +65,8 @@ impl Scales {
         self.scales.resize(MOST_TILES * dim, 0.0);
         self.zeros.resize(MOST_TILES * dim, 0.0);
         self.middles.clear();
+        // Rows may become rough at any step, and none allocates.
+        self.middles.reserve(dim);
         for run in tiles.runs.iter().take_while(|_| rough) {
             self.middles.resize(self.middles.len() + 4 * usize::from(run.units), middle(run.bits));
         }

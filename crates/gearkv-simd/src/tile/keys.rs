@@ -1,7 +1,7 @@
 //! Logits of tiles of keys: `q·(code · scale + zero)` with the scales of channels folded into the queries.
 
 use super::key_scales::{KeyScales, Scales};
-use super::sums::{MOST_ROWS, Row, UnitRun, Units, sums};
+use super::sums::{MOST_ROWS, Row, UnitRun, Units, next_rows, sums};
 use super::{Ahead, MOST_TILES, MOST_WORDS, TILE, TileMultipliers};
 use crate::LANES;
 use crate::level::Level;
@@ -43,7 +43,7 @@ impl KeyTiles<'_> {
 /// Memory that is kept from one call to the next.
 #[derive(Default)]
 pub struct KeyRoom {
-    own: Scales,
+    tile_scales: Scales,
     /// Of a few queries: `[rows, channels]`.
     folded: Vec<f32>,
     multipliers: TileMultipliers,
@@ -52,8 +52,8 @@ pub struct KeyRoom {
 }
 
 /// `logits[row · stride + column + token]` of queries `q`: `[rows, channels]`, channels in the order of the units, at most 256 and a multiple of
-/// 16. Of rows that are `rough` (none where it is empty), products of queries and scales are rounded to a byte, of ±127 steps, where codes reach far and channels
-/// are a multiple of 64; returns whether that is so. What is rounded off is multiplied with codes less the middle one.
+/// 16. Of rows that are `rough` (none where it is empty), products of queries and scales are rounded to a byte, of ±127 steps, where codes reach far
+/// and channels are a multiple of 64; returns whether that is so. What is rounded off is multiplied with codes less the middle one.
 ///
 /// All tiles' multipliers are made before the first sums, so that none waits for the quotient that another one needs.
 pub fn key_logits(
@@ -93,7 +93,7 @@ unsafe fn generic<V: Products>(
     room: &mut KeyRoom,
 ) {
     let (dim, kept) = (tiles.units_of_codes.len(), tiles.scales.len());
-    room.own.prepare(&tiles, !rough.is_empty());
+    room.tile_scales.prepare(&tiles, !rough.is_empty());
     room.folded.resize(MOST_ROWS * dim, 0.0);
     room.aside.resize(MOST_ROWS * TILE, 0.0);
     room.multipliers.resize(MOST_TILES * MOST_ROWS);
@@ -104,24 +104,18 @@ unsafe fn generic<V: Products>(
         let mut rows = (0..q.len() / dim).filter(|&row| rough.get(row).is_some_and(|&rough| rough) == kind);
         let mut is_loaded = false;
         loop {
-            let mut group = [0; MOST_ROWS];
-            let mut now = 0;
-            for (to, row) in group.iter_mut().zip(&mut rows) {
-                (*to, now) = (row, now + 1);
-            }
+            let (group, now) = next_rows(&mut rows);
             if now == 0 {
                 break;
             }
             let soon = Ahead::new(ahead, tiles.units, q.len() / dim, kept / LANES);
             if !std::mem::replace(&mut is_loaded, true) {
                 // SAFETY: the caller vouches for the instruction set; channels are a multiple of 16.
-                unsafe { room.own.load::<V>(&tiles, kind, soon) };
+                unsafe { room.tile_scales.load::<V>(&tiles, kind, soon) };
             }
             let of = Rows { q, all: group, now, stride };
             // SAFETY: what the caller vouches for.
-            unsafe {
-                rows_of::<V>(&tiles, of, kind, logits, room, ahead);
-            }
+            unsafe { rows_of::<V>(&tiles, of, kind, logits, room, ahead) };
             ahead = &[];
         }
     }
@@ -143,19 +137,19 @@ unsafe fn rows_of<V: Products>(
     Rows { q, all: of, now, stride }: Rows,
     rough: bool,
     logits: &mut [f32],
-    KeyRoom { own, folded, multipliers, aside }: &mut KeyRoom,
+    KeyRoom { tile_scales, folded, multipliers, aside }: &mut KeyRoom,
     ahead: &[u8],
 ) {
     let (dim, count, kept) = (tiles.units_of_codes.len(), tiles.count(), tiles.scales.len());
     let bytes = tiles.units.len() / count.max(1);
-    let (zeros, middles) = (&own.zeros, &own.middles);
+    let (zeros, middles) = (&tile_scales.zeros, &tile_scales.middles);
     let mut lines = [[Line::default(); MOST_ROWS]; MOST_TILES];
     // Where few rows are summed at a time, code that is small.
     let one_by_one = V::ROWS < MOST_ROWS;
     if now == 1 && count == MOST_TILES && kept > dim && !one_by_one {
         // Those of all tiles side by side, so that none of their quotients is waited for.
         let rows = [of[0]; MOST_ROWS];
-        let factors = Factors { q, rows, scales: (&own.scales, dim), zeros, middles, rough, dim };
+        let factors = Factors { q, rows, scales: (&tile_scales.scales, dim), zeros, middles, rough, dim };
         let mut own = [Line::default(); MOST_TILES];
         // SAFETY: as below.
         unsafe { fold::<V, MOST_TILES>(factors, folded, |t| multipliers.row(t * MOST_ROWS), &mut own) };
@@ -163,7 +157,7 @@ unsafe fn rows_of<V: Products>(
     } else {
         for (t, lines) in lines.iter_mut().enumerate().take(count) {
             let at = if kept == dim { 0 } else { t * dim };
-            let (scales, zeros) = (&own.scales[at..at + dim], &zeros[at..at + dim]);
+            let (scales, zeros) = (&tile_scales.scales[at..at + dim], &zeros[at..at + dim]);
             let factors = Factors { q, rows: of, scales: (scales, 0), zeros, middles, rough, dim };
             // SAFETY: queries, scales and zeros have `dim` numbers, a multiple of 16 (and, where rows are rough, of 64), as many a row as there is room
             // for in `folded`, and a row of multipliers has room for `dim / 4` words, which are no more than `MOST_WORDS`.

@@ -10,6 +10,16 @@ use crate::vector::{Line, Products, Vector};
 /// The most rows of multipliers that are summed at a time.
 pub(super) const MOST_ROWS: usize = 4;
 
+/// The next of these rows, [`MOST_ROWS`] at most, and how many.
+#[inline(always)]
+pub(super) fn next_rows(rows: &mut impl Iterator<Item = usize>) -> ([usize; MOST_ROWS], usize) {
+    let (mut group, mut count) = ([0; MOST_ROWS], 0);
+    for (to, row) in group.iter_mut().zip(rows) {
+        (*to, count) = (row, count + 1);
+    }
+    (group, count)
+}
+
 /// Neighboring units of one width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnitRun {

@@ -1,7 +1,7 @@
 //! Weighted sums of tiles of values: `Σ p · level(code) · scale` with the scales of tokens folded into the weights.
 
 use super::order::TileOrder;
-use super::sums::{LevelTables, MOST_ROWS, Row, Units, sums};
+use super::sums::{LevelTables, MOST_ROWS, Row, Units, next_rows, sums};
 use super::{Ahead, MOST_TILES, MOST_WORDS, TILE, TileMultipliers, steps};
 use crate::LANES;
 use crate::level::{Level, level};
@@ -166,11 +166,7 @@ unsafe fn generic<V: Products>(tiles: ValueTiles, weights: Weights, dim: usize, 
     for kind in [false, true] {
         let mut rows = (0..weights.coarse.len()).filter(|&row| (may && weights.coarse[row]) == kind);
         loop {
-            let mut group = [0; MOST_ROWS];
-            let mut now = 0;
-            for (to, row) in group.iter_mut().zip(&mut rows) {
-                (*to, now) = (row, now + 1);
-            }
+            let (group, now) = next_rows(&mut rows);
             if now == 0 {
                 break;
             }
