@@ -290,7 +290,8 @@ impl Job<'_> {
             }
             keys.add_what_codes_lack(queries, blocks, own, block);
             self.mask(own, tokens, blocks.now.first(), rows.start);
-            rows = softmax.that_matter(rows.end, logits, tokens);
+            // The one behind them does not.
+            rows = softmax.that_matter(rows.end + 1, logits, tokens);
         }
     }
 

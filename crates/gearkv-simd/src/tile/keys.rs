@@ -97,7 +97,7 @@ unsafe fn generic<V: Products>(
     room.folded.resize(MOST_ROWS * dim, 0.0);
     room.aside.resize(MOST_ROWS * TILE, 0.0);
     room.multipliers.resize(MOST_TILES * MOST_ROWS);
-    // What comes soon is asked for once.
+    // What comes soon is asked for with the first rows alone.
     let mut ahead = tiles.ahead;
     // A row's logits are the same whichever others are beside it.
     for kind in [false, true] {

@@ -160,7 +160,7 @@ unsafe fn generic<V: Products>(tiles: ValueTiles, weights: Weights, dim: usize, 
     room.multipliers.resize(MOST_ROWS);
     // Levels lie around zero, where what rounding leaves is least; codes do not.
     let may = tiles.levels == Levels::Turned;
-    // What comes soon is asked for once.
+    // What comes soon is asked for with the first rows alone.
     let mut ahead = tiles.ahead;
     // A row's sums are the same whichever others are beside it.
     for kind in [false, true] {

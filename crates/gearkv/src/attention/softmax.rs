@@ -60,7 +60,7 @@ impl Softmax {
         };
         let rows = self.rough.len();
         let start = (first..rows).find(|&row| matters(row)).unwrap_or(rows);
-        let end = (start..rows).find(|&row| !matters(row)).unwrap_or(rows);
+        let end = (start + 1..rows).find(|&row| !matters(row)).unwrap_or(rows);
         start..end
     }
 

@@ -115,25 +115,23 @@ impl<'a> Blocks<'a> {
 
     /// Those to whose codes low-rank or outliers belong.
     pub fn that_lack(self) -> impl Iterator<Item = usize> {
-        let mut known = (usize::MAX, false);
-        (0..self.len()).filter(move |&s| {
-            let index = self.index(s);
-            if known.0 != index {
-                let of_segment = |view: &SegmentView| view.segment.lacks(view.plane(self.plane()));
-                known = (index, matches!(self.tensor.piece(index), Piece::Segment(view) if of_segment(view)));
-            }
-            known.1
-        })
+        self.whose_segments(move |view| view.segment.lacks(view.plane(self.plane())))
     }
 
     /// Whether any of them is of a segment with outliers.
     pub fn have_outliers(&self) -> bool {
-        let mut known = usize::MAX;
-        (0..self.len()).any(|s| {
+        self.whose_segments(|view| view.segment.layout.per_line > 0).next().is_some()
+    }
+
+    /// Those that are of a segment of which something holds; it is asked once a segment.
+    fn whose_segments(self, holds: impl Fn(&SegmentView) -> bool) -> impl Iterator<Item = usize> {
+        let mut known = (usize::MAX, false);
+        (0..self.len()).filter(move |&s| {
             let index = self.index(s);
-            let is_new = index != known;
-            known = index;
-            is_new && matches!(self.tensor.piece(index), Piece::Segment(view) if view.segment.layout.per_line > 0)
+            if known.0 != index {
+                known = (index, matches!(self.tensor.piece(index), Piece::Segment(view) if holds(view)));
+            }
+            known.1
         })
     }
 

@@ -89,17 +89,15 @@ export async function* pieces(
     // Ends a read that is waiting.
     reader.cancel(reason).catch(() => {});
   };
+  const fallSilent = (): void =>
+    stop(new Transient(new GearError('IO_FAILED', `${host} fell silent for ${silenceMs / 1000} s`)));
   let timer: NodeJS.Timeout | undefined;
-  const listen = (): void => {
-    const silent = new Transient(new GearError('IO_FAILED', `${host} fell silent for ${silenceMs / 1000} s`));
-    timer = setTimeout(() => stop(silent), silenceMs);
-  };
   const abort = (): void => stop(signal?.reason);
   signal?.addEventListener('abort', abort, { once: true });
   try {
     signal?.throwIfAborted();
     for (;;) {
-      listen();
+      timer = setTimeout(fallSilent, silenceMs);
       const { done, value } = await reader.read().catch((error: unknown) => {
         throw failure ?? new Transient(unreached(host, error));
       });

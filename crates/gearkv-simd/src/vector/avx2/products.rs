@@ -66,10 +66,7 @@ impl Products for Avx2 {
         _: *mut i32,
     ) -> [__m256i; 2] {
         unsafe {
-            let places = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-            for (i, [[a, b], [c, d]]) in [[numbers[0], numbers[1]], [numbers[2], numbers[3]]].into_iter().enumerate() {
-                let packed = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
-                let multipliers = _mm256_permutevar8x32_epi32(packed, places);
+            for (i, multipliers) in packed(numbers).into_iter().enumerate() {
                 _mm256_storeu_si256(first.cast::<__m256i>().add(i), multipliers);
                 let pairs = _mm256_maddubs_epi16(Self::load(bytes.add(32 * i)), multipliers);
                 total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
@@ -87,11 +84,8 @@ impl Products for Avx2 {
     unsafe fn small_weights(numbers: [[__m256i; 2]; 4], order: Option<&[u8; 64]>, to: *mut i32) {
         unsafe {
             let to = to.cast::<__m256i>();
-            // Packing goes within halves of registers; words are brought back.
-            let places = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-            for (i, [[a, b], [c, d]]) in [[numbers[0], numbers[1]], [numbers[2], numbers[3]]].into_iter().enumerate() {
-                let bytes = _mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
-                _mm256_storeu_si256(to.add(i), _mm256_permutevar8x32_epi32(bytes, places));
+            for (i, bytes) in packed(numbers).into_iter().enumerate() {
+                _mm256_storeu_si256(to.add(i), bytes);
             }
             let Some(order) = order else { return };
             let parts: [__m256i; 4] = [0, 1, 2, 3].map(|i| Self::repeat(to.cast::<u8>().add(16 * i)));
@@ -128,5 +122,18 @@ impl Products for Avx2 {
             _mm_storeu_ps(first.cast(), _mm_shuffle_ps(a, b, 0b10_00_10_00));
             _mm_storeu_ps(second.cast(), _mm_shuffle_ps(a, b, 0b11_01_11_01));
         }
+    }
+}
+
+/// One signed byte of each of 64 numbers, which fit it.
+#[inline(always)]
+unsafe fn packed([a, b, c, d]: [[__m256i; 2]; 4]) -> [__m256i; 2] {
+    unsafe {
+        // Packing goes within halves of registers; words are brought back.
+        let places = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+        [[a, b], [c, d]].map(|[x, y]| {
+            let bytes = _mm256_packs_epi16(_mm256_packs_epi32(x[0], x[1]), _mm256_packs_epi32(y[0], y[1]));
+            _mm256_permutevar8x32_epi32(bytes, places)
+        })
     }
 }
