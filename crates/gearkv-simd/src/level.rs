@@ -10,6 +10,12 @@ pub enum Level {
     /// AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// NEON with dot products of bytes: Apple's M1, Graviton 2, Cortex-A76 (Raspberry Pi 5) and later.
+    #[cfg(target_arch = "aarch64")]
+    Dot,
+    /// NEON.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     /// What every machine of this target has: SIMD128 in WebAssembly where it was built for it, otherwise loops that a compiler vectorizes.
     Portable,
 }
@@ -35,12 +41,21 @@ fn beyond_the_baseline() -> Vec<Level> {
     levels
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+fn beyond_the_baseline() -> Vec<Level> {
+    let mut levels = vec![Level::Neon];
+    if std::arch::is_aarch64_feature_detected!("dotprod") {
+        levels.insert(0, Level::Dot);
+    }
+    levels
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn beyond_the_baseline() -> Vec<Level> {
     Vec::new()
 }
 
-/// The best one, or the one that the environment variable `GEARKV_SIMD` asks for (`avx512`, `avx2`, `scalar`), where this machine has it.
+/// The best one, or the one that the environment variable `GEARKV_SIMD` asks for (`avx512`, `avx2`, `dotprod`, `neon`, `scalar`), where this machine has it.
 pub fn level() -> Level {
     static CHOSEN: std::sync::OnceLock<Level> = std::sync::OnceLock::new();
     *CHOSEN.get_or_init(|| {
@@ -49,6 +64,8 @@ pub fn level() -> Level {
             Ok("scalar") => Some(Level::Portable),
             #[cfg(target_arch = "x86_64")]
             Ok("avx2") => Some(Level::Avx2),
+            #[cfg(target_arch = "aarch64")]
+            Ok("neon") => Some(Level::Neon),
             _ => None,
         };
         wanted.filter(|level| levels.contains(level)).unwrap_or(levels[0])

@@ -52,16 +52,19 @@ pub use turning::{add_turning, subtract_turning, turning_sums};
 /// Lanes of every reduction: one AVX-512 register, two AVX2 registers, four SIMD128 or NEON registers.
 pub const LANES: usize = 16;
 
-/// The instruction set that attention on codes runs on: `avx512`, `avx2`, `simd128`, `neon` or `scalar`. The environment variable
-/// `GEARKV_SIMD` (`avx512`, `avx2` or `scalar`) chooses a lesser one than the machine has.
+/// The instruction set that attention on codes runs on: `avx512`, `avx2`, `dotprod` (NEON with `sdot`), `neon`, `simd128` or `scalar`. The environment
+/// variable `GEARKV_SIMD` (one of these but `simd128`) chooses a lesser one than the machine has.
 pub fn simd_level() -> &'static str {
     match level() {
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => "avx512",
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => "avx2",
+        #[cfg(target_arch = "aarch64")]
+        Level::Dot => "dotprod",
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon => "neon",
         Level::Portable if cfg!(target_feature = "simd128") => "simd128",
-        Level::Portable if cfg!(target_feature = "neon") => "neon",
         Level::Portable => "scalar",
     }
 }

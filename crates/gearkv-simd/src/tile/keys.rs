@@ -260,24 +260,36 @@ unsafe fn fold<V: Products, const R: usize>(
             let (first, second) = rows(r);
             let mut line = Line { more: 0, step, along: V::total(sum[r]) };
             let mut i = 0;
+            let mut total = V::whole(V::every(0.0));
             if rough {
-                let mut total = V::whole(V::every(0.0));
                 while i < dim {
                     let four = [0, 1, 2, 3].map(|j| numbers(i + LANES * j));
                     let middles = middles.as_ptr().add(i);
                     total = V::small_multipliers(total, four, middles, first.add(i / 4), second.add(i / 4));
                     i += TILE;
                 }
-                line.more = -V::whole_total(total);
             }
             while i + TILE <= dim {
                 let four = [0, 1, 2, 3].map(|j| numbers(i + LANES * j));
+                if V::SIGNED_BYTES {
+                    let [a, b, c, d] = four;
+                    total = V::added(total, V::added(V::added(a, b), V::added(c, d)));
+                }
                 V::more_multipliers(four, first.add(i / 4), second.add(i / 4));
                 i += TILE;
             }
             while i < dim {
-                V::multipliers(numbers(i), first.add(i / 4), second.add(i / 4));
+                let numbers = numbers(i);
+                if V::SIGNED_BYTES {
+                    total = V::added(total, numbers);
+                }
+                V::multipliers(numbers, first.add(i / 4), second.add(i / 4));
                 i += LANES;
+            }
+            if rough {
+                line.more = -V::whole_total(total);
+            } else if V::SIGNED_BYTES {
+                line.more = V::whole_total(total).wrapping_mul(128);
             }
             lines[r] = line;
         }

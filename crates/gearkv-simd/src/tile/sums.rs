@@ -64,7 +64,8 @@ pub(super) struct Units<'a> {
 }
 
 /// What the 64 lanes' sums over all these units come to, for up to [`MOST_ROWS`] rows: written, or with `VALUES` added to what is there. With
-/// `VALUES`, what codes stand for is looked up. With `SMALL`, where there are [`Products::SMALL_WEIGHTS`], multipliers are of one byte: either
+/// `VALUES`, what codes stand for is looked up in `tables`, where it is less 128 if [bytes are signed](Products::SIGNED_BYTES) or multipliers are small.
+/// With `SMALL`, where there are [`Products::SMALL_WEIGHTS`], multipliers are of one byte: either
 /// [`Products::small_weights`] for levels as signed bytes, or [`Products::small_multipliers`] for codes.
 ///
 /// # Safety
@@ -182,11 +183,13 @@ unsafe fn even<
                     codes_at::<V, BITS>(unit, first + f, part, V::SMALL_CODES.saturating_sub(BITS))
                 } else if !VALUES {
                     top_codes::<V, BITS>(unit, first + f, part)
-                } else if SMALL && BITS == 8 {
-                    V::less_128(codes::<V, BITS>(unit, first + f, part))
                 } else {
                     levels::<V, BITS>(table, unit, first + f, part)
                 };
+                // What is looked up is signed in its table already.
+                let is_looked_up = VALUES && BITS <= 4;
+                let codes =
+                    if !is_looked_up && (V::SIGNED_BYTES || VALUES && SMALL) { V::less_128(codes) } else { codes };
                 for r in 0..R {
                     let words = multipliers.add(r * ROW_WORDS);
                     own[f][r] = if SMALL && !VALUES {

@@ -67,15 +67,20 @@ const fn turned(more: i16) -> LevelTables {
 const TURNED: LevelTables = turned(128);
 /// Levels as signed bytes.
 const TURNED_SIGNED: LevelTables = turned(0);
-const AFFINE: LevelTables = {
+
+const fn affine(less: u8) -> LevelTables {
     let mut tables = [[0; 16]; 4];
     let mut i = 0;
     while i < 64 {
-        tables[i / 16][i % 16] = (i % 16 % (2 << (i / 16))) as u8;
+        tables[i / 16][i % 16] = (i % 16 % (2 << (i / 16))) as u8 ^ less;
         i += 1;
     }
     tables
-};
+}
+
+const AFFINE: LevelTables = affine(0);
+/// Codes less 128, as signed bytes.
+const AFFINE_SIGNED: LevelTables = affine(128);
 
 /// Codes of one byte each become what [`Levels::Turned`] units of 8 bits have in their places.
 pub fn levels_of_codes(codes: &mut [u8], bits: u32) {
@@ -100,6 +105,7 @@ unsafe fn look_up<V: Vector>(codes: &mut [u8], table: &[u8; 16]) {
 
 fn tables_of(levels: Levels, signed: bool) -> &'static LevelTables {
     match levels {
+        Levels::Affine if signed => &AFFINE_SIGNED,
         Levels::Affine => &AFFINE,
         Levels::Turned if signed => &TURNED_SIGNED,
         Levels::Turned => &TURNED,
@@ -246,7 +252,7 @@ unsafe fn add_rows<V: Products, const SMALL: bool>(
                 if SMALL {
                     sums::<V, true, true>(units, tables_of(tiles.levels, true), of);
                 } else {
-                    sums::<V, true, false>(units, tables_of(tiles.levels, false), of);
+                    sums::<V, true, false>(units, tables_of(tiles.levels, V::SIGNED_BYTES), of);
                 }
             }
         }
@@ -299,14 +305,11 @@ unsafe fn fold<V: Products, const SMALL: bool>(
             } else {
                 V::ordered_multipliers(numbers, &order.order, first, second);
             }
-            if levels == Levels::Affine {
-                continue;
-            }
-            if !SMALL {
+            if (levels == Levels::Affine) == V::SIGNED_BYTES && !SMALL {
                 let [a, b, c, d] = numbers;
                 total = V::added(total, V::added(V::added(a, b), V::added(c, d)));
             }
-            if order.wide != 0 {
+            if levels == Levels::Turned && order.wide != 0 {
                 let mut all = [0i32; TILE];
                 for (i, numbers) in numbers.into_iter().enumerate() {
                     V::put_whole(numbers, all.as_mut_ptr().add(LANES * i));
@@ -316,12 +319,13 @@ unsafe fn fold<V: Products, const SMALL: bool>(
                 }
             }
         }
+        // Codes are multiplied as they are or, where bytes are signed, less 128; levels as they are where bytes are signed or weights small, with 128 more
+        // elsewhere. What is the case where nothing is missing has left the total at zero.
+        let more = V::whole_total(total).wrapping_mul(if V::SIGNED_BYTES { 128 } else { -128 });
         if levels == Levels::Affine {
-            return Line { step, more: 0, along: V::total(sum) };
+            return Line { step, more, along: V::total(sum) };
         }
         let step = step / 128.0;
-        // Small weights are multiplied with levels as they are, others with 128 more.
-        let more = if SMALL { 0 } else { V::whole_total(total).wrapping_mul(-128) };
         Line { step, more, along: halves as f32 * 0.5 * step }
     }
 }

@@ -17,6 +17,12 @@ macro_rules! kernel {
                 // SAFETY: as the caller vouches for.
                 unsafe { $generic::<$crate::vector::Avx2>($($argument),*) }
             }
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon,dotprod")]
+            unsafe fn dot($($argument: $type),*) $(-> $result)? {
+                // SAFETY: as the caller vouches for.
+                unsafe { $generic::<$crate::vector::Neon<true>>($($argument),*) }
+            }
             // SAFETY: a level is only named where the machine has it.
             unsafe {
                 match level {
@@ -24,6 +30,10 @@ macro_rules! kernel {
                     $crate::level::Level::Avx512 => avx512($($argument),*),
                     #[cfg(target_arch = "x86_64")]
                     $crate::level::Level::Avx2 => avx2($($argument),*),
+                    #[cfg(target_arch = "aarch64")]
+                    $crate::level::Level::Dot => dot($($argument),*),
+                    #[cfg(target_arch = "aarch64")]
+                    $crate::level::Level::Neon => $generic::<$crate::vector::Neon<false>>($($argument),*),
                     $crate::level::Level::Portable => $generic::<$crate::vector::Portable>($($argument),*),
                 }
             }

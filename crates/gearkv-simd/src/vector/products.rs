@@ -29,6 +29,9 @@ pub(crate) trait Products: Vector {
 
     unsafe fn zero() -> Self::Sums;
 
+    /// Whether bytes are signed where they are multiplied: less 128, so that 128 times the sum of all multipliers is missing.
+    const SIGNED_BYTES: bool = false;
+
     /// Adds the products of four bytes with four multipliers, which [`Self::multipliers`] made.
     unsafe fn add_products(sums: Self::Sums, bytes: Self::Bytes, first: i32, second: i32) -> Self::Sums;
 
@@ -59,7 +62,8 @@ pub(crate) trait Products: Vector {
     }
 
     /// [`Self::multipliers`] of 64 numbers within ±[`LARGEST_SMALL_WEIGHT`], of which the first words are 0; where there are [`Self::SMALL_WEIGHTS`],
-    /// in the form that [`Self::add_small`] takes, and no others. Adds their products with as many bytes, of 128 at most, to the sixteen places of `total`.
+    /// in the form that [`Self::add_small`] takes, and no others. Adds their products with as many bytes, of 128 at most (less 128 where those are
+    /// [signed](Self::SIGNED_BYTES)), to the sixteen places of `total`.
     unsafe fn small_multipliers(
         total: Self::Whole,
         numbers: [Self::Whole; 4],
