@@ -7,6 +7,7 @@ import { runChromium } from '../npm/gear-kv/test/runners/chromium.mjs';
 import { Report } from '../npm/gear-kv/test/runners/report.mjs';
 import { runBun, runDeno } from '../npm/gear-kv/test/runners/runtimes.mjs';
 import { say } from './setup/progress.mjs';
+import { runOnArm64 } from './test/arm64.mjs';
 import { runCargo } from './test/cargo.mjs';
 import { runCudaOnCpu } from './test/cuda.mjs';
 
@@ -24,6 +25,7 @@ const suites = [
   ['native in Bun', (onTest) => runBun('native', onTest)],
   ['wasm in Bun', (onTest) => runBun('wasm', onTest)],
   ['command, files and package in Node', (onTest) => runAva('test/node/**/*.test.ts', {}, onTest)],
+  ['64-bit ARM, emulated', runOnArm64],
   ['transformers.js in Node and Chromium', (onTest) => runAva('test/peers/**/*.test.ts', {}, onTest)],
   ['examples', (onTest) => runAva('test/examples/**/*.test.ts', {}, onTest)],
   ['engine in Node', (onTest) => runAva('test/llm/**/*.test.ts', {}, onTest)],

@@ -1,10 +1,11 @@
 // Finds, or installs, a Rust compiler that has the standard library for wasm32-unknown-unknown.
 
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { TARGET } from './places.mjs';
-import { answer, aptCommand, canInstallDebianPackages, commandPath, installDebianPackages } from './prerequisites.mjs';
-import { run, SetupError, step } from './progress.mjs';
+import { answer, aptCommand, canInstallDebianPackages, installDebianPackages } from './prerequisites.mjs';
+import { SetupError, step } from './progress.mjs';
+import { addTarget } from './rust-target.mjs';
 
 const TRIPLE = 'wasm32-unknown-unknown';
 const DEBIAN = ['rustc-web', 'cargo-web', 'rust-web-src', 'lld-22'];
@@ -15,39 +16,21 @@ const DEBIAN_LINKER = '/usr/bin/wasm-ld-22';
  * Debian's compiler, which has the library as source.
  */
 export async function wasmCompiler() {
-  if (hasTarget()) return ownCompiler();
-  const reasons = [];
-  if (commandPath('rustup') === undefined) {
-    reasons.push('rustup is not there to add it');
-  } else {
-    try {
-      await step(`adding the Rust target ${TRIPLE}`, (onLine) => run('rustup', ['target', 'add', TRIPLE], { onLine }));
-    } catch (error) {
-      reasons.push(error.message.trim());
-    }
-    if (hasTarget()) return ownCompiler();
-  }
-  return debianCompiler(reasons);
-}
-
-function hasTarget() {
-  const sysroot = answer('rustc', ['--print', 'sysroot']);
-  if (sysroot === undefined) return false;
-  const library = join(sysroot, 'lib/rustlib', TRIPLE, 'lib');
-  return existsSync(library) && readdirSync(library).some((file) => file.startsWith('libcore-'));
+  const reason = await addTarget(TRIPLE);
+  return reason === undefined ? ownCompiler() : debianCompiler(reason);
 }
 
 function ownCompiler() {
   return { cargo: 'cargo', args: [], env: {}, targetDir: TARGET, version: answer('rustc', ['--version']) };
 }
 
-async function debianCompiler(reasons) {
+async function debianCompiler(reason) {
   if (!debianInstalled()) {
     if (!canInstallDebianPackages()) {
       throw new SetupError(
         [
           `the Rust target ${TRIPLE} is missing:`,
-          ...reasons.map((reason) => `  ${reason}`),
+          `  ${reason}`,
           'Add it with one of:',
           `  rustup target add ${TRIPLE}`,
           `  sudo ${aptCommand(DEBIAN)}        (Debian 12 and newer)`,

@@ -10,7 +10,12 @@ const RESULT = /^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored/;
 const FEATURES = ['--features', 'gearkv-llm/tensors'];
 
 /** `cargo test` on the whole workspace. */
-export async function runCargo(onTest) {
+export function runCargo(onTest) {
+  return runCargoTests(['--workspace', ...FEATURES], {}, onTest);
+}
+
+/** `cargo test` with these arguments and variables. */
+export async function runCargoTests(args, env, onTest) {
   const report = new Report();
   const onLine = (line) => {
     onTest(line);
@@ -21,7 +26,8 @@ export async function runCargo(onTest) {
     report.failed += Number(result[2]);
     report.skipped += Number(result[3]);
   };
-  const ran = await runChild('cargo', ['test', '--workspace', ...FEATURES, '--no-fail-fast'], { cwd: ROOT, onLine });
+  const options = { cwd: ROOT, env: { ...process.env, ...env }, onLine };
+  const ran = await runChild('cargo', ['test', ...args, '--no-fail-fast'], options);
   if (report.failed > 0) report.failures.push(failureSections(ran.output));
   return report.close(ran);
 }

@@ -15,7 +15,7 @@ export interface BackendInfo {
   readonly name: BackendName;
   /** Version of the compiled core. */
   readonly version: string;
-  /** What its hot loops run on: `avx512`, `avx2`, `neon`, `simd128` or `scalar`. */
+  /** What its hot loops run on: `avx512`, `avx2`, `dotprod` (NEON with dot products of bytes), `neon`, `simd128` or `scalar`. */
   readonly simd: string;
   /** Why the native module is not in use, where it was tried and did not load. */
   readonly fallbackReason?: string;

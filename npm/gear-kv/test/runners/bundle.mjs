@@ -8,15 +8,15 @@ const SUITE = join(PACKAGE, 'test/suite');
 const HARNESS = join(PACKAGE, 'test/runners/harness.ts');
 
 /**
- * Bundles the suite. `settings` ({runtime, backend, fixtureUrl}) is what the suite finds in `globalThis.GEARKV_TEST`;
- * `entry` is what its `import … from 'gear-kv'` means there.
+ * Bundles the suite. `settings` ({runtime, backend, fixtureUrl, simd}) is what the suite finds in `globalThis.GEARKV_TEST`;
+ * `entry` is what its `import … from 'gear-kv'` means there, and files in `without` are left out.
  */
-export async function bundleSuite(settings, entry = 'gear-kv') {
+export async function bundleSuite(settings, entry = 'gear-kv', without = []) {
   const { build } = await import('esbuild');
-  const files = readdirSync(SUITE).filter((name) => name.endsWith('.test.ts'));
+  const files = readdirSync(SUITE).filter((name) => name.endsWith('.test.ts') && !without.includes(name));
   const lines = files.map((name) => `await loadFile(${JSON.stringify(name)}, () => import('./${name}'));`);
   const contents = [`import { loadFile, runAll } from 'ava';`, ...lines, 'await runAll();'].join('\n');
-  const outfile = join(TARGET, 'suite', `${settings.runtime}-${settings.backend}.mjs`);
+  const outfile = join(TARGET, 'suite', `${settings.runtime}-${settings.backend}${settings.simd ? `-${settings.simd}` : ''}.mjs`);
   mkdirSync(join(TARGET, 'suite'), { recursive: true });
   await build({
     stdin: { contents, resolveDir: SUITE, sourcefile: 'suite.ts', loader: 'ts' },

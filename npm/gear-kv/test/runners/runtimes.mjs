@@ -9,7 +9,8 @@ import { bundleSuite } from './bundle.mjs';
 import { Report } from './report.mjs';
 
 const TIMEOUT_MS = 600_000;
-const FIXTURE = pathToFileURL(join(ROOT, 'fixtures/kv_smollm2_135m.safetensors')).href;
+/** Where the suite finds its fixtures: one of them. */
+export const FIXTURE = pathToFileURL(join(ROOT, 'fixtures/kv_smollm2_135m.safetensors')).href;
 
 /** Deno takes `gear-kv` for the wasm build by itself; the native one is a subpath there. */
 export async function runDeno(backend, onTest) {
@@ -35,7 +36,8 @@ function program(name, file) {
   return path.endsWith('.cjs') ? [process.execPath, path] : [path];
 }
 
-async function runHarness([command, ...before], args, env, onTest) {
+/** Runs a bundled suite: a command with its first arguments, and further ones. */
+export async function runHarness([command, ...before], args, env, onTest) {
   const report = new Report();
   const onLine = (line) => {
     if (report.readHarnessLine(line)) onTest(report.latest);

@@ -7,7 +7,8 @@ test('init can be called again, and at the same time', async (t) => {
   const { name, version, simd } = gear.backend();
   t.is(name, environment.backend);
   t.regex(version, /^\d+\.\d+\.\d+/);
-  t.regex(simd, name === 'wasm' ? /^(simd128|scalar)$/ : /^(avx512|avx2|neon|scalar)$/);
+  t.regex(simd, name === 'wasm' ? /^(simd128|scalar)$/ : /^(avx512|avx2|dotprod|neon|scalar)$/);
+  if (environment.simd !== undefined) t.is(simd, environment.simd);
 });
 
 test('loadBackend says what it loaded', async (t) => {

@@ -6,6 +6,8 @@ interface TestEnvironment {
   runtime: 'node' | 'chromium' | 'deno' | 'bun';
   /** One of the fixtures; the others lie beside it. */
   fixtureUrl?: string;
+  /** The instruction set that has to be in use. */
+  simd?: string;
 }
 
 const server = (globalThis as { process?: { env: Record<string, string | undefined> } }).process;
