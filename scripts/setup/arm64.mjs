@@ -68,7 +68,15 @@ async function installNode() {
   if (existsSync(manifest) && JSON.parse(readFileSync(manifest, 'utf8')).version === NODE.version) return;
   mkdirSync(NODE_FOLDER, { recursive: true });
   // Forced, because npm sees that this machine is none that it is for.
-  const options = ['--prefix', NODE_FOLDER, '--force', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'];
+  const options = [
+    '--prefix',
+    NODE_FOLDER,
+    '--force',
+    '--ignore-scripts',
+    '--no-audit',
+    '--no-fund',
+    '--loglevel=error',
+  ];
   await step('installing Node for 64-bit ARM', (onLine) =>
     run('npm', ['install', ...options, `${NODE.name}@${NODE.version}`], { onLine }),
   );
@@ -79,7 +87,14 @@ async function buildAddon(rustc) {
   const facts = [rustc, process.env.RUSTFLAGS ?? ''];
   await unlessUnchanged('arm64', { inputs: () => fingerprint(inputs, facts), outputs: [ADDON] }, () =>
     step('building the native module for 64-bit ARM', async (onLine) => {
-      const args = ['build', '--release', '--target', TRIPLE, '--manifest-path', join(ROOT, 'bindings/node/Cargo.toml')];
+      const args = [
+        'build',
+        '--release',
+        '--target',
+        TRIPLE,
+        '--manifest-path',
+        join(ROOT, 'bindings/node/Cargo.toml'),
+      ];
       const env = withoutMachinePaths({ ...process.env, ...CARGO_ENV }, ['-C', 'strip=symbols']);
       await run('cargo', args, { cwd: ROOT, env, onLine });
       mkdirSync(join(TARGET, 'arm64'), { recursive: true });

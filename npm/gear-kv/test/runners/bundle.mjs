@@ -16,7 +16,11 @@ export async function bundleSuite(settings, entry = 'gear-kv', without = []) {
   const files = readdirSync(SUITE).filter((name) => name.endsWith('.test.ts') && !without.includes(name));
   const lines = files.map((name) => `await loadFile(${JSON.stringify(name)}, () => import('./${name}'));`);
   const contents = [`import { loadFile, runAll } from 'ava';`, ...lines, 'await runAll();'].join('\n');
-  const outfile = join(TARGET, 'suite', `${settings.runtime}-${settings.backend}${settings.simd ? `-${settings.simd}` : ''}.mjs`);
+  const outfile = join(
+    TARGET,
+    'suite',
+    `${settings.runtime}-${settings.backend}${settings.simd ? `-${settings.simd}` : ''}.mjs`,
+  );
   mkdirSync(join(TARGET, 'suite'), { recursive: true });
   await build({
     stdin: { contents, resolveDir: SUITE, sourcefile: 'suite.ts', loader: 'ts' },
