@@ -59,6 +59,17 @@ impl TileOrder {
 
 /// The order of 64 tokens whose widths are `set[index]` (ascending), indices being packed four to a byte, each width having a multiple of four tokens.
 pub fn tile_order(level: Level, set: [u8; 4], packed: &[u8; TILE / 4]) -> TileOrder {
+    match level {
+        // SAFETY: a level is only named where the machine has it.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => unsafe { order_avx512(set, packed) },
+        _ => order_of::<Portable>(set, packed, even_bits),
+    }
+}
+
+/// [`tile_order`]; `even_bits` brings bits 0, 2, 4 … side by side.
+#[inline(always)]
+fn order_of<V: Vector>(set: [u8; 4], packed: &[u8; TILE / 4], even_bits: impl Fn(u64) -> u32) -> TileOrder {
     let (mut low, mut high) = (0u64, 0u64);
     for (i, bytes) in packed.as_chunks::<8>().0.iter().enumerate() {
         let word = u64::from_le_bytes(*bytes);
@@ -72,12 +83,8 @@ pub fn tile_order(level: Level, set: [u8; 4], packed: &[u8; TILE / 4]) -> TileOr
         return TileOrder::even(u32::from(widths[only]));
     }
     let mut made = TileOrder {
-        // SAFETY: a level is only named where the machine has it.
-        order: match level {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => unsafe { order_avx512(masks) },
-            _ => unsafe { Portable::order(masks) },
-        },
+        // SAFETY: the caller has what `V` stands for.
+        order: unsafe { V::order(masks) },
         in_order: false,
         runs: [UnitRun::even(0, 0); MOST_RUNS],
         count: 0,
@@ -102,8 +109,8 @@ impl TileOrder {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2,popcnt,bmi1,bmi2")]
-unsafe fn order_avx512(masks: [u64; 4]) -> [u8; TILE] {
-    unsafe { Avx512::order(masks) }
+unsafe fn order_avx512(set: [u8; 4], packed: &[u8; TILE / 4]) -> TileOrder {
+    order_of::<Avx512>(set, packed, |x| std::arch::x86_64::_pext_u64(x, 0x5555_5555_5555_5555) as u32)
 }
 
 /// Bits 0, 2, 4 … side by side.

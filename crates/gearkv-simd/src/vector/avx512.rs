@@ -330,19 +330,18 @@ impl Vector for Avx512 {
             }
             numbers
         };
-        // Each store writes a whole register; the next overwrites what is too much.
-        let mut room = [0u8; 128];
-        let mut next = 0;
+        let mut order = [0; 64];
         unsafe {
             let numbers = _mm512_loadu_si512(NUMBERS.as_ptr().cast());
+            // Those of the next mask go to the places from which on none has been taken.
+            let (mut all, mut free) = (_mm512_setzero_si512(), u64::MAX);
             for mask in masks {
                 let own = _mm512_maskz_compress_epi8(mask, numbers);
-                _mm512_storeu_si512(room.as_mut_ptr().add(next).cast(), own);
-                next = (next + mask.count_ones() as usize).min(64);
+                all = _mm512_mask_expand_epi8(all, free, own);
+                free = free.checked_shl(mask.count_ones()).unwrap_or(0);
             }
+            _mm512_storeu_si512(order.as_mut_ptr().cast(), all);
         }
-        let mut order = [0; 64];
-        order.copy_from_slice(&room[..64]);
         order
     }
 
