@@ -59,48 +59,53 @@ impl TileOrder {
 
 /// The order of 64 tokens whose widths are `set[index]` (ascending), indices being packed four to a byte, each width having a multiple of four tokens.
 pub fn tile_order(level: Level, set: [u8; 4], packed: &[u8; TILE / 4]) -> TileOrder {
-    match level {
-        // SAFETY: a level is only named where the machine has it.
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => unsafe { order_avx512(set, packed) },
-        _ => order_of::<Portable>(set, packed, even_bits),
-    }
-}
-
-/// [`tile_order`]; `even_bits` brings bits 0, 2, 4 … side by side.
-#[inline(always)]
-fn order_of<V: Vector>(set: [u8; 4], packed: &[u8; TILE / 4], even_bits: impl Fn(u64) -> u32) -> TileOrder {
-    let (mut low, mut high) = (0u64, 0u64);
-    for (i, bytes) in packed.as_chunks::<8>().0.iter().enumerate() {
-        let word = u64::from_le_bytes(*bytes);
-        low |= u64::from(even_bits(word)) << (32 * i);
-        high |= u64::from(even_bits(word >> 1)) << (32 * i);
-    }
-    // The widest first.
-    let masks = [high & low, high & !low, !high & low, !(high | low)];
-    let widths = [set[3], set[2], set[1], set[0]];
-    if let Some(only) = masks.iter().position(|&mask| mask == u64::MAX) {
-        return TileOrder::even(u32::from(widths[only]));
-    }
-    let mut made = TileOrder {
-        // SAFETY: the caller has what `V` stands for.
-        order: unsafe { V::order(masks) },
-        in_order: false,
-        runs: [UnitRun::even(0, 0); MOST_RUNS],
-        count: 0,
-        wide: if widths[0] == 8 { masks[0] } else { 0 },
-    };
-    for (mask, bits) in masks.iter().zip(widths) {
-        let tokens = mask.count_ones() as usize;
-        assert!(tokens.is_multiple_of(4), "{tokens} tokens of {bits} bits in a tile, which has them in fours");
-        if tokens > 0 {
-            made.push(UnitRun::even(bits, tokens / 4));
-        }
-    }
-    made
+    let mut order = TileOrder::even(0);
+    order.become_of(level, set, packed);
+    order
 }
 
 impl TileOrder {
+    /// Becomes [`tile_order`], in place.
+    pub fn become_of(&mut self, level: Level, set: [u8; 4], packed: &[u8; TILE / 4]) {
+        match level {
+            // SAFETY: a level is only named where the machine has it.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => unsafe { become_avx512(self, set, packed) },
+            _ => self.become_by::<Portable>(set, packed, even_bits),
+        }
+    }
+
+    /// [`Self::become_of`]; `even_bits` brings bits 0, 2, 4 … side by side.
+    #[inline(always)]
+    fn become_by<V: Vector>(&mut self, set: [u8; 4], packed: &[u8; TILE / 4], even_bits: impl Fn(u64) -> u32) {
+        let (mut low, mut high) = (0u64, 0u64);
+        for (i, bytes) in packed.as_chunks::<8>().0.iter().enumerate() {
+            let word = u64::from_le_bytes(*bytes);
+            low |= u64::from(even_bits(word)) << (32 * i);
+            high |= u64::from(even_bits(word >> 1)) << (32 * i);
+        }
+        // The widest first.
+        let masks = [high & low, high & !low, !high & low, !(high | low)];
+        let widths = [set[3], set[2], set[1], set[0]];
+        if let Some(only) = masks.iter().position(|&mask| mask == u64::MAX) {
+            *self = Self::even(u32::from(widths[only]));
+            return;
+        }
+        // SAFETY: the caller has what `V` stands for.
+        self.order = unsafe { V::order(masks) };
+        self.in_order = false;
+        self.count = 0;
+        self.wide = if widths[0] == 8 { masks[0] } else { 0 };
+        for (mask, bits) in masks.iter().zip(widths) {
+            let tokens = mask.count_ones() as usize;
+            assert!(tokens.is_multiple_of(4), "{tokens} tokens of {bits} bits in a tile, which has them in fours");
+            if tokens > 0 {
+                self.push(UnitRun::even(bits, tokens / 4));
+            }
+        }
+    }
+
+    #[inline(always)]
     fn push(&mut self, run: UnitRun) {
         self.runs[self.count] = run;
         self.count += 1;
@@ -109,8 +114,8 @@ impl TileOrder {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2,popcnt,bmi1,bmi2")]
-unsafe fn order_avx512(set: [u8; 4], packed: &[u8; TILE / 4]) -> TileOrder {
-    order_of::<Avx512>(set, packed, |x| std::arch::x86_64::_pext_u64(x, 0x5555_5555_5555_5555) as u32)
+unsafe fn become_avx512(order: &mut TileOrder, set: [u8; 4], packed: &[u8; TILE / 4]) {
+    order.become_by::<Avx512>(set, packed, |x| std::arch::x86_64::_pext_u64(x, 0x5555_5555_5555_5555) as u32);
 }
 
 /// Bits 0, 2, 4 … side by side.

@@ -282,7 +282,7 @@ impl Segment {
             let packed = each.map_or([0; TILE / 4], |each: &[[u8; TILE / 4]]| each[t]);
             let wanted = (u32::from_le_bytes(set), u128::from_le_bytes(packed));
             if wanted != *made {
-                *order = simd::tile_order(level, set, &packed);
+                order.become_of(level, set, &packed);
                 *made = wanted;
             }
         }
