@@ -101,7 +101,7 @@ function bars(rows: readonly Drawn[]): TopLevelSpec {
       height: { step: 22 },
       view: { stroke: null },
       encoding: {
-        x: { field, type: 'quantitative', title: RATE },
+        x: { field, type: 'quantitative', title: RATE, axis: { tickCount: 4 } },
         y: {
           field: 'name',
           type: 'nominal',
