@@ -2,7 +2,7 @@
 
 use crate::backbone::Grouping;
 use crate::segment::{BlockScratch, KeyCursor, KeyPlan};
-use crate::simd;
+use crate::simd::{self, Outlier};
 use crate::tensor::Piece;
 
 use super::room::BlockRoom;
@@ -146,6 +146,7 @@ impl Keys {
     /// Adds low-rank and outliers.
     pub fn add_what_codes_lack(&mut self, queries: Queries, blocks: Blocks, logits: &mut [f32], room: &mut BlockRoom) {
         let (dim, q) = (queries.dim, queries.rows());
+        let mut with_outliers = 0;
         for s in blocks.that_lack() {
             let place = blocks.place(s);
             let Place { piece: Piece::Segment(view), first, tokens, .. } = place else { continue };
@@ -161,12 +162,19 @@ impl Keys {
             if place.begins() {
                 self.cursor.reset(dim);
             }
-            let rows = q.len() / dim;
-            segment.for_each_key_outlier(plane, first, tokens, &mut self.cursor, |t, d, value| {
-                for row in 0..rows {
-                    logits[columns.of(row, tokens).start + t] += q[row * dim + d] * value;
+            if s < with_outliers {
+                continue;
+            }
+            // Those of a whole piece at once.
+            let (count, tokens) = blocks.of_one_piece(s);
+            with_outliers = s + count;
+            segment.load_outliers(plane, first, tokens, &mut self.cursor, &mut room.outliers);
+            for (row, q) in q.chunks_exact(dim).enumerate() {
+                let logits = &mut logits[columns.of(row, tokens)];
+                for &Outlier { token, channel, value } in &room.outliers {
+                    logits[token as usize] += q[channel as usize] * value;
                 }
-            });
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 
 use crate::segment::{BlockScratch, ValuePlan};
-use crate::simd::{KeyRoom, ValueRoom};
+use crate::simd::{KeyRoom, Outlier, ValueRoom};
 
 use super::keys::Keys;
 use super::softmax::Softmax;
@@ -42,6 +42,7 @@ pub(super) struct BlockRoom {
     /// `[tokens, head_dim]`
     pub rows: Vec<f32>,
     pub scratch: BlockScratch,
+    pub outliers: Vec<Outlier>,
     /// One number for each rank.
     pub along: Vec<f32>,
     pub key: KeyRoom,

@@ -1,6 +1,7 @@
 //! Weighted sums of one stretch of values after the other, for one KV head.
 
-use crate::simd::{self, MOST_TILES, TILE};
+use crate::segment::KeyCursor;
+use crate::simd::{self, MOST_TILES, Outlier, TILE};
 use crate::tensor::{GearTensor, Piece};
 
 use super::room::BlockRoom;
@@ -85,11 +86,8 @@ impl Values {
         while s < blocks.len() {
             let Place { piece, index, .. } = blocks.place(s);
             let columns = blocks.columns(s);
-            let mut tokens = 0;
-            while s < blocks.len() && blocks.index(s) == index {
-                tokens += blocks.now.steps[s].tokens;
-                s += 1;
-            }
+            let (count, tokens) = blocks.of_one_piece(s);
+            s += count;
             if !matches!(piece, Piece::Segment(view) if view.segment.layout.rotated) {
                 continue;
             }
@@ -170,6 +168,7 @@ impl Values {
 
 /// Adds low-rank and outliers.
 pub(super) fn add_what_codes_lack(out: &mut Outputs, blocks: Blocks, weights: &[f32], room: &mut BlockRoom) {
+    let mut with_outliers = 0;
     for s in blocks.that_lack() {
         let Place { piece: Piece::Segment(view), first, tokens, .. } = blocks.place(s) else { continue };
         let (segment, columns, plane, dim) = (&view.segment, blocks.columns(s), view.plane(out.plane), out.dim);
@@ -181,11 +180,18 @@ pub(super) fn add_what_codes_lack(out: &mut Outputs, blocks: Blocks, weights: &[
                 simd::accumulate_rows(&room.along, &room.scratch.b, out);
             }
         }
-        let (rows, out) = (out.rows.len() / dim, &mut *out.rows);
-        segment.for_each_value_outlier(plane, first, tokens, |t, d, value| {
-            for row in 0..rows {
-                out[row * dim + d] += weights[columns.of(row, tokens).start + t] * value;
+        if s < with_outliers {
+            continue;
+        }
+        // Those of a whole piece at once.
+        let (count, tokens) = blocks.of_one_piece(s);
+        with_outliers = s + count;
+        segment.load_outliers(plane, first, tokens, &mut KeyCursor::default(), &mut room.outliers);
+        for (row, out) in out.rows.chunks_exact_mut(dim).enumerate() {
+            let weights = &weights[columns.of(row, tokens)];
+            for &Outlier { token, channel, value } in &room.outliers {
+                out[channel as usize] += weights[token as usize] * value;
             }
-        });
+        }
     }
 }

@@ -135,6 +135,13 @@ impl<'a> Blocks<'a> {
         })
     }
 
+    /// How many blocks from the `s`-th on are of one piece, and their tokens.
+    pub fn of_one_piece(&self, s: usize) -> (usize, usize) {
+        let index = self.index(s);
+        let mine = self.now.steps[s..].iter().take_while(|step| step.of(self.role).0 == index);
+        mine.fold((0, 0), |(count, tokens), step| (count + 1, tokens + step.tokens))
+    }
+
     /// The columns of the `s`-th in rows of logits.
     pub fn columns(&self, s: usize) -> Columns {
         Columns { first: self.now.steps[s].token - self.now.first(), stride: self.now.tokens }

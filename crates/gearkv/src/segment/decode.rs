@@ -1,11 +1,9 @@
 //! A block of a segment's rows, back in float32; and its parts, one by one, for attention.
 
-use half::f16;
-
 use crate::backbone::banded::Head as Banded;
 use crate::backbone::{self, CodeRows, Grouping, ScaleRoom, ScaleView, rotated};
 use crate::shape::Role;
-use crate::simd::{LowRank, TILE};
+use crate::simd::{self, LowRank, Outlier, OutlierLines, TILE};
 use crate::spread::{RowWidths, Widths};
 
 use super::Segment;
@@ -162,60 +160,42 @@ impl Segment {
         self.layout.per_line > 0 || !self.ranks.rows(plane).is_empty()
     }
 
-    /// Calls `f(token − first, channel, value)` for each outlier of one K plane in tokens `first..first + tokens`.
-    /// Blocks must be visited in token order with the same cursor.
-    pub fn for_each_key_outlier(
+    /// The outliers of one plane in tokens `first..first + tokens`, into `found`, which has room for as many as there can be. Of keys, blocks must be visited in
+    /// token order with the same cursor.
+    pub fn load_outliers(
         &self,
         plane: usize,
         first: usize,
         tokens: usize,
         cursor: &mut KeyCursor,
-        mut f: impl FnMut(usize, usize, f32),
+        found: &mut Vec<Outlier>,
     ) {
+        found.clear();
         let layout = &self.layout;
-        let (per_line, width) = (layout.per_line(), layout.index_width());
+        let (per_line, width) = (layout.per_line(), layout.index_width().bytes());
         if per_line == 0 {
             return;
         }
-        let end = first + tokens;
-        for (d, next) in cursor.next.iter_mut().enumerate() {
-            let line = (plane * layout.dim + d) * per_line;
-            while (*next as usize) < per_line {
-                let at = line + *next as usize;
-                let token = width.get(&self.outlier_indices, at);
-                if token >= end {
-                    break;
-                }
-                if token >= first {
-                    f(token - first, d, f16_to_f32(self.outlier_values[at]));
-                }
-                *next += 1;
+        let lines = |from: usize, to: usize| OutlierLines {
+            indices: &self.outlier_indices[from * per_line * width..to * per_line * width],
+            width,
+            values: &self.outlier_values[from * per_line..to * per_line],
+            per_line,
+        };
+        match layout.role {
+            // No step of decoding allocates once it knows how many may come.
+            Role::Key => {
+                found.reserve(layout.dim * per_line.min(tokens));
+                let lines = lines(plane * layout.dim, (plane + 1) * layout.dim);
+                let tokens = first as u32..(first + tokens) as u32;
+                simd::outliers_of_channels(lines, tokens, &mut cursor.next, found);
             }
-        }
-    }
-
-    /// Calls `f(token − first, channel, value)` for each outlier of one V plane in tokens `first..first + tokens`.
-    pub fn for_each_value_outlier(
-        &self,
-        plane: usize,
-        first: usize,
-        tokens: usize,
-        mut f: impl FnMut(usize, usize, f32),
-    ) {
-        let layout = &self.layout;
-        let (per_line, width) = (layout.per_line(), layout.index_width());
-        let (item, head) = self.item_head(plane);
-        let own = head * layout.dim..(head + 1) * layout.dim;
-        if per_line == 0 {
-            return;
-        }
-        for t in 0..tokens {
-            let line = (item * layout.tokens + first + t) * per_line;
-            for at in line..line + per_line {
-                let index = width.get(&self.outlier_indices, at);
-                if own.contains(&index) {
-                    f(t, index - own.start, f16_to_f32(self.outlier_values[at]));
-                }
+            Role::Value => {
+                found.reserve(tokens * per_line.min(layout.dim));
+                let (item, head) = self.item_head(plane);
+                let start = item * layout.tokens + first;
+                let own = (head * layout.dim) as u32..((head + 1) * layout.dim) as u32;
+                simd::outliers_of_tokens(simd::level(), lines(start, start + tokens), own, found);
             }
         }
     }
@@ -230,7 +210,7 @@ impl Segment {
         }
         let order = self.channel_order(plane);
         let mut decoding = DecodeRoom::default();
-        let mut cursor = KeyCursor::default();
+        let (mut cursor, mut outliers) = (KeyCursor::default(), Vec::new());
         cursor.reset(dim);
         // Block by block, each of which stays in the nearest caches from its codes to the last of its outliers.
         let (mut first, mut rest) = (first, out);
@@ -242,17 +222,11 @@ impl Segment {
             let low_rank = LowRank { weights: &scratch.a, stride: tokens, vectors: &scratch.b };
             let mean = layout.rotated.then_some(&*scratch.mean);
             self.rows_of(plane, first, More { order, mean, low_rank }, out, &mut decoding);
-            let add = |t: usize, d: usize, value: f32| out[t * dim + d] += value;
-            match layout.role {
-                Role::Key => self.for_each_key_outlier(plane, first, tokens, &mut cursor, add),
-                Role::Value => self.for_each_value_outlier(plane, first, tokens, add),
+            self.load_outliers(plane, first, tokens, &mut cursor, &mut outliers);
+            for &Outlier { token, channel, value } in &outliers {
+                out[token as usize * dim + channel as usize] += value;
             }
             first += tokens;
         }
     }
-}
-
-#[inline(always)]
-fn f16_to_f32(x: f16) -> f32 {
-    x.to_f32()
 }

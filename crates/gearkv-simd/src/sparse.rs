@@ -1,0 +1,181 @@
+//! Outliers of one head, out of the lists that they are kept in: an index and a value each, the indices of a line ascending.
+
+use std::ops::Range;
+
+use half::f16;
+
+use super::LANES;
+use super::convert::widened_by_scaling;
+use super::level::Level;
+use super::vector::{Vector, kernel};
+
+/// An outlier: what codes and low-rank leave of a value.
+#[derive(Debug, Clone, Copy)]
+pub struct Outlier {
+    /// Counted from the first one that was asked for.
+    pub token: u32,
+    /// Of its head.
+    pub channel: u32,
+    /// To be added.
+    pub value: f32,
+}
+
+/// Lines of as many outliers each.
+#[derive(Clone, Copy)]
+pub struct OutlierLines<'a> {
+    /// Of `width` bytes each.
+    pub indices: &'a [u8],
+    /// 1, 2 or 4.
+    pub width: usize,
+    /// As many.
+    pub values: &'a [f16],
+    /// Outliers of a line.
+    pub per_line: usize,
+}
+
+/// Of lines that are tokens, whose indices go through all heads' channels: the outliers among those of one head, `own`, token by token.
+pub fn outliers_of_tokens(level: Level, lines: OutlierLines, own: Range<u32>, found: &mut Vec<Outlier>) {
+    assert!(lines.per_line > 0 && lines.values.len().is_multiple_of(lines.per_line));
+    assert!(lines.indices.len() == lines.values.len() * lines.width);
+    found.clear();
+    of_tokens_at(level, lines, own, found);
+}
+
+kernel!(fn of_tokens_at(lines: OutlierLines, own: Range<u32>, found: &mut Vec<Outlier>) = of_tokens);
+
+#[inline(always)]
+unsafe fn of_tokens<V: Vector>(lines: OutlierLines, own: Range<u32>, found: &mut Vec<Outlier>) {
+    match lines.width {
+        1 => of_tokens_by::<1>(lines, own, found),
+        2 => of_tokens_by::<2>(lines, own, found),
+        _ => of_tokens_by::<4>(lines, own, found),
+    }
+}
+
+/// A vector of an instruction set's lanes decides which of an index's neighbors are this head's, as the compiler sees fit.
+#[inline(always)]
+fn of_tokens_by<const BYTES: usize>(lines: OutlierLines, own: Range<u32>, found: &mut Vec<Outlier>) {
+    let (indices, per_line) = (lines.indices.as_chunks::<BYTES>().0, lines.per_line);
+    let (low, channels) = (own.start, own.end - own.start);
+    for (token, start) in (0..indices.len()).step_by(per_line).enumerate() {
+        let mut at = start;
+        while at < start + per_line {
+            let count = (start + per_line - at).min(LANES);
+            let is_own = |i: usize| u32::from(index::<BYTES>(&indices[i]).wrapping_sub(low) < channels);
+            let mut bits = match indices.get(at..at + LANES) {
+                Some(_) => (0..LANES).fold(0, |bits, i| bits | is_own(at + i) << i) & (u32::MAX >> (32 - count)),
+                None => (0..count).fold(0, |bits, i| bits | is_own(at + i) << i),
+            };
+            while bits != 0 {
+                let i = at + bits.trailing_zeros() as usize;
+                let channel = index::<BYTES>(&indices[i]) - low;
+                let value = widened_by_scaling(lines.values[i].to_bits());
+                found.push(Outlier { token: token as u32, channel, value });
+                bits &= bits - 1;
+            }
+            at += count;
+        }
+    }
+}
+
+/// Of lines that are channels, whose indices are tokens: the outliers of tokens `tokens`, channel by channel. `next` says of each line how many entries are
+/// before these, and then, how many are before those behind them.
+pub fn outliers_of_channels(lines: OutlierLines, tokens: Range<u32>, next: &mut [u32], found: &mut Vec<Outlier>) {
+    assert!(lines.values.len() == next.len() * lines.per_line);
+    assert!(lines.indices.len() == lines.values.len() * lines.width);
+    found.clear();
+    match lines.width {
+        1 => of_channels_by::<1>(lines, tokens, next, found),
+        2 => of_channels_by::<2>(lines, tokens, next, found),
+        _ => of_channels_by::<4>(lines, tokens, next, found),
+    }
+}
+
+#[inline(always)]
+fn of_channels_by<const BYTES: usize>(
+    lines: OutlierLines,
+    tokens: Range<u32>,
+    next: &mut [u32],
+    found: &mut Vec<Outlier>,
+) {
+    let indices = lines.indices.as_chunks::<BYTES>().0;
+    let each = indices.chunks_exact(lines.per_line).zip(lines.values.chunks_exact(lines.per_line));
+    for (channel, ((indices, values), next)) in each.zip(next).enumerate() {
+        let left = indices.iter().zip(values).skip(*next as usize);
+        for (at, value) in left {
+            let token = index::<BYTES>(at);
+            if token >= tokens.end {
+                break;
+            }
+            *next += 1;
+            if token >= tokens.start {
+                let value = widened_by_scaling(value.to_bits());
+                found.push(Outlier { token: token - tokens.start, channel: channel as u32, value });
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn index<const BYTES: usize>(bytes: &[u8; BYTES]) -> u32 {
+    let mut all = [0; 4];
+    all[..BYTES].copy_from_slice(bytes);
+    u32::from_le_bytes(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::level::levels;
+
+    fn lines(width: usize, per_line: usize, lines: usize, length: u32) -> (Vec<u8>, Vec<u32>, Vec<f16>) {
+        let step = length / per_line as u32;
+        let all: Vec<u32> = (0..lines * per_line)
+            .map(|i| (i % per_line) as u32 * step + (i as u32).wrapping_mul(2_654_435_761) % step)
+            .collect();
+        let bytes = all.iter().flat_map(|index| index.to_le_bytes()[..width].to_vec()).collect();
+        let values = (0..all.len()).map(|i| f16::from_f32(i as f32 / 8.0 - 40.0)).collect();
+        (bytes, all, values)
+    }
+
+    #[test]
+    fn each_head_finds_its_own_in_the_lines_of_tokens() {
+        for (width, per_line, length) in [(1, 4, 256), (2, 20, 1024), (2, 34, 1024), (2, 16, 768), (4, 40, 70_000)] {
+            let (indices, all, values) = lines(width, per_line, 9, length);
+            let lines = OutlierLines { indices: &indices, width, values: &values, per_line };
+            for level in levels() {
+                for own in [0..length / 8, length / 8 * 3..length / 8 * 4, length / 8 * 7..length] {
+                    let mut found = Vec::new();
+                    outliers_of_tokens(level, lines, own.clone(), &mut found);
+                    let found: Vec<_> = found.iter().map(|o| (o.token, o.channel, o.value.to_bits())).collect();
+                    let kept = all.iter().zip(&values).enumerate().filter(|(_, (index, _))| own.contains(index));
+                    let expected: Vec<_> = kept
+                        .map(|(i, (index, value))| ((i / per_line) as u32, index - own.start, value.to_f32().to_bits()))
+                        .collect();
+                    assert_eq!(found, expected, "{level:?}, {width} bytes, {per_line} a line");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tokens_are_found_stretch_by_stretch_in_the_lines_of_channels() {
+        let (width, per_line, channels, length) = (2, 30, 5, 600);
+        let (indices, all, values) = lines(width, per_line, channels, length);
+        let lines = OutlierLines { indices: &indices, width, values: &values, per_line };
+        let (mut next, mut found, mut count) = (vec![0; channels], Vec::new(), 0);
+        for tokens in [0..64, 128..192, 192..600] {
+            outliers_of_channels(lines, tokens.clone(), &mut next, &mut found);
+            for outlier in &found {
+                let line = outlier.channel as usize * per_line..(outlier.channel as usize + 1) * per_line;
+                let token = outlier.token + tokens.start;
+                let at = line.start + all[line.clone()].iter().position(|&index| index == token).unwrap();
+                assert_eq!(outlier.value, values[at].to_f32());
+            }
+            let expected = all.iter().filter(|index| tokens.contains(index)).count();
+            assert_eq!(found.len(), expected);
+            count += expected;
+        }
+        assert!(count > 100);
+    }
+}
