@@ -46,34 +46,50 @@ kernel!(fn of_tokens_at(lines: OutlierLines, own: Range<u32>, found: &mut Vec<Ou
 #[inline(always)]
 unsafe fn of_tokens<V: Vector>(lines: OutlierLines, own: Range<u32>, found: &mut Vec<Outlier>) {
     match lines.width {
-        1 => of_tokens_by::<1>(lines, own, found),
-        2 => of_tokens_by::<2>(lines, own, found),
-        _ => of_tokens_by::<4>(lines, own, found),
+        // SAFETY: what the caller vouches for.
+        1 => unsafe { of_tokens_by::<V, 1>(lines, own, found) },
+        // SAFETY: the same.
+        2 => unsafe { of_tokens_by::<V, 2>(lines, own, found) },
+        // SAFETY: the same.
+        _ => unsafe { of_tokens_by::<V, 4>(lines, own, found) },
     }
 }
 
-/// A vector of an instruction set's lanes decides which of an index's neighbors are this head's, as the compiler sees fit.
 #[inline(always)]
-fn of_tokens_by<const BYTES: usize>(lines: OutlierLines, own: Range<u32>, found: &mut Vec<Outlier>) {
+unsafe fn of_tokens_by<V: Vector, const BYTES: usize>(lines: OutlierLines, own: Range<u32>, found: &mut Vec<Outlier>) {
+    /// Whole numbers up to this are floats.
+    const MOST: u32 = 1 << 24;
     let (indices, per_line) = (lines.indices.as_chunks::<BYTES>().0, lines.per_line);
     let (low, channels) = (own.start, own.end - own.start);
     for (token, start) in (0..indices.len()).step_by(per_line).enumerate() {
-        let mut at = start;
-        while at < start + per_line {
-            let count = (start + per_line - at).min(LANES);
-            let is_own = |i: usize| u32::from(index::<BYTES>(&indices[i]).wrapping_sub(low) < channels);
-            let mut bits = match indices.get(at..at + LANES) {
-                Some(_) => (0..LANES).fold(0, |bits, i| bits | is_own(at + i) << i) & (u32::MAX >> (32 - count)),
-                None => (0..count).fold(0, |bits, i| bits | is_own(at + i) << i),
-            };
+        let end = start + per_line;
+        for first in (start..end).step_by(LANES) {
+            let count = (end - first).min(LANES);
+            let mut bits = 0;
+            if let Some(lanes) = indices.get(first..first + LANES)
+                && own.end <= MOST
+            {
+                let mut floats = [0.0; LANES];
+                for (float, lane) in floats.iter_mut().zip(lanes) {
+                    *float = index::<BYTES>(lane) as f32;
+                }
+                // SAFETY: the caller vouches for the instruction set, and there are as many floats as it takes. Larger numbers stay larger.
+                let outside = unsafe {
+                    V::outside(V::floats(floats.as_ptr()), V::every(low as f32), V::every((own.end - 1) as f32))
+                };
+                bits = !outside & (u32::MAX >> (32 - count));
+            } else {
+                for (i, lane) in indices[first..first + count].iter().enumerate() {
+                    bits |= u32::from(index::<BYTES>(lane).wrapping_sub(low) < channels) << i;
+                }
+            }
             while bits != 0 {
-                let i = at + bits.trailing_zeros() as usize;
+                let i = first + bits.trailing_zeros() as usize;
                 let channel = index::<BYTES>(&indices[i]) - low;
                 let value = widened_by_scaling(lines.values[i].to_bits());
                 found.push(Outlier { token: token as u32, channel, value });
                 bits &= bits - 1;
             }
-            at += count;
         }
     }
 }
