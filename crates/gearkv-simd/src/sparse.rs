@@ -35,8 +35,6 @@ pub struct OutlierLines<'a> {
 
 /// Of lines that are tokens, whose indices go through all heads' channels: the outliers among those of one head, `own`, token by token.
 pub fn outliers_of_tokens(level: Level, lines: OutlierLines, own: Range<u32>, found: &mut Vec<Outlier>) {
-    assert!(lines.per_line > 0 && lines.values.len().is_multiple_of(lines.per_line));
-    assert!(lines.indices.len() == lines.values.len() * lines.width);
     found.clear();
     of_tokens_at(level, lines, own, found);
 }
@@ -45,50 +43,41 @@ kernel!(fn of_tokens_at(lines: OutlierLines, own: Range<u32>, found: &mut Vec<Ou
 
 #[inline(always)]
 unsafe fn of_tokens<V: Vector>(lines: OutlierLines, own: Range<u32>, found: &mut Vec<Outlier>) {
-    match lines.width {
-        // SAFETY: what the caller vouches for.
-        1 => unsafe { of_tokens_by::<V, 1>(lines, own, found) },
-        // SAFETY: the same.
-        2 => unsafe { of_tokens_by::<V, 2>(lines, own, found) },
-        // SAFETY: the same.
-        _ => unsafe { of_tokens_by::<V, 4>(lines, own, found) },
-    }
-}
-
-#[inline(always)]
-unsafe fn of_tokens_by<V: Vector, const BYTES: usize>(lines: OutlierLines, own: Range<u32>, found: &mut Vec<Outlier>) {
-    /// Whole numbers up to this are floats.
-    const MOST: u32 = 1 << 24;
-    let (indices, per_line) = (lines.indices.as_chunks::<BYTES>().0, lines.per_line);
-    let (low, channels) = (own.start, own.end - own.start);
-    for (token, start) in (0..indices.len()).step_by(per_line).enumerate() {
-        let end = start + per_line;
+    let (indices, per_line) = (lines.indices.as_chunks::<2>().0, lines.per_line);
+    // As floats, and between what others are, lower and higher.
+    let (low, high) = (own.start as f32, own.end as f32 - 1.0);
+    for (token, start) in (0..lines.values.len()).step_by(per_line).enumerate() {
+        let mut add = |i: usize, index: u32| {
+            let value = widened_by_scaling(lines.values[i].to_bits());
+            found.push(Outlier { token: token as u32, channel: index - own.start, value });
+        };
+        let end = (start + per_line).min(lines.values.len());
+        // Of two bytes each, as they are but for the smallest and the largest models.
         for first in (start..end).step_by(LANES) {
             let count = (end - first).min(LANES);
-            let mut bits = 0;
-            if let Some(lanes) = indices.get(first..first + LANES)
-                && own.end <= MOST
-            {
-                let mut floats = [0.0; LANES];
-                for (float, lane) in floats.iter_mut().zip(lanes) {
-                    *float = index::<BYTES>(lane) as f32;
+            match indices.get(first..first + LANES).filter(|_| lines.width == 2) {
+                Some(lanes) => {
+                    let mut floats = [0.0; LANES];
+                    for (float, lane) in floats.iter_mut().zip(lanes) {
+                        *float = f32::from(u16::from_le_bytes(*lane));
+                    }
+                    // SAFETY: the caller vouches for the instruction set, and there are as many floats as it takes.
+                    let outside = unsafe { V::outside(V::floats(floats.as_ptr()), V::every(low), V::every(high)) };
+                    let mut bits = !outside & (u32::MAX >> (32 - count));
+                    while bits != 0 {
+                        let i = first + bits.trailing_zeros() as usize;
+                        add(i, u32::from(u16::from_le_bytes(indices[i])));
+                        bits &= bits - 1;
+                    }
                 }
-                // SAFETY: the caller vouches for the instruction set, and there are as many floats as it takes. Larger numbers stay larger.
-                let outside = unsafe {
-                    V::outside(V::floats(floats.as_ptr()), V::every(low as f32), V::every((own.end - 1) as f32))
-                };
-                bits = !outside & (u32::MAX >> (32 - count));
-            } else {
-                for (i, lane) in indices[first..first + count].iter().enumerate() {
-                    bits |= u32::from(index::<BYTES>(lane).wrapping_sub(low) < channels) << i;
+                None => {
+                    for i in first..first + count {
+                        let index = lines.index(i);
+                        if own.contains(&index) {
+                            add(i, index);
+                        }
+                    }
                 }
-            }
-            while bits != 0 {
-                let i = first + bits.trailing_zeros() as usize;
-                let channel = index::<BYTES>(&indices[i]) - low;
-                let value = widened_by_scaling(lines.values[i].to_bits());
-                found.push(Outlier { token: token as u32, channel, value });
-                bits &= bits - 1;
             }
         }
     }
@@ -97,8 +86,6 @@ unsafe fn of_tokens_by<V: Vector, const BYTES: usize>(lines: OutlierLines, own: 
 /// Of lines that are channels, whose indices are tokens: the outliers of tokens `tokens`, channel by channel. `next` says of each line how many entries are
 /// before these, and then, how many are before those behind them.
 pub fn outliers_of_channels(lines: OutlierLines, tokens: Range<u32>, next: &mut [u32], found: &mut Vec<Outlier>) {
-    assert!(lines.values.len() == next.len() * lines.per_line);
-    assert!(lines.indices.len() == lines.values.len() * lines.width);
     found.clear();
     match lines.width {
         1 => of_channels_by::<1>(lines, tokens, next, found),
@@ -137,6 +124,15 @@ fn index<const BYTES: usize>(bytes: &[u8; BYTES]) -> u32 {
     let mut all = [0; 4];
     all[..BYTES].copy_from_slice(bytes);
     u32::from_le_bytes(all)
+}
+
+impl OutlierLines<'_> {
+    #[inline(always)]
+    fn index(&self, i: usize) -> u32 {
+        let mut all = [0; 4];
+        all[..self.width].copy_from_slice(&self.indices[i * self.width..(i + 1) * self.width]);
+        u32::from_le_bytes(all)
+    }
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ impl TileOrder {
         self.wide = if widths[0] == 8 { masks[0] } else { 0 };
         for (mask, bits) in masks.iter().zip(widths) {
             let tokens = mask.count_ones() as usize;
-            assert!(tokens.is_multiple_of(4), "{tokens} tokens of {bits} bits in a tile, which has them in fours");
+            assert!(tokens.is_multiple_of(4), "tokens of a tile that have one width come in fours");
             if tokens > 0 {
                 self.push(UnitRun::even(bits, tokens / 4));
             }
