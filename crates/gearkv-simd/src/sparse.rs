@@ -43,37 +43,42 @@ kernel!(fn of_tokens_at(lines: OutlierLines, own: Range<u32>, found: &mut Vec<Ou
 
 #[inline(always)]
 unsafe fn of_tokens<V: Vector>(lines: OutlierLines, own: Range<u32>, found: &mut Vec<Outlier>) {
-    let (all, per_line) = (lines.values.len(), lines.per_line);
+    let (indices, per_line) = (lines.indices.as_chunks::<2>().0, lines.per_line);
     // As floats, and between what others are, lower and higher.
     let (low, high) = (own.start as f32, own.end as f32 - 1.0);
-    for (token, start) in (0..all).step_by(per_line).enumerate() {
+    for (token, start) in (0..lines.values.len()).step_by(per_line).enumerate() {
         let mut add = |i: usize, index: u32| {
-            if own.contains(&index) {
-                let value = widened_by_scaling(lines.values[i].to_bits());
-                found.push(Outlier { token: token as u32, channel: index - own.start, value });
-            }
+            let value = widened_by_scaling(lines.values[i].to_bits());
+            found.push(Outlier { token: token as u32, channel: index - own.start, value });
         };
-        let end = (start + per_line).min(all);
-        let mut first = start;
-        // Lines of up to 256 have few, those of more than 65,536 are rare: one by one.
-        while lines.width == 2 && first < end && first + LANES <= all {
-            let lanes = &lines.indices.as_chunks::<2>().0[first..];
-            let mut floats = [0.0; LANES];
-            for (float, lane) in floats.iter_mut().zip(lanes) {
-                *float = f32::from(u16::from_le_bytes(*lane));
+        let end = (start + per_line).min(lines.values.len());
+        // Of two bytes each, as they are but for the smallest and the largest models.
+        for first in (start..end).step_by(LANES) {
+            let count = (end - first).min(LANES);
+            match indices.get(first..first + LANES).filter(|_| lines.width == 2) {
+                Some(lanes) => {
+                    let mut floats = [0.0; LANES];
+                    for (float, lane) in floats.iter_mut().zip(lanes) {
+                        *float = f32::from(u16::from_le_bytes(*lane));
+                    }
+                    // SAFETY: the caller vouches for the instruction set, and there are as many floats as it takes.
+                    let outside = unsafe { V::outside(V::floats(floats.as_ptr()), V::every(low), V::every(high)) };
+                    let mut bits = !outside & (u32::MAX >> (32 - count));
+                    while bits != 0 {
+                        let i = first + bits.trailing_zeros() as usize;
+                        add(i, u32::from(u16::from_le_bytes(indices[i])));
+                        bits &= bits - 1;
+                    }
+                }
+                None => {
+                    for i in first..first + count {
+                        let index = lines.index(i);
+                        if own.contains(&index) {
+                            add(i, index);
+                        }
+                    }
+                }
             }
-            // SAFETY: the caller vouches for the instruction set, and there are as many floats as it takes.
-            let outside = unsafe { V::outside(V::floats(floats.as_ptr()), V::every(low), V::every(high)) };
-            let mut bits = !outside & (u32::MAX >> (32 - (end - first).min(LANES)));
-            while bits != 0 {
-                let i = bits.trailing_zeros() as usize;
-                bits &= bits - 1;
-                add(first + i, u32::from(u16::from_le_bytes(lanes[i])));
-            }
-            first += LANES;
-        }
-        for i in first..end {
-            add(i, lines.index(i));
         }
     }
 }
