@@ -10,8 +10,8 @@ const CARGO_HOME = resolve(process.env.CARGO_HOME || join(homedir(), '.cargo'));
 const RUSTUP_HOME = resolve(process.env.RUSTUP_HOME || join(homedir(), '.rustup'));
 const SEPARATOR = '\x1f';
 
-/** Sources of dependencies seem to lie in `/cargo`. Those of this repository have relative paths as it is. */
-const FLAGS = [`--remap-path-prefix=${CARGO_HOME}=/cargo`];
+/** Sources of dependencies seem to lie in `/cargo`, those of the standard library, where they are installed, in `/rustup`. Those of this repository have relative paths as it is. */
+const FLAGS = [`--remap-path-prefix=${CARGO_HOME}=/cargo`, `--remap-path-prefix=${RUSTUP_HOME}=/rustup`];
 
 /** The environment for cargo, with `flags` and these beside those that it has. Encoded, because there are homes with a space in their name. */
 export function withoutMachinePaths(env, flags) {
