@@ -4,7 +4,8 @@ import { copyFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fingerprint, unlessUnchanged } from './fingerprint.mjs';
 import { withoutMachinePaths } from './machine-paths.mjs';
-import { CORE_SOURCES } from './native.mjs';
+import { CODEC_INPUTS } from './native.mjs';
+import { npm } from './packages.mjs';
 import { ROOT, TARGET, TOOL_CACHE } from './places.mjs';
 import { aptCommand, canInstallDebianPackages, commandPath, installDebianPackages } from './prerequisites.mjs';
 import { run, step } from './progress.mjs';
@@ -78,12 +79,12 @@ async function installNode() {
     '--loglevel=error',
   ];
   await step('installing Node for 64-bit ARM', (onLine) =>
-    run('npm', ['install', ...options, `${NODE.name}@${NODE.version}`], { onLine }),
+    npm(['install', ...options, `${NODE.name}@${NODE.version}`], { onLine }),
   );
 }
 
 async function buildAddon(rustc) {
-  const inputs = [...CORE_SOURCES, 'bindings/node', 'crates/gearkv-cuda', 'scripts/setup/arm64.mjs'];
+  const inputs = [...CODEC_INPUTS, 'scripts/setup/arm64.mjs'];
   const facts = [rustc, process.env.RUSTFLAGS ?? ''];
   await unlessUnchanged('arm64', { inputs: () => fingerprint(inputs, facts), outputs: [ADDON] }, () =>
     step('building the native module for 64-bit ARM', async (onLine) => {

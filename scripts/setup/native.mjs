@@ -28,6 +28,17 @@ const ENGINE = {
   config: 'bindings/node-llm/napi.json',
 };
 
+const inputsOf = (crate, sources) => [
+  ...CORE_SOURCES,
+  crate,
+  ...sources,
+  'scripts/setup/native.mjs',
+  'scripts/setup/machine-paths.mjs',
+];
+
+/** What the codec's module is made from. */
+export const CODEC_INPUTS = inputsOf(CODEC.crate, CODEC.sources);
+
 /** Builds the codec's module and its loader into `dist/native`. */
 export function buildNative(rustc) {
   return buildAddon(CODEC, rustc);
@@ -39,7 +50,7 @@ export function buildEngine(rustc) {
 }
 
 async function buildAddon({ name, title, crate, sources, config }, rustc) {
-  const inputs = [...CORE_SOURCES, crate, ...sources, 'scripts/setup/native.mjs', 'scripts/setup/machine-paths.mjs'];
+  const inputs = inputsOf(crate, sources);
   const facts = [rustc, lockedVersion('@napi-rs/cli'), process.platform, process.arch, process.env.RUSTFLAGS ?? ''];
   const folder = join(DIST, name);
   const outputs = [join(folder, 'index.cjs')];

@@ -6,7 +6,7 @@ import { answer, commandPath } from './prerequisites.mjs';
 import { run, step } from './progress.mjs';
 
 /** Whether the compiler that is there has a target's library. */
-export function hasTarget(triple) {
+function hasTarget(triple) {
   const sysroot = answer('rustc', ['--print', 'sysroot']);
   if (sysroot === undefined) return false;
   const library = join(sysroot, 'lib/rustlib', triple, 'lib');

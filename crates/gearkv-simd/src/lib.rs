@@ -40,7 +40,7 @@ pub use range::{add_column_squares, add_columns, column_range, group_ranges, nex
 pub use rotate::rotate_rows;
 pub use rows::{Rows as RawRows, Values as RawValues, dot_raw, weigh_raw};
 pub use scales::{SmallGrid, narrow_magnitudes, narrow_scales, widen_multiples, widen_scales, widen_zeros};
-pub use sparse::{Outlier, OutlierLines, outliers_of_channels, outliers_of_tokens};
+pub use sparse::{IndexWidth, Outlier, OutlierLines, outliers_of_channels, outliers_of_tokens};
 pub use stripes::{Stripe, turned_stripes};
 pub use tile::{
     KeyRoom, KeyScales, KeyTiles, Levels, MOST_TILES, TILE, TileOrder, UnitRun, ValueRoom, ValueTiles, add_values,

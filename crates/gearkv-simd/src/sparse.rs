@@ -1,4 +1,4 @@
-//! Outliers of one head, out of the lists that they are kept in: an index and a value each, the indices of a line ascending.
+//! Outliers of one head, out of the lists that they are kept in: an index and a value each, the indices of a line ascending, in as few bytes as it needs.
 
 use std::ops::Range;
 
@@ -20,13 +20,62 @@ pub struct Outlier {
     pub value: f32,
 }
 
+/// Bytes of one outlier index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IndexWidth {
+    /// Of lines of up to 256.
+    One,
+    /// Of up to 65,536.
+    Two,
+    /// Of any.
+    Four,
+}
+
+impl IndexWidth {
+    /// What a line of so many values needs.
+    #[inline]
+    pub fn for_line(length: usize) -> Self {
+        match length {
+            0..=0x100 => Self::One,
+            0x101..=0x1_0000 => Self::Two,
+            _ => Self::Four,
+        }
+    }
+
+    /// As a number.
+    #[inline]
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::One => 1,
+            Self::Two => 2,
+            Self::Four => 4,
+        }
+    }
+
+    /// Appends an index.
+    #[inline]
+    pub fn push(self, index: u32, out: &mut Vec<u8>) {
+        out.extend_from_slice(&index.to_le_bytes()[..self.bytes()]);
+    }
+
+    /// The `i`-th index of packed `indices`.
+    #[inline(always)]
+    pub fn get(self, indices: &[u8], i: usize) -> usize {
+        match self {
+            Self::One => usize::from(indices[i]),
+            Self::Two => usize::from(u16::from_le_bytes(indices.as_chunks().0[i])),
+            Self::Four => u32::from_le_bytes(indices.as_chunks().0[i]) as usize,
+        }
+    }
+}
+
 /// Lines of as many outliers each.
 #[derive(Clone, Copy)]
 pub struct OutlierLines<'a> {
-    /// Of `width` bytes each.
+    /// Of `width` each.
     pub indices: &'a [u8],
-    /// 1, 2 or 4.
-    pub width: usize,
+    /// Of an index.
+    pub width: IndexWidth,
     /// As many.
     pub values: &'a [f16],
     /// Outliers of a line.
@@ -55,7 +104,7 @@ unsafe fn of_tokens<V: Vector>(lines: OutlierLines, own: Range<u32>, found: &mut
         // Of two bytes each, as they are but for the smallest and the largest models.
         for first in (start..end).step_by(LANES) {
             let count = (end - first).min(LANES);
-            match indices.get(first..first + LANES).filter(|_| lines.width == 2) {
+            match indices.get(first..first + LANES).filter(|_| lines.width == IndexWidth::Two) {
                 Some(lanes) => {
                     let mut floats = [0.0; LANES];
                     for (float, lane) in floats.iter_mut().zip(lanes) {
@@ -72,7 +121,7 @@ unsafe fn of_tokens<V: Vector>(lines: OutlierLines, own: Range<u32>, found: &mut
                 }
                 None => {
                     for i in first..first + count {
-                        let index = lines.index(i);
+                        let index = lines.width.get(lines.indices, i) as u32;
                         if own.contains(&index) {
                             add(i, index);
                         }
@@ -88,9 +137,9 @@ unsafe fn of_tokens<V: Vector>(lines: OutlierLines, own: Range<u32>, found: &mut
 pub fn outliers_of_channels(lines: OutlierLines, tokens: Range<u32>, next: &mut [u32], found: &mut Vec<Outlier>) {
     found.clear();
     match lines.width {
-        1 => of_channels_by::<1>(lines, tokens, next, found),
-        2 => of_channels_by::<2>(lines, tokens, next, found),
-        _ => of_channels_by::<4>(lines, tokens, next, found),
+        IndexWidth::One => of_channels_by::<1>(lines, tokens, next, found),
+        IndexWidth::Two => of_channels_by::<2>(lines, tokens, next, found),
+        IndexWidth::Four => of_channels_by::<4>(lines, tokens, next, found),
     }
 }
 
@@ -126,35 +175,27 @@ fn index<const BYTES: usize>(bytes: &[u8; BYTES]) -> u32 {
     u32::from_le_bytes(all)
 }
 
-impl OutlierLines<'_> {
-    #[inline(always)]
-    fn index(&self, i: usize) -> u32 {
-        match self.width {
-            1 => u32::from(self.indices[i]),
-            2 => u32::from(u16::from_le_bytes(self.indices.as_chunks().0[i])),
-            _ => u32::from_le_bytes(self.indices.as_chunks().0[i]),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::level::levels;
 
-    fn lines(width: usize, per_line: usize, lines: usize, length: u32) -> (Vec<u8>, Vec<u32>, Vec<f16>) {
+    fn lines(width: IndexWidth, per_line: usize, lines: usize, length: u32) -> (Vec<u8>, Vec<u32>, Vec<f16>) {
         let step = length / per_line as u32;
         let all: Vec<u32> = (0..lines * per_line)
             .map(|i| (i % per_line) as u32 * step + (i as u32).wrapping_mul(2_654_435_761) % step)
             .collect();
-        let bytes = all.iter().flat_map(|index| index.to_le_bytes()[..width].to_vec()).collect();
+        let mut bytes = Vec::new();
+        all.iter().for_each(|&index| width.push(index, &mut bytes));
         let values = (0..all.len()).map(|i| f16::from_f32(i as f32 / 8.0 - 40.0)).collect();
         (bytes, all, values)
     }
 
     #[test]
     fn each_head_finds_its_own_in_the_lines_of_tokens() {
-        for (width, per_line, length) in [(1, 4, 256), (2, 20, 1024), (2, 34, 1024), (2, 16, 768), (4, 40, 70_000)] {
+        for (bytes, per_line, length) in [(1, 4, 256), (2, 20, 1024), (2, 34, 1024), (2, 16, 768), (4, 40, 70_000)] {
+            let width = IndexWidth::for_line(length as usize);
+            assert_eq!(width.bytes(), bytes);
             let (indices, all, values) = lines(width, per_line, 9, length);
             let lines = OutlierLines { indices: &indices, width, values: &values, per_line };
             for level in levels() {
@@ -166,7 +207,7 @@ mod tests {
                     let expected: Vec<_> = kept
                         .map(|(i, (index, value))| ((i / per_line) as u32, index - own.start, value.to_f32().to_bits()))
                         .collect();
-                    assert_eq!(found, expected, "{level:?}, {width} bytes, {per_line} a line");
+                    assert_eq!(found, expected, "{level:?}, {bytes} bytes, {per_line} a line");
                 }
             }
         }
@@ -174,7 +215,7 @@ mod tests {
 
     #[test]
     fn tokens_are_found_stretch_by_stretch_in_the_lines_of_channels() {
-        let (width, per_line, channels, length) = (2, 30, 5, 600);
+        let (width, per_line, channels, length) = (IndexWidth::Two, 30, 5, 600);
         let (indices, all, values) = lines(width, per_line, channels, length);
         let lines = OutlierLines { indices: &indices, width, values: &values, per_line };
         let (mut next, mut found, mut count) = (vec![0; channels], Vec::new(), 0);

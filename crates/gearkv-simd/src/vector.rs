@@ -187,6 +187,12 @@ pub(super) trait Vector {
     unsafe fn whole(x: Self::Floats) -> Self::Whole;
     /// Sums, which wrap around.
     unsafe fn added(a: Self::Whole, b: Self::Whole) -> Self::Whole;
+    /// `total` and four others, which wrap around.
+    #[inline(always)]
+    unsafe fn added_up(total: Self::Whole, [a, b, c, d]: [Self::Whole; 4]) -> Self::Whole {
+        // SAFETY: what the caller vouches for.
+        unsafe { Self::added(total, Self::added(Self::added(a, b), Self::added(c, d))) }
+    }
     /// The sum of all sixteen, which wraps around.
     unsafe fn whole_total(numbers: Self::Whole) -> i32;
     unsafe fn put_whole(x: Self::Whole, at: *mut i32);

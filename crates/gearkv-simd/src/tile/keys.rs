@@ -272,8 +272,7 @@ unsafe fn fold<V: Products, const R: usize>(
             while i + TILE <= dim {
                 let four = [0, 1, 2, 3].map(|j| numbers(i + LANES * j));
                 if V::SIGNED_BYTES {
-                    let [a, b, c, d] = four;
-                    total = V::added(total, V::added(V::added(a, b), V::added(c, d)));
+                    total = V::added_up(total, four);
                 }
                 V::more_multipliers(four, first.add(i / 4), second.add(i / 4));
                 i += TILE;

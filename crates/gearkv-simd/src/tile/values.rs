@@ -306,8 +306,7 @@ unsafe fn fold<V: Products, const SMALL: bool>(
                 V::ordered_multipliers(numbers, &order.order, first, second);
             }
             if (levels == Levels::Affine) == V::SIGNED_BYTES && !SMALL {
-                let [a, b, c, d] = numbers;
-                total = V::added(total, V::added(V::added(a, b), V::added(c, d)));
+                total = V::added_up(total, numbers);
             }
             if levels == Levels::Turned && order.wide != 0 {
                 let mut all = [0i32; TILE];

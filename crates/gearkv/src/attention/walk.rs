@@ -137,9 +137,13 @@ impl<'a> Blocks<'a> {
 
     /// How many blocks from the `s`-th on are of one piece, and their tokens.
     pub fn of_one_piece(&self, s: usize) -> (usize, usize) {
-        let index = self.index(s);
-        let mine = self.now.steps[s..].iter().take_while(|step| step.of(self.role).0 == index);
-        mine.fold((0, 0), |(count, tokens), step| (count + 1, tokens + step.tokens))
+        self.same_piece(s).fold((0, 0), |(count, tokens), step| (count + 1, tokens + step.tokens))
+    }
+
+    /// Blocks from the `s`-th on that are of its piece.
+    fn same_piece(&self, s: usize) -> impl Iterator<Item = &'a Step> {
+        let (index, role) = (self.index(s), self.role);
+        self.now.steps[s..].iter().take_while(move |step| step.of(role).0 == index)
     }
 
     /// The columns of the `s`-th in rows of logits.
@@ -151,10 +155,9 @@ impl<'a> Blocks<'a> {
     /// `s`-th alone. Returns how many these are, too.
     pub fn run(&self, s: usize, most: usize) -> (Run<'a>, usize) {
         let step = &self.now.steps[s];
-        let (index, first) = step.of(self.role);
+        let (_, first) = step.of(self.role);
         let (mut tokens, mut count, mut sum) = (step.tokens, 1, 0);
-        let mine = self.now.steps[s..].iter().take_while(|step| step.of(self.role).0 == index);
-        for (i, step) in mine.enumerate() {
+        for (i, step) in self.same_piece(s).enumerate() {
             sum += step.tokens;
             if sum > most {
                 break;

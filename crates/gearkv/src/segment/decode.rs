@@ -172,12 +172,12 @@ impl Segment {
     ) {
         found.clear();
         let layout = &self.layout;
-        let (per_line, width) = (layout.per_line(), layout.index_width().bytes());
+        let (per_line, width) = (layout.per_line(), layout.index_width());
         if per_line == 0 {
             return;
         }
         let lines = |from: usize, to: usize| OutlierLines {
-            indices: &self.outlier_indices[from * per_line * width..to * per_line * width],
+            indices: &self.outlier_indices[from * per_line * width.bytes()..to * per_line * width.bytes()],
             width,
             values: &self.outlier_values[from * per_line..to * per_line],
             per_line,

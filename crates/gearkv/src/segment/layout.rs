@@ -6,9 +6,7 @@ use crate::factors::FactorLayout;
 use crate::lowrank;
 use crate::ranks;
 use crate::shape::Role;
-use crate::simd;
-
-use super::sparse::IndexWidth;
+use crate::simd::{self, IndexWidth};
 
 /// Shape and parameters of one segment.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -7,7 +7,6 @@ mod layout;
 mod operands;
 mod packer;
 mod source;
-mod sparse;
 mod tail;
 mod tiles;
 mod widths;

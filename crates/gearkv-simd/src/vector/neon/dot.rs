@@ -117,9 +117,9 @@ unsafe fn high(numbers: [int32x4_t; 4]) -> [int32x4_t; 4] {
 
 /// The lowest byte of each of sixteen numbers.
 #[inline(always)]
-unsafe fn low_bytes([a, b, c, d]: [int32x4_t; 4]) -> int8x16_t {
+unsafe fn low_bytes(numbers: [int32x4_t; 4]) -> int8x16_t {
     unsafe {
-        let (ab, cd) = (vmovn_high_s32(vmovn_s32(a), b), vmovn_high_s32(vmovn_s32(c), d));
+        let (ab, cd) = products::shorts(numbers);
         vmovn_high_s16(vmovn_s16(ab), cd)
     }
 }

@@ -39,11 +39,11 @@ impl Products for Neon<false> {
         second: *mut i32,
     ) -> [int32x4_t; 4] {
         unsafe {
-            for (i, [a, b, c, d]) in numbers.into_iter().enumerate() {
+            for (i, numbers) in numbers.into_iter().enumerate() {
                 let bytes = vld1q_u8(bytes.add(16 * i));
                 let low = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(bytes)));
                 let high = vreinterpretq_s16_u16(vmovl_high_u8(bytes));
-                let (ab, cd) = (vmovn_high_s32(vmovn_s32(a), b), vmovn_high_s32(vmovn_s32(c), d));
+                let (ab, cd) = shorts(numbers);
                 total[i] = vmlal_s16(total[i], vget_low_s16(low), vget_low_s16(ab));
                 total[i] = vmlal_high_s16(total[i], low, ab);
                 total[i] = vmlal_s16(total[i], vget_low_s16(high), vget_low_s16(cd));
@@ -60,14 +60,20 @@ impl Products for Neon<false> {
     }
 
     #[inline(always)]
-    unsafe fn multipliers([a, b, c, d]: [int32x4_t; 4], first: *mut i32, second: *mut i32) {
+    unsafe fn multipliers(numbers: [int32x4_t; 4], first: *mut i32, second: *mut i32) {
         unsafe {
             // Numbers 0 and 2 of each four beside each other, then 1 and 3.
-            let (low, high) = (vmovn_high_s32(vmovn_s32(a), b), vmovn_high_s32(vmovn_s32(c), d));
+            let (low, high) = shorts(numbers);
             vst1q_s16(first.cast(), vuzp1q_s16(low, high));
             vst1q_s16(second.cast(), vuzp2q_s16(low, high));
         }
     }
+}
+
+/// The lower 16 bits of each of sixteen numbers.
+#[inline(always)]
+pub(super) unsafe fn shorts([a, b, c, d]: [int32x4_t; 4]) -> (int16x8_t, int16x8_t) {
+    unsafe { (vmovn_high_s32(vmovn_s32(a), b), vmovn_high_s32(vmovn_s32(c), d)) }
 }
 
 /// [`Products::store`] of sums that are whole.
