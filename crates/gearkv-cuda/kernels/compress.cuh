@@ -11,7 +11,9 @@
 struct Compression {
     Layer layer;
     const u8* templates;      // [planes][head of keys, head of values]
-    float* variances;         // [planes, tokens]: of values, where widths are dealt by them
+    float* surveyed;          // of values: [planes, tokens], where widths are dealt by their variances; [planes, tokens, 2], where heads share scales
+    u32* key_marks;           // which values are outliers, a bit each: [planes, dim, words of tokens],
+    u32* value_marks;         // and [items, tokens, heads, words of channels]
     const float* starts;      // [heads, rank, dim] of keys, then of values: where power iteration starts
     u32* value_range;         // bits of the largest scale of values
     Block* blocks;            // layer.blocks
@@ -20,10 +22,13 @@ struct Compression {
     u32 tokens;               // of the segment
     u32 blocks_made;
     u32 cuts[MOST_CUTS + 1];  // where its blocks start, and its end
-    u32 at, plane_stride;     // where the segment's records start, and how far those of two planes are apart; in units of 16 bytes
-    u32 key_head_bytes, value_head_bytes, key_bytes, value_bytes; // the most that each takes
+    // In units of 16 bytes. Where the segment starts: heads and records of keys of each plane; then records of values of each item.
+    u32 at, plane_stride;
+    u32 values_at, item_stride;
+    u32 key_head_bytes, value_head_bytes, key_bytes, value_bytes; // the most that each takes; of records, without entries of outliers
     u32 key_group, key_channels;  // tokens, or channels, that share a scale
     u32 value_channels;
+    u32 shared_scales;        // whether all heads share a token's scale of values
     Recipe key, value;
     u32 value_bits;           // the width of values, or the less of two
     u32 value_more_bits;      // the greater
@@ -31,6 +36,7 @@ struct Compression {
     u32 in_fours;             // whether a unit is four rows
     u32 key_slots;
     u32 heads;
+    u32 key_side, value_side; // outliers at either end of a line: a channel's keys, a token's values in all heads
 };
 
 // Shared memory.
@@ -39,7 +45,9 @@ struct Bench {
     float* scales;  // as many as there are
     float* zeros;
     float* means;   // [dim], values alone
-    u32* words;     // [64 + 16]
+    u32* lists;     // [dim or BLOCK]: how long each is, in the place of means
+    u32* words;     // [64 + 32]
+    u32* found;     // [2, MOST_CUTS + 1]: outliers in each block of keys and of values, and those of values in the heads before
     double* gains;  // [heads, units]
     u16* order;     // [heads, tokens]: rows, the heaviest of each block first
     u8* widths;     // [tokens]
@@ -49,15 +57,19 @@ struct Bench {
 
 INLINE u32 row_stride(u32 dim) { return dim + 1; }
 
-// Rows of one side of a plane to shared memory.
-INLINE void load_rows(const Compression& a, u32 plane, bool keys, float* rows) {
+// A value in the buffer.
+INLINE float buffered(const Compression& a, u32 plane, bool keys, u32 token, u32 channel) {
     u32 dim = a.layer.dim, width = keys ? raw_key_width(dim) : raw_value_width(dim);
     const u16* from = (keys ? a.layer.key_buffer : a.layer.value_buffer) + (u64)plane * a.layer.capacity * width;
+    return widen(from[keys ? raw_key_index(token, channel, dim) : raw_value_index(token, channel, dim)]);
+}
+
+// Rows of one side of a plane to shared memory.
+INLINE void load_rows(const Compression& a, u32 plane, bool keys, float* rows) {
+    u32 dim = a.layer.dim;
 #pragma unroll 1
-    for (u32 i = threadIdx.x; i < a.tokens * dim; i += blockDim.x) {
-        u32 token = i / dim, channel = i % dim;
-        rows[token * row_stride(dim) + channel] = widen(from[keys ? raw_key_index(token, channel, dim) : raw_value_index(token, channel, dim)]);
-    }
+    for (u32 i = threadIdx.x; i < a.tokens * dim; i += blockDim.x)
+        rows[i / dim * row_stride(dim) + i % dim] = buffered(a, plane, keys, i / dim, i % dim);
     __syncthreads();
 }
 
@@ -72,8 +84,20 @@ INLINE float largest_of_block(float x, u32* words) {
 }
 
 INLINE u8* plane_at(const Compression& a, u32 plane) { return a.data + ((u64)a.at + (u64)plane * a.plane_stride) * 16; }
-INLINE u32 record_at(const Compression& a, u32 i, bool keys) {
-    return a.key_head_bytes + a.value_head_bytes + i * (a.key_bytes + a.value_bytes) + (keys ? 0 : a.key_bytes);
+
+// Where the `i`-th record of a plane is, in units of 16 bytes. Records have room for all of them but entries of outliers, which lie closely:
+// how many a record has is known only now, how many all have was known before. Rounding both up is made good by 16 bytes a record.
+INLINE u32 record_at(const Compression& a, const Bench& bench, u32 plane, u32 i, bool keys) {
+    u32 entries = 0, side = keys ? a.key_side : a.value_side;
+    if (side) {
+        const u32* found = bench.found + (keys ? 0 : MOST_CUTS + 1);
+        entries = keys ? 0 : found[MOST_CUTS];
+#pragma unroll 1
+        for (u32 before = 0; before < i; before++) entries += found[before];
+    }
+    u32 start = keys ? plane * a.plane_stride + (a.key_head_bytes + a.value_head_bytes) / 16 : a.values_at + plane / a.heads * a.item_stride;
+    u32 number = keys ? i : plane % a.heads * a.blocks_made + i;
+    return a.at + start + number * ((keys ? a.key_bytes : a.value_bytes) / 16) + aligned(entries * 4) / 16;
 }
 
 INLINE void copy_template(u8* to, const u8* from, u32 bytes) {

@@ -1,6 +1,6 @@
 // Keys of a segment: scales, codes and records.
 #pragma once
-#include "lowrank.cuh"
+#include "outliers.cuh"
 
 // The width of a slot's unit.
 INLINE u32 key_bits(const Head* head, u32 unit) {
@@ -87,19 +87,31 @@ INLINE void store_channel_scales(const Compression& a, const Bench& bench, const
     }
 }
 
-// Scales and zeros where channels of a token share them: [tokens, groups]. Gives the super-scale, 0 where there is none.
-INLINE float token_scales(const Bench& bench, u32 tokens, u32 dim, u32 channels, u32 bits, const Recipe& recipe, float& largest) {
+// Scales and zeros where channels of a token share them: [tokens, groups]. Gives the super-scale, 0 where there is none. `ranges`: of as many
+// `heads`, [heads, tokens, 2], where all channels of these share them.
+INLINE float token_scales(const Bench& bench, u32 tokens, u32 dim, u32 channels, u32 bits, const Recipe& recipe, float& largest, const float* ranges = 0, u32 heads = 0) {
     u32 groups = (dim + channels - 1) / channels, stride = row_stride(dim);
     float super_scale = 0.0f, most = 0.0f;
     auto group_of = [&](u32 i) {
         u32 first = i % groups * channels;
         return Group{bench.rows + i / groups * stride + first, dim - first < channels ? dim - first : channels, 1};
     };
+    auto range = [&](u32 i, float& low, float& high) {
+        if (!ranges) return range_by_lanes(group_of(i), low, high);
+        low = INFINITE;
+        high = -INFINITE;
+#pragma unroll 1
+        for (u32 head = 0; head < heads; head++) {
+            const float* of_head = ranges + (head * tokens + i) * 2;
+            low = of_head[0] < low ? of_head[0] : low;
+            high = of_head[1] > high ? of_head[1] : high;
+        }
+    };
     if (recipe.small) {
 #pragma unroll 1
         for (u32 i = threadIdx.x; i < tokens * groups; i += blockDim.x) {
             float low, high;
-            range_of(group_of(i), low, high);
+            range(i, low, high);
             if (high >= low) most = larger(asked_for(low, high, levels_of(bits), zero_unit(bits)), most);
         }
         super_scale = super_scale_for(largest_of_block(most, bench.words));
@@ -110,7 +122,7 @@ INLINE float token_scales(const Bench& bench, u32 tokens, u32 dim, u32 channels,
         Group group = group_of(i);
         float low, high;
         if (recipe.least_squares) range_of(group, low, high);
-        else range_by_lanes(group, low, high);
+        else range(i, low, high);
         Pair pair = fitted(group, low, high, bits, recipe.least_squares, super_scale);
         bench.scales[i] = pair.scale;
         bench.zeros[i] = pair.zero;
@@ -131,8 +143,10 @@ INLINE void compress_keys(const Compression& a, const Bench& bench, u32 plane) {
     u32 dim = a.layer.dim, warps = blockDim.x / LANES, warp = threadIdx.x / LANES, lane = threadIdx.x % LANES;
     u8* own = plane_at(a, plane);
     Head* head = (Head*)own;
+    auto key_record_of = [&](u32 i) { return a.data + (u64)record_at(a, bench, plane, i, true) * 16; };
     copy_template(own, a.templates + (u64)plane * (a.key_head_bytes + a.value_head_bytes), a.key_head_bytes);
     load_rows(a, plane, true, bench.rows);
+    leave_out(a, bench, plane, true);
     bool of_channels = head->mode == CHANNEL;
     u32 slots = head->units * 8, groups = (dim + a.key_channels - 1) / a.key_channels;
     float largest, super_scale = of_channels ? channel_scales(a, bench, head, largest)
@@ -143,12 +157,13 @@ INLINE void compress_keys(const Compression& a, const Bench& bench, u32 plane) {
         head->norm = exact_power_of_two(14 - exponent);
         head->back = exact_power_of_two(exponent - 14);
     }
+    restore(a, bench, plane, true);
     const u16* order = order_of(head);
     // A segment's codes first: what they leave takes the rows' place.
 #pragma unroll 1
     for (u32 i = 0; i < a.blocks_made; i++) {
         u32 first = a.cuts[i], tokens = a.cuts[i + 1] - first;
-        u8* record = own + record_at(a, i, true);
+        u8* record = key_record_of(i);
         u32 band = 0, of_band = 0;
         u8* codes = record;
 #pragma unroll 1
@@ -182,7 +197,7 @@ INLINE void compress_keys(const Compression& a, const Bench& bench, u32 plane) {
             }
         }
     }
-    if (!a.key.rank) return;
+    if (!a.key.rank && !a.key_side) return;
     __syncthreads();
 #pragma unroll 1
     for (u32 i = threadIdx.x; i < a.tokens * (of_channels ? slots : dim); i += blockDim.x) {
@@ -193,8 +208,5 @@ INLINE void compress_keys(const Compression& a, const Bench& bench, u32 plane) {
         float* x = bench.rows + token * row_stride(dim) + channel;
         *x = what_is_left(*x, {bench.scales[at], bench.zeros[at]}, levels_of(bits));
     }
-    approximate(a, a.key, bench, a.starts + plane % a.heads * a.key.rank * dim, head);
-#pragma unroll 1
-    for (u32 i = 0; i < a.blocks_made; i++)
-        store_factor(a, a.key, bench, a.cuts[i], a.cuts[i + 1] - a.cuts[i], own + record_at(a, i, true) + head->rest_at);
+    store_what_is_left(a, a.key, bench, plane, true, a.starts + plane % a.heads * a.key.rank * dim, head, [&](u32 i) { return key_record_of(i) + head->rest_at; });
 }

@@ -8,28 +8,41 @@ INLINE void value_means(const Compression& a, const Bench& bench) {
     u32 stride = row_stride(a.layer.dim);
 #pragma unroll 1
     for (u32 channel = threadIdx.x; channel < a.layer.dim; channel += blockDim.x) {
-        float sum = 0.0f;
+        float sum = 0.0f, count = 0.0f;
 #pragma unroll 1
-        for (u32 t = 0; t < a.tokens; t++) sum = plus(sum, bench.rows[t * stride + channel]);
-        bench.means[channel] = over(sum, (float)a.tokens);
+        for (u32 t = 0; t < a.tokens; t++) {
+            float x = bench.rows[t * stride + channel];
+            sum = plus(sum, known(x));
+            count = plus(count, x == x ? 1.0f : 0.0f);
+        }
+        bench.means[channel] = count > 0.0f ? over(sum, count) : 0.0f;
     }
     __syncthreads();
 }
 
-// Of each token the sum of squared distances from the means: what its width depends on. Grid: [planes].
+// Of each token the sum of squared distances from the means: what its width depends on; or, where heads share scales, its range. Grid: [planes].
 INLINE void survey(const Compression& a, const Bench& bench) {
     u32 plane = blockIdx.x, dim = a.layer.dim;
     load_rows(a, plane, false, bench.rows);
+    leave_out(a, bench, plane, false);
+    if (a.shared_scales) {
+#pragma unroll 1
+        for (u32 t = threadIdx.x; t < a.tokens; t += blockDim.x) {
+            float* range = a.surveyed + ((u64)plane * a.tokens + t) * 2;
+            range_by_lanes({bench.rows + t * row_stride(dim), dim, 1}, range[0], range[1]);
+        }
+        return;
+    }
     value_means(a, bench);
 #pragma unroll 1
     for (u32 t = threadIdx.x; t < a.tokens; t += blockDim.x) {
         float sum = 0.0f;
 #pragma unroll 1
         for (u32 channel = 0; channel < dim; channel++) {
-            float off = minus(bench.rows[t * row_stride(dim) + channel], bench.means[channel]);
+            float off = known(minus(bench.rows[t * row_stride(dim) + channel], bench.means[channel]));
             sum = plus(sum, times(off, off));
         }
-        a.variances[(u64)plane * a.tokens + t] = sum;
+        a.surveyed[(u64)plane * a.tokens + t] = sum;
     }
 }
 
@@ -42,7 +55,7 @@ INLINE void deal_widths(const Compression& a, const Bench& bench, u32 plane) {
     __syncthreads();
     if (!a.raised) return;
     u32 first_plane = plane / a.heads * a.heads, own = plane - first_plane;
-    const float* weights = a.variances + (u64)first_plane * tokens;
+    const float* weights = a.surveyed + (u64)first_plane * tokens;
 #pragma unroll 1
     for (u32 i = threadIdx.x; i < a.heads * tokens; i += blockDim.x) {
         u32 t = i % tokens, place = t;
@@ -107,7 +120,8 @@ INLINE void take_means(const Compression& a, const Bench& bench, Head* head) {
 #pragma unroll 1
     for (u32 i = threadIdx.x; i < a.tokens * dim; i += blockDim.x) {
         float* at = bench.rows + i / dim * row_stride(dim) + i % dim;
-        *at = minus(*at, bench.means[i % dim]);
+        // Outliers count as their channel's mean, and what that leaves is theirs to carry.
+        *at = known(minus(*at, bench.means[i % dim]));
     }
     __syncthreads();
     turn_in_place(bench.rows, a.tokens, row_stride(dim), dim, false);
@@ -185,6 +199,7 @@ INLINE void compress_values(const Compression& a, const Bench& bench, u32 plane)
     Head* head = (Head*)(own + a.key_head_bytes);
     copy_template((u8*)head, a.templates + (u64)plane * (a.key_head_bytes + a.value_head_bytes) + a.key_head_bytes, a.value_head_bytes);
     load_rows(a, plane, false, bench.rows);
+    leave_out(a, bench, plane, false);
     deal_widths(a, bench, plane);
     bool turned = head->mode == LEVELS;
     u32 channels = a.value_channels, groups = (dim + channels - 1) / channels, units_of_group = (channels + 63) / 64;
@@ -193,9 +208,17 @@ INLINE void compress_values(const Compression& a, const Bench& bench, u32 plane)
         take_means(a, bench, head);
         super_scale = turned_scales(a, bench, largest);
     } else {
-        super_scale = token_scales(bench, a.tokens, dim, channels, a.value_bits, a.value, largest);
+        super_scale = token_scales(bench, a.tokens, dim, channels, a.value_bits, a.value, largest,
+                                   a.shared_scales ? a.surveyed + (u64)(plane / a.heads) * a.heads * a.tokens * 2 : 0, a.heads);
+        restore(a, bench, plane, false);
     }
+    // Descriptors are written here, of keys as well.
+    count_outliers(a, bench, plane, true);
+    u32 outliers = 0;
+#pragma unroll 1
+    for (u32 i = 0; a.value_side && i < a.blocks_made; i++) outliers += bench.found[MOST_CUTS + 1 + i];
     if (threadIdx.x == 0) {
+        head->outliers = outliers ? 1 : 0;
         head->super_scale = super_scale;
         atomicMax(a.value_range, __float_as_uint(largest));
     }
@@ -212,7 +235,8 @@ INLINE void compress_values(const Compression& a, const Bench& bench, u32 plane)
         bool in_order;
         u32 count = place_tokens(bench, head, first, tokens, bench.words, tiles, in_order);
         const u32* slots = bench.words;
-        u8* record = own + record_at(a, i, false);
+        u32 record_starts = record_at(a, bench, plane, i, false);
+        u8* record = a.data + (u64)record_starts * 16;
         u32 codes_at = sizeof(ValueStart) + (in_order ? 0 : aligned(count)), scales_at = codes_at;
 #pragma unroll
         for (u32 w = 0; w < 4; w++) scales_at += tiles[w] * units * unit_bytes(head->widths[w]);
@@ -225,10 +249,10 @@ INLINE void compress_values(const Compression& a, const Bench& bench, u32 plane)
             start->scales_at = scales_at;
             start->rest_at = rest_at;
             Block block;
-            block.key = a.at + plane * a.plane_stride + record_at(a, i, true) / 16;
-            block.value = a.at + plane * a.plane_stride + record_at(a, i, false) / 16;
-            block.key_bytes = key_head->rest_at + aligned(factor_bytes(key_head));
-            block.value_bytes = rest_at + aligned(factor_bytes(head));
+            block.key = record_at(a, bench, plane, i, true);
+            block.value = record_starts;
+            block.key_bytes = key_head->rest_at + aligned(factor_bytes(key_head)) + (a.key_side ? list_bytes(BLOCK, bench.found[i]) : 0);
+            block.value_bytes = rest_at + aligned(factor_bytes(head)) + (outliers ? list_bytes(dim, bench.found[MOST_CUTS + 1 + i]) : 0);
             block.key_head = a.at + plane * a.plane_stride;
             block.value_head = block.key_head + a.key_head_bytes / 16;
             block.first = a.layer.buffer_first + first;
@@ -284,8 +308,8 @@ INLINE void compress_values(const Compression& a, const Bench& bench, u32 plane)
     }
 }
 
-// Low-rank of what codes leave of values, behind their records.
-INLINE void add_low_rank(const Compression& a, const Bench& bench, u32 plane, Head* head) {
+// What codes leave of values, behind their records.
+INLINE void add_what_is_left(const Compression& a, const Bench& bench, u32 plane, Head* head) {
     u32 dim = a.layer.dim, stride = row_stride(dim), channels = a.value_channels, groups = (dim + channels - 1) / channels;
     bool turned = head->mode == LEVELS;
     __syncthreads();
@@ -299,20 +323,16 @@ INLINE void add_low_rank(const Compression& a, const Bench& bench, u32 plane, He
     if (turned) {
         turn_in_place(bench.rows, a.tokens, stride, dim, false);
         const float* means = (const float*)((const u8*)head + head->means_at);
-        const u16* from = a.layer.value_buffer + (u64)plane * a.layer.capacity * raw_value_width(dim);
 #pragma unroll 1
         for (u32 i = threadIdx.x; i < a.tokens * dim; i += blockDim.x) {
             float* x = bench.rows + i / dim * stride + i % dim;
-            *x = minus(widen(from[raw_value_index(i / dim, i % dim, dim)]), plus(*x, means[i % dim]));
+            *x = minus(buffered(a, plane, false, i / dim, i % dim), plus(*x, means[i % dim]));
         }
     }
-    approximate(a, a.value, bench, a.starts + (a.heads * a.key.rank + plane % a.heads * a.value.rank) * dim, head);
-    u8* own = plane_at(a, plane);
-#pragma unroll 1
-    for (u32 i = 0; i < a.blocks_made; i++) {
-        u8* record = own + record_at(a, i, false);
-        store_factor(a, a.value, bench, a.cuts[i], a.cuts[i + 1] - a.cuts[i], record + ((const ValueStart*)record)->rest_at);
-    }
+    store_what_is_left(a, a.value, bench, plane, false, a.starts + (a.heads * a.key.rank + plane % a.heads * a.value.rank) * dim, head, [&](u32 i) {
+        u8* record = a.data + (u64)record_at(a, bench, plane, i, false) * 16;
+        return record + ((const ValueStart*)record)->rest_at;
+    });
 }
 
 INLINE Bench bench_of(const Compression& a, u8* shared) {
@@ -325,9 +345,11 @@ INLINE Bench bench_of(const Compression& a, u8* shared) {
     bench.scales = bench.rows + a.tokens * row_stride(dim);
     bench.zeros = bench.scales + scales;
     bench.means = bench.zeros + scales;
-    bench.words = (u32*)(bench.means + dim);
+    bench.lists = (u32*)bench.means;
+    bench.words = bench.lists + max_u32(dim, BLOCK);
+    bench.found = bench.words + BLOCK + 32;
     u32 rank = max_u32(a.key.rank, a.value.rank);
-    bench.a = (float*)(bench.words + BLOCK + 32);
+    bench.a = (float*)(bench.found + 2 * (MOST_CUTS + 1));
     bench.b = bench.a + rank * a.tokens;
     bench.factor_scales = bench.b + rank * dim;
     bench.order = (u16*)(bench.factor_scales + rank * ((a.tokens + 31) / 32));
@@ -340,7 +362,7 @@ INLINE void compress(const Compression& a) {
     Bench bench = bench_of(a, shared);
     if (blockIdx.y == 0) compress_keys(a, bench, blockIdx.x);
     else compress_values(a, bench, blockIdx.x);
-    if (blockIdx.y == 1 && a.value.rank) add_low_rank(a, bench, blockIdx.x, (Head*)(plane_at(a, blockIdx.x) + a.key_head_bytes));
+    if (blockIdx.y == 1 && (a.value.rank || a.value_side)) add_what_is_left(a, bench, blockIdx.x, (Head*)(plane_at(a, blockIdx.x) + a.key_head_bytes));
 }
 
 INLINE void survey_values(const Compression& a) {

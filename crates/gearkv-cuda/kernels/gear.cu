@@ -30,6 +30,7 @@ KERNEL BOUNDS(128, 2) gear_attend_plain_256(Attention a) { attend<4, true>(a); }
 KERNEL BOUNDS(1024, 1) gear_combine(Attention a) { combine(a); }
 KERNEL BOUNDS(256, 4) gear_append(Appending a) { append(a); }
 KERNEL BOUNDS(128, 4) gear_decompress(Decompression a) { decompress(a); }
+KERNEL BOUNDS(256, 4) gear_mark(Compression a) { mark_outliers(a); }
 KERNEL BOUNDS(256, 2) gear_survey(Compression a) { survey_values(a); }
 KERNEL BOUNDS(256, 2) gear_compress(Compression a) { compress(a); }
 KERNEL BOUNDS(256, 4) gear_move_up(Compression a) { move_up(a); }

@@ -159,6 +159,17 @@ INLINE void approximate(const Compression& a, const Recipe& recipe, const Bench&
     __syncthreads();
 }
 
+// Factors as they are kept.
+INLINE float kept_a(const Compression& a, const Recipe& recipe, const Bench& bench, u32 r, u32 token) {
+    u32 group = factor_group(a, recipe), groups = (a.tokens + group - 1) / group;
+    float x = bench.a[r * a.tokens + token];
+    return recipe.factor_bits == 16 ? near_half(x) : times(x, bench.factor_scales[r * groups + token / group]);
+}
+INLINE float kept_b(const Recipe& recipe, const Bench& bench, u32 r, u32 channel, u32 dim) {
+    float x = bench.b[r * dim + channel];
+    return recipe.factor_bits == 16 ? near_half(x) : x;
+}
+
 // A of a block's tokens, behind the rest of a record.
 INLINE void store_factor(const Compression& a, const Recipe& recipe, const Bench& bench, u32 first, u32 tokens, u8* at) {
     u32 rank = recipe.rank, group = factor_group(a, recipe), groups = (a.tokens + group - 1) / group;

@@ -17,6 +17,8 @@ INLINE float times(float x, float y) { return __fmul_rn(x, y); }
 INLINE float plus(float x, float y) { return __fadd_rn(x, y); }
 INLINE float minus(float x, float y) { return __fsub_rn(x, y); }
 INLINE float over(float x, float y) { return __fdiv_rn(x, y); }
+// 0 for what is left out.
+INLINE float known(float x) { return x == x ? x : 0.0f; }
 
 // The nearest float16, as a float32; not cut off at the largest.
 INLINE float near_half(float x) {
@@ -93,7 +95,7 @@ INLINE Pair covering(float low, float high, float levels, float unit, float supe
     return {scale <= 0.0f ? 1.0f : scale, near_half(low)};
 }
 
-// A group: `count` values, the first at `at`, each `step` behind the one before.
+// A group: `count` values, the first at `at`, each `step` behind the one before; no number where a value is left out.
 struct Group {
     const float* at;
     u32 count, step;
@@ -113,7 +115,7 @@ INLINE float squared_error(const Group& x, float levels, Pair pair) {
     for (u32 i = 0; i < x.count; i++) {
         float value = x.at[i * x.step];
         float code = trial_code(minus(value, pair.zero), inverse, levels);
-        float off = minus(value, plus(times(code, pair.scale), pair.zero));
+        float off = known(minus(value, plus(times(code, pair.scale), pair.zero)));
         sum = plus(sum, times(off, off));
     }
     return sum;
@@ -121,16 +123,17 @@ INLINE float squared_error(const Group& x, float levels, Pair pair) {
 
 // Least squares of scale and zero for the codes that they give.
 INLINE Pair improved(const Group& x, float levels, Pair pair) {
-    float inverse = over(1.0f, pair.scale), c1 = 0.0f, c2 = 0.0f, y1 = 0.0f, cy = 0.0f;
+    float inverse = over(1.0f, pair.scale), count = 0.0f, c1 = 0.0f, c2 = 0.0f, y1 = 0.0f, cy = 0.0f;
 #pragma unroll 1
     for (u32 i = 0; i < x.count; i++) {
-        float y = minus(x.at[i * x.step], pair.zero), c = trial_code(y, inverse, levels);
+        float off = minus(x.at[i * x.step], pair.zero), y = known(off), c = trial_code(y, inverse, levels);
+        count = plus(count, off == off ? 1.0f : 0.0f);
         c1 = plus(c1, c);
         c2 = plus(c2, times(c, c));
         y1 = plus(y1, y);
         cy = plus(cy, times(c, y));
     }
-    float share = over(1.0f, (float)x.count);
+    float share = over(1.0f, count);
     float variance = minus(c2, times(times(c1, c1), share));
     float slope = over(minus(cy, times(times(c1, y1), share)), variance);
     float moved = plus(pair.zero, times(minus(y1, times(slope, c1)), share));

@@ -106,6 +106,8 @@ INLINE QueryTables load_queries(const Attention& a, u8* shared, u32 plane, u32 s
 }
 
 INLINE void copy_head(Head* to, const Head* from, u32 lane) {
+    // Until here others may read the one that was there.
+    __syncwarp();
     if (lane < sizeof(Head) / 4) ((u32*)to)[lane] = ((const u32*)from)[lane];
     __syncwarp();
 }
@@ -113,7 +115,6 @@ INLINE void copy_head(Head* to, const Head* from, u32 lane) {
 // What depends on the queries and a segment's head of keys.
 template <bool PLAIN>
 INLINE void enter_key_head(const Head* from, const Warp& own, const Lane& lane, const QueryTables& q, u32 dim) {
-    __syncwarp();
     copy_head(own.key_head, from, lane.lane);
     const Head* head = own.key_head;
     const u16* order = order_of(from);

@@ -8,6 +8,7 @@ use gearkv::{AttendOptions, Result};
 use crate::error::{driver, option, shape};
 use crate::kernels::AttentionArgument;
 use crate::layer::{DeviceLayer, Element};
+use crate::parts::Parts;
 use crate::records::{BLOCK, HEAD_BYTES};
 
 /// Query heads that a thread block does together.
@@ -54,8 +55,13 @@ struct Plan {
 }
 
 impl DeviceLayer {
-    fn plan(&self, sets: usize, plain: bool) -> Result<Plan> {
-        let parts = &self.parts;
+    /// Whether a layer with such parts can be attended to.
+    pub(crate) fn can_attend(&self, parts: &Parts) -> Result<()> {
+        self.plan(parts, 1, false).map(|_| ())
+    }
+
+    /// With parts that are the layer's, or that it may come to have.
+    fn plan(&self, parts: &Parts, sets: usize, plain: bool) -> Result<Plan> {
         let align = |bytes: usize| bytes.next_multiple_of(16);
         let queries = ((self.dim + 32) * if parts.keys_turned { 2 } else { 1 } + 5) * QUERIES * 4;
         let stage = parts.key_stage + parts.value_stage.max(self.dim * QUERIES * 4);
@@ -176,7 +182,7 @@ impl DeviceLayer {
             )));
         }
         let plain = self.parts.plain && options.softcap.is_none();
-        let plan = self.plan(sets, plain)?;
+        let plan = self.plan(&self.parts, sets, plain)?;
         let slots = planes * sets * plan.splits * QUERIES;
         let partial = at_least(&mut workspace.partial, stream, slots * 2 * self.dim)?;
         let softmax = at_least(&mut workspace.softmax, stream, slots * 2)?;

@@ -12,16 +12,25 @@ use crate::records::{BLOCK, MOST_CUTS, Template};
 use crate::source::{Grouping, Source};
 
 const THREADS: u32 = 256;
+const LANES: usize = 32;
+/// Shared memory of one outlier at either end of a line, while it is looked for: a number and where it is, twice.
+const HEAP_BYTES: usize = 16;
 
 /// What it takes to compress a layer's buffer.
 pub(crate) struct Compressor {
     template: Template,
     heads: CudaSlice<u8>,
-    /// `[planes, tokens]`, where widths are dealt out by them.
-    variances: CudaSlice<f32>,
+    /// Of values: `[planes, tokens]`, where widths are dealt out by their variances, or `[planes, tokens, 2]`, where heads share scales.
+    surveyed: CudaSlice<f32>,
+    /// A bit for each of the segment's keys, and of its values: whether it is an outlier. Padding counts.
+    marks: [CudaSlice<u32>; 2],
+    /// Warps that look for outliers in one thread block.
+    marking_warps: usize,
     key_group: usize,
     key_channels: usize,
     value_channels: usize,
+    /// Whether all heads share a token's scale of values.
+    shared_scales: bool,
     /// Where power iteration starts.
     starts: CudaSlice<f32>,
     recipes: [[u32; 5]; 2],
@@ -47,7 +56,8 @@ impl Compressor {
             Grouping::Channel { tokens } => (tokens, dim),
             _ => (tokens, channels(key)),
         };
-        let value_channels = channels(value);
+        let shared_scales = Grouping::of(value.config(), value.image.role, tokens) == Grouping::AllHeads;
+        let value_channels = if shared_scales { dim } else { channels(value) };
         let of_tokens = |channels: usize| tokens * dim.div_ceil(channels);
         let scales = (tokens.div_ceil(key_group) * template.key_slots)
             .max(of_tokens(key_channels))
@@ -56,12 +66,22 @@ impl Compressor {
         // As `bench_of` in the kernels has it.
         let [of_keys, of_values] = template.ranks;
         let rank = of_keys.max(of_values);
-        let words = tokens * (dim + 1) + 2 * scales + dim + BLOCK + 32 + rank * (tokens + dim + tokens.div_ceil(32));
+        let words = tokens * (dim + 1) + 2 * scales + dim.max(BLOCK) + BLOCK + 32 + 2 * (MOST_CUTS + 1);
+        let words = words + rank * (tokens + dim + tokens.div_ceil(32));
         let order = if units > 0 { 2 * heads * tokens } else { 0 };
         let shared = (8 * heads * units + 4 * words + order + tokens).next_multiple_of(16);
         if shared > kernels.shared_of_block {
             return Err(option(format!(
                 "a device does not compress this layer: bufferTokens {tokens} and headDim {dim} take {shared} bytes of shared memory; the GPU has {}",
+                kernels.shared_of_block
+            )));
+        }
+        let side = template.sides[0].max(template.sides[1]);
+        let most_warps = kernels.shared_of_block / (side * HEAP_BYTES).max(1);
+        if most_warps == 0 {
+            return Err(option(format!(
+                "a device does not compress this layer: looking for {side} outliers at either end takes {} bytes of shared memory; the GPU has {}",
+                side * HEAP_BYTES,
                 kernels.shared_of_block
             )));
         }
@@ -73,18 +93,32 @@ impl Compressor {
         let starts = [(key, of_keys), (value, of_values)]
             .map(|(source, rank)| gearkv::power_iteration_starts(heads, dim, rank, source.config().seed));
         let failed = || driver("make room for compressing");
-        let of_layer = if units > 0 { key.planes() * times * tokens } else { 1 };
+        let planes = key.planes() * times;
+        let of_row = if shared_scales { 2 } else { usize::from(units > 0) };
+        let words = [dim * tokens.div_ceil(32), tokens * dim.div_ceil(32)];
+        let marks = |i: usize| {
+            let length = if template.sides[i] > 0 { planes * words[i] } else { 1 };
+            stream.alloc_zeros::<u32>(length).map_err(failed())
+        };
         Ok(Self {
             heads: repeated(stream, &template.heads, times)?,
-            variances: stream.alloc_zeros(of_layer).map_err(failed())?,
+            surveyed: stream.alloc_zeros((planes * tokens * of_row).max(1)).map_err(failed())?,
+            marks: [marks(0)?, marks(1)?],
+            marking_warps: most_warps.min(THREADS as usize / LANES),
             template,
             key_group,
             key_channels,
             value_channels,
+            shared_scales,
             starts: stream.clone_htod(&padded(starts.concat())).map_err(failed())?,
             recipes: [recipe(key, of_keys), recipe(value, of_values)],
             shared,
         })
+    }
+
+    /// What its segments have in common.
+    pub fn template(&self) -> &Template {
+        &self.template
     }
 }
 
@@ -92,9 +126,9 @@ impl DeviceLayer {
     /// Tokens that a segment made on the device has: the buffer is full when it has as many.
     ///
     /// # Errors
-    /// `INVALID_OPTION` saying why the device cannot compress this layer. It can where there are no outliers (`sparsity` is 0) and heads do not
-    /// share ranks, keys have backbone `kivi` or `uniform` (or `kcvt`), and values `rotated`, `kivi` or `uniform`: the presets `gear-*`,
-    /// `paper-gear-l-*`, `kivi-*` and `uniform-*`. Keys with `meanBits` need a segment from the core to begin with.
+    /// `INVALID_OPTION` saying why the device cannot compress this layer. It can for every preset that compresses: where heads do not share
+    /// ranks (`rankByNeed`), keys are not `rotated`, and scales that heads share (`kcvt`) cover their range. Keys with `meanBits` need a segment from
+    /// the core to begin with.
     pub fn segment_tokens(&self) -> Result<usize> {
         match &self.compressor {
             Ok(compressor) => Ok(compressor.template.tokens),
@@ -125,8 +159,8 @@ impl DeviceLayer {
         let segments = tokens.div_ceil(self.segment_tokens()?);
         let Ok(compressor) = &self.compressor else { return Ok(()) };
         let template = &compressor.template;
-        let (bytes, blocks) =
-            (segments * self.batch * self.heads * template.plane_bytes(), segments * (template.cuts.len() - 1));
+        let bytes = segments * template.segment_bytes(self.batch, self.heads);
+        let blocks = segments * template.blocks();
         self.grow(stream, bytes, blocks)
     }
 
@@ -165,18 +199,22 @@ impl DeviceLayer {
     fn compress_once(&mut self, stream: &Arc<CudaStream>) -> Result<()> {
         let (planes, kernels) = (self.batch * self.heads, Arc::clone(&self.kernels));
         let Ok(compressor) = &self.compressor else { return Ok(()) };
-        let (plane_bytes, blocks) = (compressor.template.plane_bytes(), compressor.template.cuts.len() - 1);
-        self.grow(stream, planes * plane_bytes, blocks)?;
+        let bytes = compressor.template.segment_bytes(self.batch, self.heads);
+        let blocks = compressor.template.blocks();
+        self.grow(stream, bytes, blocks)?;
         let Ok(compressor) = &mut self.compressor else { return Ok(()) };
         let template = &compressor.template;
         let mut cuts = [0; MOST_CUTS + 1];
         cuts.iter_mut().zip(&template.cuts).for_each(|(cut, &token)| *cut = token as u32);
         let deal = template.deal;
-        let launch = |grid: (u32, u32, u32), shared: usize| LaunchConfig {
+        let launch = |grid: (u32, u32, u32), threads: u32, shared: usize| LaunchConfig {
             grid_dim: grid,
-            block_dim: (THREADS, 1, 1),
+            block_dim: (threads, 1, 1),
             shared_mem_bytes: shared as u32,
         };
+        let [of_keys, of_values] = template.sides;
+        let lines = if of_keys > 0 { planes * self.dim } else { 0 }
+            + if of_values > 0 { self.batch * template.tokens } else { 0 };
         let failed = || driver("compress");
         {
             let (key_buffer, _key_buffer) = self.key_buffer.device_ptr_mut(stream);
@@ -186,7 +224,10 @@ impl DeviceLayer {
             let (data, _data) = self.data.device_ptr_mut(stream);
             let (value_range, _value_range) = self.value_range.device_ptr_mut(stream);
             let (templates, _templates) = compressor.heads.device_ptr(stream);
-            let (variances, _variances) = compressor.variances.device_ptr_mut(stream);
+            let (surveyed, _surveyed) = compressor.surveyed.device_ptr_mut(stream);
+            let [key_marks, value_marks] = &mut compressor.marks;
+            let (key_marks, _key_marks) = key_marks.device_ptr_mut(stream);
+            let (value_marks, _value_marks) = value_marks.device_ptr_mut(stream);
             let (starts, _starts) = compressor.starts.device_ptr(stream);
             let layer = self.parts.argument(
                 (planes, self.heads, self.dim, self.stride),
@@ -196,7 +237,9 @@ impl DeviceLayer {
             let argument = CompressArgument {
                 layer,
                 templates,
-                variances,
+                surveyed,
+                key_marks,
+                value_marks,
                 starts,
                 value_range,
                 blocks: blocks_at,
@@ -207,7 +250,9 @@ impl DeviceLayer {
                 blocks_made: blocks as u32,
                 cuts,
                 at: (self.data_used / 16) as u32,
-                plane_stride: (plane_bytes / 16) as u32,
+                plane_stride: (template.plane_stride / 16) as u32,
+                values_at: (planes * template.plane_stride / 16) as u32,
+                item_stride: (template.item_stride / 16) as u32,
                 key_head_bytes: template.key_head as u32,
                 value_head_bytes: template.value_head as u32,
                 key_bytes: template.key_record as u32,
@@ -215,6 +260,7 @@ impl DeviceLayer {
                 key_group: compressor.key_group as u32,
                 key_channels: compressor.key_channels as u32,
                 value_channels: compressor.value_channels as u32,
+                shared_scales: u32::from(compressor.shared_scales),
                 recipes: compressor.recipes,
                 value_bits: u32::from(deal.bits),
                 value_more_bits: u32::from(deal.more_bits),
@@ -223,25 +269,32 @@ impl DeviceLayer {
                 in_fours: u32::from(deal.in_fours),
                 key_slots: template.key_slots as u32,
                 heads: self.heads as u32,
+                sides: template.sides.map(|side| side as u32),
             };
             // SAFETY: there is room for the segment's records and blocks, the buffer has all of its tokens, and templates were made for these
             // kernels.
             unsafe {
-                if deal.raised > 0 {
-                    let config = launch((planes as u32, 1, 1), compressor.shared);
+                if lines > 0 {
+                    let warps = compressor.marking_warps;
+                    let (grid, shared) = (lines.div_ceil(warps), warps * of_keys.max(of_values) * HEAP_BYTES);
+                    let config = launch((grid as u32, 1, 1), (warps * LANES) as u32, shared);
+                    stream.launch_builder(&kernels.mark).arg(&argument).launch(config).map_err(failed())?;
+                }
+                if deal.raised > 0 || compressor.shared_scales {
+                    let config = launch((planes as u32, 1, 1), THREADS, compressor.shared);
                     stream.launch_builder(&kernels.survey).arg(&argument).launch(config).map_err(failed())?;
                 }
-                let config = launch((planes as u32, 2, 1), compressor.shared);
+                let config = launch((planes as u32, 2, 1), THREADS, compressor.shared);
                 stream.launch_builder(&kernels.compress).arg(&argument).launch(config).map_err(failed())?;
                 if self.buffered > template.tokens {
-                    let config = launch((planes as u32, 1, 1), 0);
+                    let config = launch((planes as u32, 1, 1), THREADS, 0);
                     stream.launch_builder(&kernels.move_up).arg(&argument).launch(config).map_err(failed())?;
                 }
             }
         }
-        self.data_used += planes * plane_bytes;
+        self.data_used += bytes;
         self.buffered -= template.tokens;
-        self.parts.include(template, blocks);
+        self.parts.include(template);
         Ok(())
     }
 }

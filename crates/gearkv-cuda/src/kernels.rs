@@ -57,6 +57,7 @@ pub struct Kernels {
     pub(crate) combine: CudaFunction,
     pub(crate) append: CudaFunction,
     pub(crate) decompress: CudaFunction,
+    pub(crate) mark: CudaFunction,
     pub(crate) survey: CudaFunction,
     pub(crate) compress: CudaFunction,
     pub(crate) move_up: CudaFunction,
@@ -82,8 +83,8 @@ impl Kernels {
         let combine = function("gear_combine")?;
         let attend_plain =
             [function("gear_attend_plain_64")?, function("gear_attend_plain_128")?, function("gear_attend_plain_256")?];
-        let (survey, compress) = (function("gear_survey")?, function("gear_compress")?);
-        for function in attend.iter().chain(&attend_plain).chain([&survey, &compress]) {
+        let (mark, survey, compress) = (function("gear_mark")?, function("gear_survey")?, function("gear_compress")?);
+        for function in attend.iter().chain(&attend_plain).chain([&mark, &survey, &compress]) {
             function
                 .set_attribute(FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared_of_block)
                 .map_err(driver("give its shared memory"))?;
@@ -94,6 +95,7 @@ impl Kernels {
             combine,
             append: function("gear_append")?,
             decompress: function("gear_decompress")?,
+            mark,
             survey,
             compress,
             move_up: function("gear_move_up")?,
@@ -184,7 +186,9 @@ pub(crate) struct AppendArgument {
 pub(crate) struct CompressArgument {
     pub layer: LayerArgument,
     pub templates: u64,
-    pub variances: u64,
+    pub surveyed: u64,
+    pub key_marks: u64,
+    pub value_marks: u64,
     pub starts: u64,
     pub value_range: u64,
     pub blocks: u64,
@@ -196,6 +200,8 @@ pub(crate) struct CompressArgument {
     pub cuts: [u32; MOST_CUTS + 1],
     pub at: u32,
     pub plane_stride: u32,
+    pub values_at: u32,
+    pub item_stride: u32,
     pub key_head_bytes: u32,
     pub value_head_bytes: u32,
     pub key_bytes: u32,
@@ -203,6 +209,7 @@ pub(crate) struct CompressArgument {
     pub key_group: u32,
     pub key_channels: u32,
     pub value_channels: u32,
+    pub shared_scales: u32,
     /// `Recipe` of keys, then of values.
     pub recipes: [[u32; 5]; 2],
     pub value_bits: u32,
@@ -212,6 +219,8 @@ pub(crate) struct CompressArgument {
     pub in_fours: u32,
     pub key_slots: u32,
     pub heads: u32,
+    /// Outliers at either end of a line, of keys and of values.
+    pub sides: [u32; 2],
 }
 
 /// `Decompression` in `kernels/decompress.cuh`.
@@ -237,4 +246,4 @@ const _: () = assert!(size_of::<LayerArgument>() == 88);
 const _: () = assert!(size_of::<AttentionArgument>() == 200);
 const _: () = assert!(size_of::<AppendArgument>() == 56);
 const _: () = assert!(size_of::<DecompressArgument>() == 104);
-const _: () = assert!(size_of::<CompressArgument>() == 336);
+const _: () = assert!(size_of::<CompressArgument>() == 368);

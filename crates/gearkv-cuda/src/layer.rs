@@ -111,7 +111,7 @@ impl DeviceLayer {
             Err(error) if error.code() != gearkv::ErrorCode::InvalidOption => return Err(error),
             other => other.map_err(|error| error.to_string()),
         };
-        Ok(Self {
+        let mut layer = Self {
             kernels: Arc::clone(kernels),
             batch: batch * times,
             heads,
@@ -141,7 +141,16 @@ impl DeviceLayer {
                 word_bytes: records.word_bytes,
             },
             compressor,
-        })
+        };
+        if let Ok(compressor) = &layer.compressor {
+            // A record of values has room in shared memory for all outliers that may fall to its head.
+            let mut parts = layer.parts.clone();
+            parts.include(compressor.template());
+            if let Err(why) = layer.can_attend(&parts) {
+                layer.compressor = Err(format!("a device does not compress this layer: {why}"));
+            }
+        }
+        Ok(layer)
     }
 
     /// Its present shape.

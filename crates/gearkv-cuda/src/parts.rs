@@ -4,6 +4,7 @@ use crate::kernels::LayerArgument;
 use crate::records::Template;
 
 /// What the records say about themselves.
+#[derive(Clone)]
 pub(crate) struct Parts {
     pub fixed: usize,
     pub coded: usize,
@@ -19,12 +20,12 @@ pub(crate) struct Parts {
 
 impl Parts {
     /// A segment more, whose tokens were the first in the buffer.
-    pub fn include(&mut self, template: &Template, blocks: usize) {
-        self.fixed += blocks;
-        self.coded += blocks;
+    pub fn include(&mut self, template: &Template) {
+        self.fixed += template.blocks();
+        self.coded += template.blocks();
         self.buffer_first += template.tokens;
-        self.key_stage = self.key_stage.max(template.key_record);
-        self.value_stage = self.value_stage.max(template.value_record);
+        self.key_stage = self.key_stage.max(template.key_stage);
+        self.value_stage = self.value_stage.max(template.value_stage);
         self.key_slots = self.key_slots.max(template.key_slots);
         self.word_bytes = self.word_bytes.max(template.word_bytes);
         self.plain &= template.plain;

@@ -300,13 +300,27 @@ impl<'a> Source<'a> {
         (a, b.flat_map(|(row, scale)| row.iter().map(move |&code| f32::from(code as i8) * scale)).collect())
     }
 
+    /// How many values a line has, of which the few largest and smallest are outliers: a channel's keys, a token's values in all heads.
+    fn line_length(&self, tokens: usize) -> usize {
+        match self.image.role {
+            Role::Key => tokens,
+            Role::Value => self.image.shape.heads * self.dim(),
+        }
+    }
+
+    /// Outliers at either end of a line, in a segment of so many tokens.
+    pub fn outliers_per_side(&self, tokens: usize) -> usize {
+        (self.line_length(tokens) as f64 * self.config().sparsity / 2.0).round_ties_even() as usize
+    }
+
     fn outliers(&self, segment: &SegmentImage, plane: usize) -> Vec<Outlier> {
         let (dim, heads) = (self.dim(), self.image.shape.heads);
-        let (line_length, lines) = match self.image.role {
-            Role::Key => (segment.tokens, plane * dim..(plane + 1) * dim),
-            Role::Value => (heads * dim, plane / heads * segment.tokens..(plane / heads + 1) * segment.tokens),
+        let line_length = self.line_length(segment.tokens);
+        let lines = match self.image.role {
+            Role::Key => plane * dim..(plane + 1) * dim,
+            Role::Value => plane / heads * segment.tokens..(plane / heads + 1) * segment.tokens,
         };
-        let per_line = 2 * (line_length as f64 * self.config().sparsity / 2.0).round_ties_even() as usize;
+        let per_line = 2 * self.outliers_per_side(segment.tokens);
         let width = if line_length <= 1 << 8 {
             1
         } else if line_length <= 1 << 16 {

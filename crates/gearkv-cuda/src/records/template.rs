@@ -1,6 +1,6 @@
 //! What the segments that a device makes of a layer's buffer have in common: heads without scales and means, and how long each part is.
 
-use gearkv::{Backbone, GearConfig, Result, Role};
+use gearkv::{Backbone, GearConfig, Range, Result, Role};
 
 use super::keys::KeyLayout;
 use super::parts::{BLOCK, KEY_UNIT_WORDS, LANES, VALUE_PAIR_WORDS, WEIGHT_BYTES};
@@ -36,11 +36,19 @@ pub(crate) struct Template {
     pub cuts: Vec<usize>,
     /// `[planes][head of keys, head of values]`
     pub heads: Vec<u8>,
-    /// The most bytes that each takes.
+    /// The most bytes that each takes; of records, without entries of outliers.
     pub key_head: usize,
     pub value_head: usize,
     pub key_record: usize,
     pub value_record: usize,
+    /// The most bytes of a record of keys, and of one of values, with what outliers there can be.
+    pub key_stage: usize,
+    pub value_stage: usize,
+    /// Outliers at either end of a line, of keys and of values.
+    pub sides: [usize; 2],
+    /// Bytes of what a plane's keys and an item's values take.
+    pub plane_stride: usize,
+    pub item_stride: usize,
     pub key_slots: usize,
     pub word_bytes: usize,
     pub deal: Deal,
@@ -68,15 +76,12 @@ fn check(key: &Source, value: &Source) -> Result<()> {
         if config.rank_by_need && config.decode_rank != 0 {
             return refuse(format!("heads of {name} share their ranks (rankByNeed)"));
         }
-        if config.sparsity != 0.0 {
-            return refuse(format!("{name} have sparsity {}; expected 0", config.sparsity));
-        }
     }
     if keys.backbone == Backbone::Rotated {
         return refuse("keys have backbone \"rotated\"; expected \"kivi\", \"kcvt\" or \"uniform\"".to_owned());
     }
-    if values.backbone == Backbone::Kcvt {
-        return refuse("values have backbone \"kcvt\"; expected \"rotated\", \"kivi\" or \"uniform\"".to_owned());
+    if values.backbone == Backbone::Kcvt && values.range == Range::Mse {
+        return refuse("values have backbone \"kcvt\" with range \"mse\"; expected \"minmax\"".to_owned());
     }
     if (keys.buffer_tokens, keys.sinks, key.settled()) != (values.buffer_tokens, values.sinks, value.settled()) {
         return refuse("keys and values differ in bufferTokens or sinks".to_owned());
@@ -189,14 +194,16 @@ impl Template {
         }
         let deal = deal(value.config(), heads, tokens)?;
         let ranks = [key, value].map(|source| (source.config().decode_rank as usize).min(tokens).min(source.dim()));
+        let sides = [key, value].map(|source| source.outliers_per_side(tokens));
         let layout = ValueLayout::of(value)?;
         let made: Vec<Made> = (0..planes)
             .map(|plane| {
                 let (mut key_head, mut value_head) = (Vec::new(), Vec::new());
                 let of_keys = blank(key, plane, tokens, ranks[0]);
                 let keys = KeyLayout::of(key, &of_keys);
-                keys.head(key, &of_keys).push(&of_keys, ranks[0], false, &mut key_head);
+                keys.head(key, &of_keys).push(&of_keys, ranks[0], sides[0] > 0, &mut key_head);
                 let of_values = blank(value, plane, tokens, ranks[1]);
+                // Whether a head of values has any outliers is known when they are found.
                 layout.head(&of_values).push(&of_values, ranks[1], false, &mut value_head);
                 Made { key_head, value_head, keys }
             })
@@ -222,6 +229,11 @@ impl Template {
             + slots / 8 * layout.units * unit_bytes(bits)
             + (slots * layout.units * kinds * scale_bytes).next_multiple_of(16)
             + factor_bytes(value, ranks[1]);
+        let key_record = most(&|made| made.keys.record_bytes()) + factor_bytes(key, ranks[0]);
+        let dim = key.dim();
+        let [of_keys, of_values] = [Entries::of(sides[0], BLOCK), Entries::of(sides[1], dim)];
+        let blocks = cuts.len() - 1;
+        let (key_room, value_room) = (key_record + of_keys.room(), value_record + of_values.room());
         let pairs = slots / 2;
         let weights = if pairs > LANES { WEIGHT_BYTES } else { 0 };
         let of_channels = matches!(key.config().backbone, Backbone::Kivi | Backbone::Kcvt);
@@ -232,18 +244,65 @@ impl Template {
             heads: all,
             key_head,
             value_head,
-            key_record: most(&|made| made.keys.record_bytes()) + factor_bytes(key, ranks[0]),
-            value_record,
+            key_record: key_room,
+            value_record: value_room,
+            key_stage: key_record + of_keys.most_bytes(longest, dim),
+            value_stage: value_record + of_values.most_bytes(dim, longest),
+            sides,
+            plane_stride: (key_head + value_head + blocks * key_room + of_keys.bytes(dim)).next_multiple_of(16),
+            item_stride: (heads * blocks * value_room + of_values.bytes(tokens)).next_multiple_of(16),
             key_slots,
             word_bytes: (key_slots / 8 * KEY_UNIT_WORDS).max(layout.units * pairs * VALUE_PAIR_WORDS + weights),
             deal,
-            plain: of_channels && value.rotated() && small && ranks == [0, 0],
+            plain: of_channels && value.rotated() && small && ranks == [0, 0] && sides == [0, 0],
             ranks,
         })
     }
 
-    /// Bytes of one plane of a segment.
-    pub fn plane_bytes(&self) -> usize {
-        self.key_head + self.value_head + (self.cuts.len() - 1) * (self.key_record + self.value_record)
+    /// Blocks of a segment.
+    pub fn blocks(&self) -> usize {
+        self.cuts.len() - 1
+    }
+
+    /// Bytes of a segment of `batch` items of `heads` heads.
+    pub fn segment_bytes(&self, batch: usize, heads: usize) -> usize {
+        batch * (heads * self.plane_stride + self.item_stride)
+    }
+}
+
+/// What outliers take behind the records of one side.
+#[derive(Clone, Copy)]
+struct Entries {
+    /// Of a line.
+    each: usize,
+    /// That each record has.
+    lists: usize,
+}
+
+impl Entries {
+    const BYTES: usize = 4;
+
+    fn of(side: usize, lists: usize) -> Self {
+        Self { each: 2 * side, lists }
+    }
+
+    /// Where the lists of a record start.
+    fn bounds(self) -> usize {
+        if self.each > 0 { ((self.lists + 1) * 2).next_multiple_of(16) } else { 0 }
+    }
+
+    /// What a record has beside its entries: these are rounded up to 16 bytes, and so is where it starts.
+    fn room(self) -> usize {
+        self.bounds() + if self.each > 0 { 16 } else { 0 }
+    }
+
+    /// Of so many lines.
+    fn bytes(self, lines: usize) -> usize {
+        lines * self.each * Self::BYTES
+    }
+
+    /// The most that a record with a part of so many lines can have, `length` values of each.
+    fn most_bytes(self, length: usize, lines: usize) -> usize {
+        self.bounds() + (lines * self.each.min(length) * Self::BYTES).next_multiple_of(16)
     }
 }

@@ -94,11 +94,13 @@ pub fn same_contents(device: &Device, made: &DeviceLayer, uploaded: &DeviceLayer
     }
 }
 
-/// `gear-l-*` differ from `gear-*` in name only.
-const COMPRESSED: [&str; 10] = [
+/// `gear-l-*` differ from `gear-*` in name only; `kcvt-*` have another buffer.
+const COMPRESSED: [&str; 12] = [
     "gear-4",
     "gear-3",
     "gear-2",
+    "paper-gear-4",
+    "paper-gear-2",
     "paper-gear-l-4",
     "paper-gear-l-2",
     "kivi-4",
@@ -147,6 +149,7 @@ fn segments_of_every_length_of_a_head() {
         ("gear-4", &[80, 96, 128, 192, 256][..]),
         ("gear-2", &[72, 128]),
         ("kivi-4", &[80, 256]),
+        ("paper-gear-4", &[72, 128, 256]),
         ("uniform-4", &[96, 128]),
     ] {
         let options = options(&format!(r#"{{"preset": "{preset}"}}"#));
@@ -181,6 +184,8 @@ fn segments_of_every_way_to_quantize() {
         r#"{"preset": "gear-3", "decodeRank": 1, "factorBits": 8, "bufferTokens": 40}"#,
         r#"{"preset": "gear-4", "meanBits": 0, "bits": 8, "decodeRank": 5, "factorBits": 16}"#,
         r#"{"preset": "uniform-4", "decodeRank": 3, "factorBits": 4, "bufferTokens": 90}"#,
+        r#"{"preset": "kcvt-4"}"#,
+        r#"{"preset": "kcvt-2", "scaleBits": 8, "bufferTokens": 70}"#,
     ] {
         let options = options(json);
         let prompt = if json.contains("128") { 140 } else { 75 };
@@ -192,6 +197,8 @@ fn segments_of_every_way_to_quantize() {
     // Keys and values that differ in all but their buffers; wide and narrow rows of values.
     for (key, value) in [
         (r#"{"preset": "uniform-4"}"#, r#"{"preset": "gear-3", "sinks": 0}"#),
+        (r#"{"preset": "gear-4", "sparsity": 0.02, "sinks": 0}"#, r#"{"preset": "kivi-4"}"#),
+        (r#"{"preset": "kivi-4"}"#, r#"{"preset": "gear-4", "sparsity": 0.02, "sinks": 0}"#),
         (r#"{"preset": "gear-4", "backbone": "kcvt", "meanBits": 3.1}"#, r#"{"preset": "gear-4", "meanBits": 5}"#),
         (r#"{"preset": "gear-4", "meanBits": 0, "bits": 4}"#, r#"{"preset": "gear-4", "meanBits": 0, "bits": 8}"#),
         (r#"{"preset": "gear-4", "meanBits": 1.5}"#, r#"{"preset": "gear-4", "meanBits": 1.6}"#),
@@ -206,13 +213,41 @@ fn segments_of_every_way_to_quantize() {
     }
 }
 
+#[test]
+fn segments_with_outliers() {
+    let Some(device) = device() else { return };
+    // In several blocks of a segment, in short segments, of every backbone, many and few.
+    for json in [
+        r#"{"preset": "paper-gear-4", "bufferTokens": 192, "sinks": 5}"#,
+        r#"{"preset": "paper-gear-2", "bufferTokens": 50, "groupSize": 20}"#,
+        r#"{"preset": "paper-gear-4", "sparsity": 0.3, "decodeRank": 0}"#,
+        r#"{"preset": "paper-gear-4", "sparsity": 0.5, "groupSize": 32}"#,
+        r#"{"preset": "paper-gear-2", "range": "mse", "scaleBits": 8, "factorBits": 8}"#,
+        r#"{"preset": "paper-gear-4", "backbone": "uniform", "groupSize": 32, "factorBits": 4}"#,
+        r#"{"preset": "uniform-4", "sparsity": 0.03, "range": "mse"}"#,
+        r#"{"preset": "gear-4", "sparsity": 0.02, "decodeRank": 2}"#,
+        r#"{"preset": "gear-3", "sparsity": 0.05, "bufferTokens": 128, "scaleBits": 16}"#,
+        r#"{"preset": "gear-4", "meanBits": 0, "bits": 2, "sparsity": 0.01, "decodeRank": 3}"#,
+        r#"{"preset": "kivi-4", "sparsity": 0.01, "bufferTokens": 20}"#,
+        r#"{"preset": "kcvt-4", "sparsity": 0.05, "decodeRank": 2, "bufferTokens": 64}"#,
+        r#"{"preset": "kcvt-2", "sparsity": 0.02, "scaleBits": 8}"#,
+    ] {
+        let options = options(json);
+        let mut pair = Pair::new(&device, [&options, &options], Shape { batch: 2, heads: 3, dim: 64 }, 200, 50);
+        pair.append(2 * 64 + 64 + 10);
+        assert!(pair.settle(json) > 0, "{json}");
+        pair.attends(json);
+        compare_decompressed(&pair, json);
+    }
+}
+
 type Change = (&'static str, fn(usize, &mut [f32]));
 
 #[test]
 fn segments_of_what_is_hard_to_quantize() {
     let Some(device) = device() else { return };
-    for preset in ["gear-4", "gear-3", "kivi-4", "uniform-4"] {
-        let options = options(&format!(r#"{{"preset": "{preset}"}}"#));
+    for preset in ["gear-4", "gear-3", "paper-gear-4", "kivi-4", "kcvt-4", "uniform-4"] {
+        let options = options(&format!(r#"{{"preset": "{preset}", "bufferTokens": 64}}"#));
         let change: [Change; 6] = [
             ("zeros", |_, row| row.fill(0.0)),
             ("zeros of either sign", |t, row| {
@@ -272,9 +307,8 @@ fn a_layer_that_begins_on_the_device_and_one_that_is_there_several_times() {
 fn what_a_device_does_not_compress_says_why() {
     let Some(device) = device() else { return };
     for (json, prompt, why) in [
-        (r#"{"preset": "paper-gear-4"}"#, 70, "sparsity"),
         (r#"{"preset": "paper-gear-l-4", "rankByNeed": true}"#, 70, "share their ranks"),
-        (r#"{"preset": "kcvt-4"}"#, 70, "kcvt"),
+        (r#"{"preset": "kcvt-4", "range": "mse"}"#, 70, "kcvt"),
         (r#"{"preset": "float16"}"#, 70, "not to be compressed"),
         (r#"{"preset": "gear-4", "backbone": "rotated"}"#, 70, "rotated"),
         (r#"{"preset": "gear-4"}"#, 10, "segment before"),
@@ -311,8 +345,8 @@ fn what_a_device_does_not_compress_says_why() {
 fn what_a_device_does_not_compress_the_core_does() {
     let Some(device) = device() else { return };
     let stream = &device.stream;
-    for preset in ["paper-gear-4", "kcvt-4"] {
-        let own = options(&format!(r#"{{"preset": "{preset}"}}"#));
+    for preset in [r#"{"preset": "paper-gear-4", "rankByNeed": true}"#, r#"{"preset": "kcvt-4", "range": "mse"}"#] {
+        let own = options(preset);
         let shape = Shape { batch: 2, heads: 2, dim: 64 };
         let mut pair = Pair::new(&device, [&own, &own], shape, 70, 61);
         let tensor = |role| pair.cache.tensor(0, role).expect("a layer").clone();

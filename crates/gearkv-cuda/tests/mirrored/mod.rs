@@ -84,8 +84,9 @@ fn a_cache_on_a_device_holds_what_the_core_holds() {
         (short("gear-4"), true),
         (short("gear-2"), true),
         (short("kivi-4"), true),
-        (short("paper-gear-4"), false),
-        (short("kcvt-4"), false),
+        (short("paper-gear-4"), true),
+        (short("kcvt-4"), true),
+        (r#"{"preset": "kcvt-4", "range": "mse", "bufferTokens": 16}"#.to_owned(), false),
         (r#"{"preset": "float16"}"#.to_owned(), true),
     ] {
         let preset = json.as_str();

@@ -55,6 +55,7 @@ void add_all() {
     add("gear_combine", gear_combine);
     add("gear_append", gear_append);
     add("gear_decompress", gear_decompress);
+    add("gear_mark", gear_mark);
     add("gear_survey", gear_survey);
     add("gear_compress", gear_compress);
     add("gear_move_up", gear_move_up);

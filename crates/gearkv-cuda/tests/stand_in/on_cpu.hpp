@@ -221,6 +221,18 @@ INLINE u32 atomicMax(u32* at, u32 x) {
     if (x > before) *at = x;
     return before;
 }
+INLINE u32 atomicAdd(u32* at, u32 x) {
+    u32 before = *at;
+    *at += x;
+    return before;
+}
+INLINE u32 atomicOr(u32* at, u32 x) {
+    u32 before = *at;
+    *at |= x;
+    return before;
+}
+INLINE int __popc(u32 x) { return __builtin_popcount(x); }
+INLINE int __ffs(int x) { return __builtin_ffs(x); }
 INLINE float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 using std::fabs;
 
@@ -242,6 +254,14 @@ inline u32 exchange(u32 x, u32 other) {
     u32 words[3] = {x, 0, 0}, lane = cpu::number() % 32;
     cpu::show(words, seen);
     return seen.words[lane ^ other][0];
+}
+
+inline u32 __ballot_sync(unsigned, bool x) {
+    cpu::Shown seen;
+    u32 words[3] = {x, 0, 0}, ballot = 0;
+    cpu::show(words, seen);
+    for (u32 lane = 0; lane < 32; lane++) ballot |= seen.words[lane][0] << lane;
+    return ballot;
 }
 
 inline bool __any_sync(unsigned, bool x) {

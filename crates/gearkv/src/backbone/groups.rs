@@ -122,8 +122,9 @@ pub(crate) fn item_scales(
         simd::group_ranges(block, dim, dim, &mut lows, &mut highs);
         for (i, (lo, hi)) in lows.into_iter().zip(highs).enumerate() {
             let t = first + i % count;
-            low[t] = low[t].min(lo);
-            high[t] = high[t].max(hi);
+            // Of zeros of either sign the first stays, wherever this runs.
+            low[t] = if lo < low[t] { lo } else { low[t] };
+            high[t] = if hi > high[t] { hi } else { high[t] };
         }
     }
     let (levels, unit) = (recipe.levels(), zero_unit(recipe.bits));
