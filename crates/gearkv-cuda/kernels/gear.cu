@@ -1,6 +1,7 @@
 // The kernels, by name. src/kernels.rs launches them; scripts/cuda/ptx.py makes PTX of this file.
 #include "append.cuh"
 #include "attend.cuh"
+#include "attend_tile.cuh"
 #include "combine.cuh"
 #include "compress_values.cuh"
 #include "decompress.cuh"
@@ -27,6 +28,10 @@ KERNEL BOUNDS(128, 2) gear_attend_256(Attention a) { attend<4, false>(a); }
 KERNEL BOUNDS(128, PLAIN_RESIDENT) gear_attend_plain_64(Attention a) { attend<1, true>(a); }
 KERNEL BOUNDS(128, PLAIN_RESIDENT) gear_attend_plain_128(Attention a) { attend<2, true>(a); }
 KERNEL BOUNDS(128, 2) gear_attend_plain_256(Attention a) { attend<4, true>(a); }
+// By the most channels of a head.
+KERNEL BOUNDS(128, 4) gear_attend_tile_64(Attention a) { attend_tile<64>(a); }
+KERNEL BOUNDS(128, 3) gear_attend_tile_128(Attention a) { attend_tile<128>(a); }
+KERNEL BOUNDS(128, 2) gear_attend_tile_256(Attention a) { attend_tile<256>(a); }
 KERNEL BOUNDS(1024, 1) gear_combine(Attention a) { combine(a); }
 KERNEL BOUNDS(256, 4) gear_append(Appending a) { append(a); }
 KERNEL BOUNDS(128, 4) gear_decompress(Decompression a) { decompress(a); }

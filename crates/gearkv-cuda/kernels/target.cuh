@@ -34,6 +34,23 @@ INLINE u32 narrow2(float low, float high) {
 #endif
 }
 
+// Two numbers in float16 each, rounded once.
+INLINE u32 fma2(u32 x, u32 y, u32 z) {
+    u32 r;
+    asm("{ fma.rn.f16x2 %0, %1, %2, %3; }" : "=r"(r) : "r"(x), "r"(y), "r"(z));
+    return r;
+}
+INLINE u32 add2(u32 x, u32 y) {
+    u32 r;
+    asm("{ add.rn.f16x2 %0, %1, %2; }" : "=r"(r) : "r"(x), "r"(y));
+    return r;
+}
+INLINE u32 mul2(u32 x, u32 y) {
+    u32 r;
+    asm("{ mul.rn.f16x2 %0, %1, %2; }" : "=r"(r) : "r"(x), "r"(y));
+    return r;
+}
+
 // 2^x, in about 22 bits.
 INLINE float power_of_two(float x) {
     float y;

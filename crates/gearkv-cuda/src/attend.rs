@@ -17,8 +17,24 @@ const COLUMNS: usize = 8;
 const LANES: usize = 32;
 /// Warps of a thread block, where shared memory suffices.
 const MOST_WARPS: usize = 4;
+/// Query heads that a thread block with tiles does together, and warps that do it; from how many on that is faster.
+const TILE_QUERIES: usize = 64;
+const TILE_WARPS: usize = 4;
+const WORTH_A_TILE: usize = 16;
 /// Thread blocks that fit a multiprocessor by their registers: of plain kernels and of the others.
 const MOST_RESIDENT: [usize; 2] = [4, 2];
+
+/// The same of kernels with tiles, of each size.
+const MOST_TILES: [usize; 3] = [4, 3, 2];
+
+/// Which of three kernels has room for so many channels.
+fn size_of_kernel(channels: usize) -> usize {
+    match channels {
+        ..=64 => 0,
+        65..=128 => 1,
+        _ => 2,
+    }
+}
 
 /// Memory for intermediate results. One serves any number of layers, one after the other on one stream.
 #[derive(Default)]
@@ -86,6 +102,21 @@ impl DeviceLayer {
         let planes = self.batch * self.heads * sets;
         let blocks = parts.fixed + self.waiting().div_ceil(BLOCK);
         Ok(Plan { warps, shared, splits: splits(blocks, warps, planes, at_once) })
+    }
+
+    /// The same of tiles, where the GPU has enough shared memory for one.
+    fn plan_tiles(&self, tiles: usize) -> Option<Plan> {
+        let stride = [64, 128, 256][size_of_kernel(self.dim)] + 8;
+        // Queries and keys in float16, pairs of values; of each query two limits and a factor, and the limits of all.
+        let tile = 2 * TILE_QUERIES * stride + 2 * BLOCK * stride + 2 * BLOCK * stride + 12 * TILE_QUERIES + 16;
+        // And the records that come next.
+        let shared = tile + self.parts.key_stage + self.parts.value_stage;
+        let resident =
+            (self.kernels.shared_of_processor / (shared + 1024)).clamp(1, MOST_TILES[size_of_kernel(self.dim)]);
+        let at_once = self.kernels.processors * resident;
+        let blocks = self.parts.fixed + self.waiting().div_ceil(BLOCK);
+        let splits = splits(blocks, 1, self.batch * self.heads * tiles, at_once);
+        (shared <= self.kernels.shared_of_block).then_some(Plan { warps: TILE_WARPS, shared, splits })
     }
 
     /// Attention of one query position a batch item over all tokens: `q` and `out` are `[batch, query_heads, 1, head_dim]`. Two
@@ -182,7 +213,13 @@ impl DeviceLayer {
             )));
         }
         let plain = self.parts.plain && options.softcap.is_none();
-        let plan = self.plan(&self.parts, sets, plain)?;
+        let tiles = (per_head * positions).div_ceil(TILE_QUERIES);
+        let of_tiles = self.plan_tiles(tiles).filter(|_| self.parts.tiled && per_head * positions >= WORTH_A_TILE);
+        let tiled = of_tiles.is_some();
+        let plan = match of_tiles {
+            Some(plan) => plan,
+            None => self.plan(&self.parts, sets, plain)?,
+        };
         let slots = planes * sets * plan.splits * QUERIES;
         let partial = at_least(&mut workspace.partial, stream, slots * 2 * self.dim)?;
         let softmax = at_least(&mut workspace.softmax, stream, slots * 2)?;
@@ -190,14 +227,14 @@ impl DeviceLayer {
         let (out, _out) = out.device_ptr_mut(stream);
         let (partial, _partial) = partial.device_ptr_mut(stream);
         let (softmax, _softmax) = softmax.device_ptr_mut(stream);
-        let kernels = if plain { &self.kernels.attend_plain } else { &self.kernels.attend };
-        let attend = &kernels[match self.value_channels() {
-            ..=64 => 0,
-            65..=128 => 1,
-            _ => 2,
-        }];
+        let (kernels, channels) = match (tiled, plain) {
+            (true, _) => (&self.kernels.attend_tile, self.dim),
+            (false, true) => (&self.kernels.attend_plain, self.value_channels()),
+            (false, false) => (&self.kernels.attend, self.value_channels()),
+        };
+        let attend = &kernels[size_of_kernel(channels)];
         let split = LaunchConfig {
-            grid_dim: (plan.splits as u32, planes as u32, sets as u32),
+            grid_dim: (plan.splits as u32, planes as u32, if tiled { tiles } else { sets } as u32),
             block_dim: ((plan.warps * LANES) as u32, 1, 1),
             shared_mem_bytes: plan.shared as u32,
         };

@@ -54,6 +54,8 @@ pub struct Kernels {
     pub(crate) attend: [CudaFunction; 3],
     /// The same for what the presets `gear-*` need, and no more.
     pub(crate) attend_plain: [CudaFunction; 3],
+    /// For many queries, by the most channels of a head: 64, 128 and 256.
+    pub(crate) attend_tile: [CudaFunction; 3],
     pub(crate) combine: CudaFunction,
     pub(crate) append: CudaFunction,
     pub(crate) decompress: CudaFunction,
@@ -80,11 +82,13 @@ impl Kernels {
         let ask = |attribute| context.attribute(attribute).map_err(driver("be asked for what it has"));
         let shared_of_block = ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
         let attend = [function("gear_attend_64")?, function("gear_attend_128")?, function("gear_attend_256")?];
+        let attend_tile =
+            [function("gear_attend_tile_64")?, function("gear_attend_tile_128")?, function("gear_attend_tile_256")?];
         let combine = function("gear_combine")?;
         let attend_plain =
             [function("gear_attend_plain_64")?, function("gear_attend_plain_128")?, function("gear_attend_plain_256")?];
         let (mark, survey, compress) = (function("gear_mark")?, function("gear_survey")?, function("gear_compress")?);
-        for function in attend.iter().chain(&attend_plain).chain([&mark, &survey, &compress]) {
+        for function in attend.iter().chain(&attend_plain).chain(&attend_tile).chain([&mark, &survey, &compress]) {
             function
                 .set_attribute(FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared_of_block)
                 .map_err(driver("give its shared memory"))?;
@@ -92,6 +96,7 @@ impl Kernels {
         Ok(Arc::new(Self {
             attend,
             attend_plain,
+            attend_tile,
             combine,
             append: function("gear_append")?,
             decompress: function("gear_decompress")?,

@@ -138,6 +138,7 @@ impl DeviceLayer {
                 key_slots: records.key_slots,
                 keys_turned: records.keys_turned,
                 plain: records.plain,
+                tiled: records.tiled,
                 word_bytes: records.word_bytes,
             },
             compressor,

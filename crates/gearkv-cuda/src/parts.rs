@@ -15,6 +15,8 @@ pub(crate) struct Parts {
     pub key_slots: usize,
     pub keys_turned: bool,
     pub plain: bool,
+    /// Whether keys and values can be taken apart into tiles: keys are not turned, and turned values have nothing beside their codes.
+    pub tiled: bool,
     pub word_bytes: usize,
 }
 
@@ -29,6 +31,7 @@ impl Parts {
         self.key_slots = self.key_slots.max(template.key_slots);
         self.word_bytes = self.word_bytes.max(template.word_bytes);
         self.plain &= template.plain;
+        self.tiled &= template.tiled;
         self.rank = self.rank.max(template.ranks[0]).max(template.ranks[1]);
     }
 

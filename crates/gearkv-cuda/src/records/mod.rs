@@ -42,6 +42,8 @@ pub(crate) struct Records {
     pub keys_turned: bool,
     /// Whether the plain kernels suffice.
     pub plain: bool,
+    /// See [`crate::parts::Parts`].
+    pub tiled: bool,
     /// The largest scale of values.
     pub value_range: f32,
     pub key_stage: usize,
@@ -152,6 +154,7 @@ pub(crate) fn build(key: &Source, value: &Source) -> Result<Records> {
         value_units: layout.units,
         keys_turned: key.rotated(),
         plain: is_plain(key, value, &spans),
+        tiled: is_tiled(key, value),
         value_range: largest,
         key_stage,
         value_stage,
@@ -173,6 +176,13 @@ fn is_plain(key: &Source, value: &Source, spans: &[Span]) -> bool {
     let of_channels = matches!(key.config().backbone, Backbone::Kivi | Backbone::Kcvt);
     let fits = bare(key) && bare(value) && of_channels && value.rotated();
     spans.iter().all(|span| raw(span.key) == raw(span.value) && (fits || raw(span.key)))
+}
+
+/// Whether keys are not turned, and turned values have neither outliers nor low-rank.
+fn is_tiled(key: &Source, value: &Source) -> bool {
+    let coded = |source: &Source| source.config().storage == Storage::Gear;
+    let bare = |segment: &gearkv::SegmentImage| segment.rank == 0 && value.outliers_per_side(segment.tokens) == 0;
+    !(coded(key) && key.rotated()) && (!(coded(value) && value.rotated()) || value.image.segments.iter().all(bare))
 }
 
 fn too_large() -> GearError {

@@ -56,6 +56,8 @@ pub(crate) struct Template {
     pub ranks: [usize; 2],
     /// Whether plain kernels suffice for the segments.
     pub plain: bool,
+    /// See [`crate::parts::Parts`].
+    pub tiled: bool,
 }
 
 /// One plane's heads.
@@ -254,6 +256,7 @@ impl Template {
             key_slots,
             word_bytes: (key_slots / 8 * KEY_UNIT_WORDS).max(layout.units * pairs * VALUE_PAIR_WORDS + weights),
             deal,
+            tiled: !value.rotated() || (ranks[1] == 0 && sides[1] == 0),
             plain: of_channels && value.rotated() && small && ranks == [0, 0] && sides == [0, 0],
             ranks,
         })

@@ -14,6 +14,13 @@ pub const EXACT_TOLERANCE: f32 = 2e-5;
 /// And on a GPU: tensor cores cut off what is behind the 24th bit of a sum instead of rounding it. Logits reach ±50 here.
 pub const ATTENTION_TOLERANCE: f32 = 5e-4;
 
+/// Many queries of a KV head at once: queries, keys, values and weights are rounded to float16 then, as they are where nothing is compressed. With
+/// logits of ±50 that moves weights by some thousandths.
+pub const TILE_TOLERANCE: f32 = 4e-3;
+
+/// Queries of a KV head from which on that is so.
+pub const WORTH_A_TILE: usize = 16;
+
 /// The core's own attention rounds queries, keys and weights to integers; here, where logits are large, this is what that may come to.
 pub const CORE_TOLERANCE: f32 = 3e-3;
 
@@ -27,6 +34,13 @@ pub struct Device {
     pub tolerance: f32,
     /// As many copies of a sequence as keep the device so busy that none is cut: each warp goes through several blocks.
     pub copies: usize,
+}
+
+impl Device {
+    /// What attention may be off by with so many queries of a KV head.
+    pub fn tolerance_of(&self, queries: usize) -> f32 {
+        if queries < WORTH_A_TILE { self.tolerance } else { TILE_TOLERANCE }
+    }
 }
 
 /// The device; `None`, and a line that says why, where there is none. `GEARKV_CUDA_REQUIRED` makes that a failure.

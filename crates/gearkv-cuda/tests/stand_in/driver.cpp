@@ -52,6 +52,9 @@ void add_all() {
     add("gear_attend_plain_64", gear_attend_plain_64);
     add("gear_attend_plain_128", gear_attend_plain_128);
     add("gear_attend_plain_256", gear_attend_plain_256);
+    add("gear_attend_tile_64", gear_attend_tile_64);
+    add("gear_attend_tile_128", gear_attend_tile_128);
+    add("gear_attend_tile_256", gear_attend_tile_256);
     add("gear_combine", gear_combine);
     add("gear_append", gear_append);
     add("gear_decompress", gear_decompress);

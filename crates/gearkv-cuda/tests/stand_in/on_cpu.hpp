@@ -294,6 +294,16 @@ inline u16 narrow(float wide) {
     return (u16)(sign | (exponent == -14 ? steps : steps - 1024 + ((u32)(exponent + 15) << 10)));
 }
 inline u32 narrow2(float low, float high) { return (u32)narrow(low) | (u32)narrow(high) << 16; }
+// Sums and products of two float16 are exact in float64, which is then rounded to float32 and to float16.
+inline u32 fma2(u32 x, u32 y, u32 z) {
+    auto of = [&](int half) {
+        auto at = [&](u32 w) { return (double)widen((u16)(w >> (16 * half))); };
+        return (float)(at(x) * at(y) + at(z));
+    };
+    return narrow2(of(0), of(1));
+}
+inline u32 add2(u32 x, u32 y) { return fma2(x, 0x3c003c00u, y); }
+inline u32 mul2(u32 x, u32 y) { return fma2(x, y, 0x80008000u); }
 inline float power_of_two(float x) { return std::exp2(x); }
 
 inline u32 pick_bytes(u32 low, u32 high, u32 selector) {

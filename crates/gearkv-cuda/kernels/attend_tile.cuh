@@ -1,0 +1,302 @@
+// Attention of many queries of a KV head: prompts, and whatever else comes in chunks. Keys and values of a block are brought to float16 once for 64 of
+// them (tile.cuh), and the tensor core multiplies them as they then are: rounded, as weights are, which is what attention on float16 does.
+//
+// A thread block has up to 64 queries, 16 a warp, and a share of the context (a split). What it leaves is what decode attention leaves
+// (attend.cuh), for the same kernel to join.
+#pragma once
+#include "queries.cuh"
+#include "tile.cuh"
+
+#define WARP_QUERIES 16
+
+// Starts copying a record to shared memory; each warp has its share.
+INLINE void copy_share(u8* shared, const Layer& layer, u32 record, u32 bytes) {
+    u32 each = aligned((bytes + TILE_WARPS - 1) / TILE_WARPS), first = threadIdx.x / LANES * each;
+    if (first < bytes) copy_run(shared + first, layer.data + (u64)record * 16 + first, bytes - first < each ? bytes - first : each, threadIdx.x % LANES);
+}
+
+// What its queries see, and what makes logits of sums.
+struct TileQueries {
+    float* back; // [TILE_QUERIES]
+    u32* seen;   // [2, TILE_QUERIES]: the first position that each sees, and the one behind the last
+    u32* range;  // the same of all of them
+};
+
+// A row of C's fragments: the largest logit so far, and this lane's share of the sum of weights.
+struct TileSoftmax {
+    float most[2], sum[2], behind[2]; // behind: the sum since the present head of values was entered
+};
+
+template <int WIDTH>
+INLINE void load_tile_queries(const Attention& a, u32 plane, u32 first, const Tile<WIDTH>& tile, const TileQueries& q) {
+    u32 dim = a.layer.dim, queries = a.per_head * a.positions, lane = threadIdx.x % LANES;
+    u32 last = first + TILE_QUERIES <= queries ? first + TILE_QUERIES - 1 : queries - 1, unused;
+    if (threadIdx.x == 0) {
+        find_limits(a, plane, first, q.range[0], unused);
+        find_limits(a, plane, last, unused, q.range[1]);
+        q.range[0] = q.range[0] > a.first_seen ? q.range[0] : a.first_seen;
+    }
+    // A warp takes one query after the other.
+#pragma unroll 1
+    for (u32 row = threadIdx.x / LANES; row < TILE_QUERIES; row += TILE_WARPS) {
+        u32 query = first + row;
+        bool there = query < queries;
+        float largest = 0.0f;
+#pragma unroll 1
+        for (u32 channel = lane; there && channel < dim; channel += LANES)
+            largest = fmaxf(largest, fabsf(load_query(a, plane, query, channel) * a.scale));
+#pragma unroll
+        for (int step = 1; step < LANES; step *= 2) largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, step));
+        // A power of two, so that float16 reaches all of them.
+        int exponent = (int)((__float_as_uint(largest) >> 23) & 255) + 1 - 127;
+        exponent = exponent < -100 ? -100 : exponent > 100 ? 100 : exponent;
+        float factor = __uint_as_float((u32)(127 - exponent) << 23);
+#pragma unroll 1
+        for (u32 channel = lane; channel < tile.stride; channel += LANES)
+            tile.queries[row * tile.stride + channel] = there && channel < dim ? narrow(load_query(a, plane, query, channel) * a.scale * factor) : 0;
+        if (lane == 0) {
+            q.seen[row] = q.seen[TILE_QUERIES + row] = 0;
+            if (there) find_limits(a, plane, query, q.seen[row], q.seen[TILE_QUERIES + row]);
+            // Logits are base 2, but for those that a softcap is for.
+            q.back[row] = __uint_as_float((u32)(127 + exponent) << 23) * (a.softcap > 0.0f ? 1.0f : LOG2_E);
+        }
+    }
+}
+
+// Weights of a warp's queries, in the place of the sums of a block's keys; what was gathered shrinks where a larger logit came.
+template <int TILES>
+INLINE void weigh_tile(const Attention& a, const Block& block, const TileQueries& q, u32 first_row, u32 column, float (&s)[8][4], TileSoftmax& state,
+                       float (&out)[TILES][4]) {
+    float most[2] = {NOTHING, NOTHING};
+#pragma unroll
+    for (u32 half = 0; half < 2; half++) {
+        u32 row = first_row + half * 8, from = q.seen[row], end = q.seen[TILE_QUERIES + row];
+        float back = block.key_bytes ? q.back[row] / KEPT : q.back[row];
+#pragma unroll
+        for (u32 i = 0; i < 16; i++) {
+            u32 token = i / 2 * 8 + column * 2 + i % 2, position = block.first + token;
+            float& x = s[i / 2][half * 2 + i % 2];
+            x *= back;
+            if (a.softcap > 0.0f) x = a.softcap * LOG2_E * tanhf(x / a.softcap);
+            x = token < block.tokens && position >= from && position < end ? x : NOTHING;
+            most[half] = fmaxf(most[half], x);
+        }
+    }
+    float factor[2];
+    bool grew = false;
+#pragma unroll
+    for (u32 half = 0; half < 2; half++) {
+        // Four lanes have a row.
+        most[half] = fmaxf(most[half], __shfl_xor_sync(~0u, most[half], 1));
+        most[half] = fmaxf(most[half], __shfl_xor_sync(~0u, most[half], 2));
+        float now = fmaxf(state.most[half], most[half]);
+        factor[half] = now == state.most[half] ? 1.0f : power_of_two(state.most[half] - now);
+        grew |= now != state.most[half];
+        state.most[half] = now;
+        state.sum[half] *= factor[half];
+        state.behind[half] *= factor[half];
+#pragma unroll
+        for (u32 i = 0; i < 16; i++) {
+            float& x = s[i / 2][half * 2 + i % 2];
+            // Who has seen nothing has nothing to be relative to.
+            x = x == NOTHING ? 0.0f : power_of_two(x - now);
+            state.sum[half] += x;
+            state.behind[half] += x;
+        }
+    }
+    if (!__any_sync(~0u, grew)) return;
+#pragma unroll
+    for (u32 i = 0; i < TILES; i++) {
+        out[i][0] *= factor[0];
+        out[i][1] *= factor[0];
+        out[i][2] *= factor[1];
+        out[i][3] *= factor[1];
+    }
+}
+
+template <int WIDTH>
+INLINE void attend_tile(const Attention& a) {
+    SHARED(shared);
+    constexpr u32 TILES = WIDTH / 8;
+    const Layer& layer = a.layer;
+    u32 dim = layer.dim, plane = blockIdx.y, split = blockIdx.x, lane = threadIdx.x % LANES, warp = threadIdx.x / LANES;
+    u32 row = lane / 4, column = lane % 4, first_row = warp * WARP_QUERIES + row, first_query = blockIdx.z * TILE_QUERIES;
+    Tile<WIDTH> tile;
+    tile.queries = (u16*)shared;
+    tile.keys = tile.queries + TILE_QUERIES * tile.stride;
+    tile.values = (u32*)(tile.keys + BLOCK * tile.stride);
+    TileQueries q;
+    q.back = (float*)(tile.values + BLOCK / 2 * tile.stride);
+    q.seen = (u32*)(q.back + TILE_QUERIES);
+    q.range = q.seen + 2 * TILE_QUERIES;
+    load_tile_queries(a, plane, first_query, tile, q);
+    // Channels that are padding stay 0.
+#pragma unroll 1
+    for (u32 i = threadIdx.x; i < BLOCK * tile.stride; i += blockDim.x) ((u32*)tile.keys)[i] = 0;
+    __syncthreads();
+
+    // This split's blocks: first those whose values are codes, then those in float16.
+    u32 raw = layer.fixed + (layer.buffered + BLOCK - 1) / BLOCK - layer.coded;
+    u32 coded_first = (u32)((u64)layer.coded * split / a.splits), coded_end = (u32)((u64)layer.coded * (split + 1) / a.splits);
+    u32 raw_first = layer.coded + (u32)((u64)raw * split / a.splits), raw_end = layer.coded + (u32)((u64)raw * (split + 1) / a.splits);
+    u32 own_coded = coded_end - coded_first, own = own_coded + raw_end - raw_first;
+
+    float out[TILES][4] = {};
+    TileSoftmax state;
+    state.most[0] = state.most[1] = NOTHING;
+    state.sum[0] = state.sum[1] = state.behind[0] = state.behind[1] = 0.0f;
+    // What turned values of codes come times; others come as `KEPT` says.
+    float norm = value_norm(layer);
+    u32 value_head = 0;
+    u32 domains = layer.rotated ? 2 : 1, sets = (a.per_head * a.positions + QUERIES - 1) / QUERIES;
+    // Where a row's sums go: `domain` 1 is that of turned rows.
+    auto to = [&](u32 half, u32 domain) {
+        u32 query = first_query + first_row + half * 8;
+        u64 slot = ((u64)(plane * sets + query / QUERIES) * a.splits + split) * QUERIES + query % QUERIES;
+        return a.partial + (slot * domains + domain) * dim;
+    };
+    auto is_there = [&](u32 half) { return first_query + first_row + half * 8 < a.per_head * a.positions; };
+    auto store = [&](u32 domain) {
+#pragma unroll
+        for (u32 half = 0; half < 2; half++) {
+            if (!is_there(half)) continue;
+            float* sums = to(half, domain);
+#pragma unroll
+            for (u32 i = 0; i < 2 * TILES; i++) {
+                u32 channel = i / 2 * 8 + column * 2 + i % 2;
+                if (channel < dim) sums[channel] = out[i / 2][half * 2 + i % 2];
+            }
+        }
+    };
+    float turned_most[2] = {NOTHING, NOTHING};
+    // Means of the values since the head was entered.
+    auto leave_head = [&] {
+        const Head* head = head_at(layer, value_head);
+        const float* means = (const float*)((const u8*)head + head->turned_means_at);
+        float sums[2];
+#pragma unroll
+        for (u32 half = 0; half < 2; half++) {
+            sums[half] = state.behind[half];
+            sums[half] += __shfl_xor_sync(~0u, sums[half], 1);
+            sums[half] += __shfl_xor_sync(~0u, sums[half], 2);
+            sums[half] *= norm;
+            state.behind[half] = 0.0f;
+        }
+#pragma unroll
+        for (u32 i = 0; i < 2 * TILES; i++) {
+            u32 channel = i / 2 * 8 + column * 2 + i % 2;
+            float mean = channel < dim ? means[channel] : 0.0f;
+            out[i / 2][i % 2] = fmaf(sums[0], mean, out[i / 2][i % 2]);
+            out[i / 2][2 + i % 2] = fmaf(sums[1], mean, out[i / 2][2 + i % 2]);
+            // Registers do not suffice for all of them at once.
+            if (i % 8 == 7) __syncwarp();
+        }
+    };
+    auto leave_codes = [&] {
+        float back = layer.rotated ? 1.0f / norm : 1.0f / KEPT;
+#pragma unroll
+        for (u32 i = 0; i < TILES; i++) {
+            out[i][0] *= back;
+            out[i][1] *= back;
+            out[i][2] *= back;
+            out[i][3] *= back;
+        }
+        if (domains == 1) return;
+        store(1);
+        turned_most[0] = state.most[0];
+        turned_most[1] = state.most[1];
+#pragma unroll
+        for (u32 i = 0; i < TILES; i++) out[i][0] = out[i][1] = out[i][2] = out[i][3] = 0.0f;
+    };
+    // The first block from `i` on that any query sees; records of codes start on their way. All threads find the same.
+    u8 *staged_keys = (u8*)(q.range + 4), *staged_values = staged_keys + a.key_stage;
+    auto number_of = [&](u32 i) { return i < own_coded ? coded_first + i : raw_first + i - own_coded; };
+    auto call = [&](u32 i) {
+#pragma unroll 1
+        for (; i < own; i++) {
+            Block block = block_at(layer, plane, number_of(i));
+            if (block.first + block.tokens <= q.range[0] || block.first >= q.range[1]) continue;
+            if (block.key_bytes) copy_share(staged_keys, layer, block.key, block.key_bytes);
+            if (block.value_bytes) copy_share(staged_values, layer, block.value, block.value_bytes);
+            break;
+        }
+        close_group();
+        return i;
+    };
+    const u32* queries = (const u32*)tile.queries + first_row * (tile.stride / 2) + column;
+    const u32* keys = (const u32*)tile.keys + row * (tile.stride / 2) + column;
+    const u32* values = tile.values + column * tile.stride + row;
+    u32 i = call(0);
+    bool in_codes = true;
+#pragma unroll 1
+    while (true) {
+        Block block = {};
+        if (i < own) block = block_at(layer, plane, number_of(i));
+        u32 head = i < own_coded && layer.rotated ? block.value_head : 0;
+        if (head != value_head) {
+            if (value_head) leave_head();
+            value_head = head;
+        }
+        if (in_codes && i >= own_coded) {
+            leave_codes();
+            in_codes = false;
+        }
+        if (i == own) break;
+        await_groups<0>();
+        __syncthreads();
+        put_block(tile, layer, block, plane, number_of(i), staged_keys, staged_values, norm);
+        __syncthreads();
+        i = call(i + 1);
+        float s[8][4] = {};
+        const u32 *of_queries = queries, *of_keys = keys;
+        // 16 channels at a time, of which the last may be padding.
+#pragma unroll 1
+        for (u32 channel = 0; channel < dim; channel += 16, of_queries += 8, of_keys += 8) {
+#pragma unroll
+            for (u32 step = 0; step < 2; step++) {
+                u32 low = of_queries[step * 4], high = of_queries[8 * (tile.stride / 2) + step * 4];
+#pragma unroll
+                for (u32 n = 0; n < 8; n++) multiply_add(s[n], low, high, of_keys[n * 8 * (tile.stride / 2) + step * 4]);
+            }
+        }
+        weigh_tile(a, block, q, first_row, column, s, state, out);
+        u32 weights[8][2];
+#pragma unroll
+        for (u32 n = 0; n < 8; n++) {
+            weights[n][0] = narrow2(s[n][0], s[n][1]);
+            weights[n][1] = narrow2(s[n][2], s[n][3]);
+        }
+#pragma unroll
+        for (u32 t = 0; t < TILES; t += 4) {
+            if (t * 8 >= dim) break;
+#pragma unroll
+            for (u32 n = 0; n < 8; n++) {
+#pragma unroll
+                for (u32 j = t; j < t + 4; j++) multiply_add(out[j], weights[n][0], weights[n][1], values[n * 4 * tile.stride + j * 8]);
+            }
+        }
+    }
+    store(0);
+#pragma unroll
+    for (u32 half = 0; half < 2; half++) {
+        state.sum[half] += __shfl_xor_sync(~0u, state.sum[half], 1);
+        state.sum[half] += __shfl_xor_sync(~0u, state.sum[half], 2);
+        if (!is_there(half)) continue;
+        if (domains == 2) {
+            // Each lane has written these itself.
+            float factor = turned_most[half] == NOTHING ? 0.0f : power_of_two(turned_most[half] - state.most[half]);
+            float* sums = to(half, 1);
+#pragma unroll 1
+            for (u32 i = 0; i < 2 * TILES; i++) {
+                u32 channel = i / 2 * 8 + column * 2 + i % 2;
+                if (channel < dim) sums[channel] *= factor;
+            }
+        }
+        if (column == 0) {
+            u32 query = first_query + first_row + half * 8;
+            float* softmax = a.softmax + (((u64)(plane * sets + query / QUERIES) * a.splits + split) * QUERIES + query % QUERIES) * 2;
+            softmax[0] = state.most[half];
+            softmax[1] = state.sum[half];
+        }
+    }
+}
