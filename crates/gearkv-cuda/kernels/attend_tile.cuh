@@ -247,6 +247,8 @@ INLINE void attend_tile(const Attention& a) {
         put_block(tile, layer, block, plane, number_of(i), staged_keys, staged_values, norm);
         __syncthreads();
         i = call(i + 1);
+        // A warp behind the last query only helps with the codes.
+        if (first_query + warp * WARP_QUERIES >= a.per_head * a.positions) continue;
         float s[8][4] = {};
         const u32 *of_queries = queries, *of_keys = keys;
         // 16 channels at a time, of which the last may be padding.

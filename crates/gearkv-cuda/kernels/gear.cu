@@ -29,7 +29,7 @@ KERNEL BOUNDS(128, PLAIN_RESIDENT) gear_attend_plain_64(Attention a) { attend<1,
 KERNEL BOUNDS(128, PLAIN_RESIDENT) gear_attend_plain_128(Attention a) { attend<2, true>(a); }
 KERNEL BOUNDS(128, 2) gear_attend_plain_256(Attention a) { attend<4, true>(a); }
 // By the most channels of a head.
-KERNEL BOUNDS(128, 4) gear_attend_tile_64(Attention a) { attend_tile<64>(a); }
+KERNEL BOUNDS(128, 3) gear_attend_tile_64(Attention a) { attend_tile<64>(a); }
 KERNEL BOUNDS(128, 3) gear_attend_tile_128(Attention a) { attend_tile<128>(a); }
 KERNEL BOUNDS(128, 2) gear_attend_tile_256(Attention a) { attend_tile<256>(a); }
 KERNEL BOUNDS(1024, 1) gear_combine(Attention a) { combine(a); }

@@ -101,23 +101,17 @@ INLINE void put_keys(const Tile<WIDTH>& tile, const Head* head, const u8* at, u3
     KeyRecord record = key_record(head, at);
     const u16* groups = (const u16*)((const u8*)head + head->groups_at);
     const u8* codes = record.codes;
-    u32 band = 0, of_band = 0, group = 0, of_group = 0;
     bool of_channels = head->mode == CHANNEL;
+    u32 before = 0, units = head->units, group = 0, behind = of_channels ? units : groups[0];
 #pragma unroll 1
-    for (u32 unit = 0; unit < head->units; unit++) {
-        while (of_band == (head->widths[band] & 0xffff)) {
-            of_band = 0;
-            band++;
-        }
-        while (!of_channels && of_group == groups[group]) {
-            of_group = 0;
-            group++;
-        }
-        u32 bits = head->widths[band] >> 16;
-        of_band++;
-        of_group++;
-        if (unit % TILE_WARPS == warp) {
-#define PUT(BITS) put_key_unit<BITS>(tile, head, record, codes, unit, group, lane, dim)
+    for (u32 band = 0; band < 6 && before < units; band++) {
+        u32 bits = head->widths[band] >> 16, count = head->widths[band] & 0xffff;
+#pragma unroll 1
+        for (u32 i = (warp - before) % TILE_WARPS; i < count; i += TILE_WARPS) {
+            u32 unit = before + i;
+            while (unit >= behind) behind += groups[++group];
+            const u8* own = codes + i * unit_bytes(bits);
+#define PUT(BITS) put_key_unit<BITS>(tile, head, record, own, unit, group, lane, dim)
             if (bits == 4) PUT(4);
             else if (bits == 3) PUT(3);
             else if (bits == 6) PUT(6);
@@ -126,7 +120,8 @@ INLINE void put_keys(const Tile<WIDTH>& tile, const Head* head, const u8* at, u3
             else PUT(1);
 #undef PUT
         }
-        codes += unit_bytes(bits);
+        codes += count * unit_bytes(bits);
+        before += count;
     }
 }
 
@@ -176,7 +171,7 @@ INLINE void put_value_unit(const Tile<WIDTH>& tile, const Head* head, const Valu
 // Values of a record; each warp has every so many-th unit.
 template <int WIDTH>
 INLINE void put_values(const Tile<WIDTH>& tile, const Head* head, const u8* at, u32 dim, u32 tokens, float norm) {
-    u32 warp = threadIdx.x / LANES, lane = threadIdx.x % LANES, units = head->units, turn = 0;
+    u32 warp = threadIdx.x / LANES, lane = threadIdx.x % LANES, units = head->units;
     const ValueStart* start = (const ValueStart*)at;
     ValueRecord record = value_record(head, at);
     const u8* codes = record.codes;
@@ -184,11 +179,12 @@ INLINE void put_values(const Tile<WIDTH>& tile, const Head* head, const u8* at, 
 #pragma unroll 1
     for (u32 i = 0; i < 4; i++) {
         u32 tiles = start->tiles[i], bits = head->widths[i];
-        if (!tiles) continue;
 #pragma unroll 1
-        for (u32 j = 0; j < tiles * units; j++, turn++, codes += unit_bytes(bits)) {
-            if (turn % TILE_WARPS != warp) continue;
-#define PUT(BITS, IS_LEVELS) put_value_unit<BITS, IS_LEVELS>(tile, head, record, codes, before + j / units, j % units, lane, dim, tokens, norm)
+        for (u32 j = (warp - before * units) % TILE_WARPS; j < tiles * units; j += TILE_WARPS) {
+            // Units are four at most.
+            u32 of_tile = units == 1 ? j : units == 2 ? j / 2 : units == 3 ? j / 3 : j / 4, unit = j - of_tile * units;
+            const u8* own = codes + j * unit_bytes(bits);
+#define PUT(BITS, IS_LEVELS) put_value_unit<BITS, IS_LEVELS>(tile, head, record, own, before + of_tile, unit, lane, dim, tokens, norm)
             if (head->mode == LEVELS) {
                 if (bits == 4) PUT(4, true);
                 else if (bits == 3) PUT(3, true);
@@ -203,6 +199,7 @@ INLINE void put_values(const Tile<WIDTH>& tile, const Head* head, const u8* at, 
             }
 #undef PUT
         }
+        codes += tiles * units * unit_bytes(bits);
         before += tiles;
     }
 }

@@ -25,7 +25,7 @@ const WORTH_A_TILE: usize = 16;
 const MOST_RESIDENT: [usize; 2] = [4, 2];
 
 /// The same of kernels with tiles, of each size.
-const MOST_TILES: [usize; 3] = [4, 3, 2];
+const MOST_TILES: [usize; 3] = [3, 3, 2];
 
 /// Which of three kernels has room for so many channels.
 fn size_of_kernel(channels: usize) -> usize {
