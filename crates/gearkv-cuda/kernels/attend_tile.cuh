@@ -24,7 +24,7 @@ struct TileQueries {
 
 // A row of C's fragments: the largest logit so far, and this lane's share of the sum of weights.
 struct TileSoftmax {
-    float most[2], sum[2], behind[2]; // behind: the sum since the present head of values was entered
+    float most[2], sum[2], before[2]; // before: the sum when the present head of values was entered
 };
 
 template <int WIDTH>
@@ -67,41 +67,46 @@ INLINE void load_tile_queries(const Attention& a, u32 plane, u32 first, const Ti
 template <int TILES>
 INLINE void weigh_tile(const Attention& a, const Block& block, const TileQueries& q, u32 first_row, u32 column, float (&s)[8][4], TileSoftmax& state,
                        float (&out)[TILES][4]) {
-    float most[2] = {NOTHING, NOTHING};
-#pragma unroll
-    for (u32 half = 0; half < 2; half++) {
-        u32 row = first_row + half * 8, from = q.seen[row], end = q.seen[TILE_QUERIES + row];
-        float back = block.key_bytes ? q.back[row] / KEPT : q.back[row];
-#pragma unroll
-        for (u32 i = 0; i < 16; i++) {
-            u32 token = i / 2 * 8 + column * 2 + i % 2, position = block.first + token;
-            float& x = s[i / 2][half * 2 + i % 2];
-            x *= back;
-            if (a.softcap > 0.0f) x = a.softcap * LOG2_E * tanhf(x / a.softcap);
-            x = token < block.tokens && position >= from && position < end ? x : NOTHING;
-            most[half] = fmaxf(most[half], x);
-        }
-    }
     float factor[2];
     bool grew = false;
 #pragma unroll
     for (u32 half = 0; half < 2; half++) {
+        u32 row = first_row + half * 8;
+        float back = block.key_bytes ? q.back[row] / KEPT : q.back[row];
+        if (a.softcap > 0.0f) {
+#pragma unroll
+            for (u32 i = 0; i < 16; i++) s[i / 2][half * 2 + i % 2] = a.softcap * LOG2_E * tanhf(s[i / 2][half * 2 + i % 2] * back / a.softcap);
+            back = 1.0f;
+        }
+        // Tokens of the block that the row sees: mostly all.
+        int first = (int)(q.seen[row] - block.first), end = (int)(q.seen[TILE_QUERIES + row] - block.first);
+        end = end < (int)block.tokens ? end : (int)block.tokens;
+        if (first > 0 || end < BLOCK)
+#pragma unroll
+            for (u32 i = 0; i < 16; i++) {
+                int token = (int)(i / 2 * 8 + column * 2 + i % 2);
+                float& x = s[i / 2][half * 2 + i % 2];
+                x = token >= first && token < end ? x : NOTHING;
+            }
+        float most = NOTHING;
+#pragma unroll
+        for (u32 i = 0; i < 16; i++) most = fmaxf(most, s[i / 2][half * 2 + i % 2]);
         // Four lanes have a row.
-        most[half] = fmaxf(most[half], __shfl_xor_sync(~0u, most[half], 1));
-        most[half] = fmaxf(most[half], __shfl_xor_sync(~0u, most[half], 2));
-        float now = fmaxf(state.most[half], most[half]);
+        most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
+        most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
+        float now = fmaxf(state.most[half], most * back);
         factor[half] = now == state.most[half] ? 1.0f : power_of_two(state.most[half] - now);
         grew |= now != state.most[half];
         state.most[half] = now;
         state.sum[half] *= factor[half];
-        state.behind[half] *= factor[half];
+        state.before[half] *= factor[half];
+        // Who has seen nothing has nothing to be relative to.
+        float reference = now == NOTHING ? 0.0f : now;
 #pragma unroll
         for (u32 i = 0; i < 16; i++) {
             float& x = s[i / 2][half * 2 + i % 2];
-            // Who has seen nothing has nothing to be relative to.
-            x = x == NOTHING ? 0.0f : power_of_two(x - now);
+            x = power_of_two(fmaf(x, back, -reference));
             state.sum[half] += x;
-            state.behind[half] += x;
         }
     }
     if (!__any_sync(~0u, grew)) return;
@@ -144,7 +149,7 @@ INLINE void attend_tile(const Attention& a) {
     float out[TILES][4] = {};
     TileSoftmax state;
     state.most[0] = state.most[1] = NOTHING;
-    state.sum[0] = state.sum[1] = state.behind[0] = state.behind[1] = 0.0f;
+    state.sum[0] = state.sum[1] = state.before[0] = state.before[1] = 0.0f;
     // What turned values of codes come times; others come as `KEPT` says.
     float norm = value_norm(layer);
     u32 value_head = 0;
@@ -176,11 +181,11 @@ INLINE void attend_tile(const Attention& a) {
         float sums[2];
 #pragma unroll
         for (u32 half = 0; half < 2; half++) {
-            sums[half] = state.behind[half];
+            sums[half] = state.sum[half] - state.before[half];
             sums[half] += __shfl_xor_sync(~0u, sums[half], 1);
             sums[half] += __shfl_xor_sync(~0u, sums[half], 2);
             sums[half] *= norm;
-            state.behind[half] = 0.0f;
+            state.before[half] = state.sum[half];
         }
 #pragma unroll
         for (u32 i = 0; i < 2 * TILES; i++) {

@@ -153,18 +153,21 @@ INLINE void put_value_unit(const Tile<WIDTH>& tile, const Head* head, const Valu
 #pragma unroll
         for (u32 k = 0; k < 8; k++) x[k] = affine2<BITS>(x[k], small, affine);
     }
-    auto channel_of = [&](u32 k) -> u32 { return order_of(head)[unit * 64 + k / 2 * 16 + k % 2 * 8 + lane / 4]; };
+    u32 slot = unit * 64 + lane / 4;
     bool together = places[0] % 2 == 0 && places[1] == places[0] + 1 && places[1] < tokens;
+    if (together && head->units * 64 == dim) {
+        // Without padding all channels are in their own order.
+        u32* to = tile.values + places[0] / 2 * tile.stride + slot;
+#pragma unroll
+        for (u32 k = 0; k < 8; k++) to[k / 2 * 16 + k % 2 * 8] = x[k];
+        return;
+    }
 #pragma unroll
     for (u32 k = 0; k < 8; k++) {
-        u32 channel = channel_of(k);
+        u32 channel = order_of(head)[slot + k / 2 * 16 + k % 2 * 8];
         if (channel >= dim) continue;
-        if (together) {
-            tile.values[places[0] / 2 * tile.stride + channel] = x[k];
-        } else {
-            if (places[0] < tokens) ((u16*)(tile.values + places[0] / 2 * tile.stride + channel))[places[0] % 2] = (u16)x[k];
-            if (places[1] < tokens) ((u16*)(tile.values + places[1] / 2 * tile.stride + channel))[places[1] % 2] = (u16)(x[k] >> 16);
-        }
+        if (places[0] < tokens) ((u16*)(tile.values + places[0] / 2 * tile.stride + channel))[places[0] % 2] = (u16)x[k];
+        if (places[1] < tokens) ((u16*)(tile.values + places[1] / 2 * tile.stride + channel))[places[1] % 2] = (u16)(x[k] >> 16);
     }
 }
 
@@ -276,16 +279,14 @@ INLINE void put_raw_values(const Tile<WIDTH>& tile, const u8* at, u32 dim, u32 t
 // A block of either kind; its records, where it has any, are in shared memory. All threads; those that read it wait first and after. `norm`: see
 // put_value_unit.
 template <int WIDTH>
-INLINE void put_block(const Tile<WIDTH>& tile, const Layer& layer, const Block& block, u32 plane, u32 i, const u8* key_record_at, const u8* value_record_at,
+INLINE void put_block(const Tile<WIDTH>& tile, const Layer& layer, const Block& block, u32 plane, u32 i, const u8* staged_keys, const u8* staged_values,
                       float norm) {
     u32 dim = layer.dim, tokens = block.tokens;
-    const u8* keys = block.key_bytes ? key_record_at : keys_at(layer, plane, i, block.key);
-    const u8* values = block.value_bytes ? value_record_at : values_at(layer, plane, i, block.value);
     const Head *key_head = head_at(layer, block.key_head), *value_head = head_at(layer, block.value_head);
-    if (block.key_bytes) put_keys(tile, key_head, keys, dim);
-    else put_raw_keys(tile, keys, dim, tokens);
-    if (block.value_bytes) put_values(tile, value_head, values, dim, tokens, norm);
-    else put_raw_values(tile, values, dim, tokens);
+    if (block.key_bytes) put_keys(tile, key_head, staged_keys, dim);
+    else put_raw_keys(tile, keys_at(layer, plane, i, block.key), dim, tokens);
+    if (block.value_bytes) put_values(tile, value_head, staged_values, dim, tokens, norm);
+    else put_raw_values(tile, values_at(layer, plane, i, block.value), dim, tokens);
     // Weights of tokens that are not there are 0, which numbers from before might not make 0.
     u32 written = block.value_bytes ? tokens : (tokens + 7) / 8 * 8;
 #pragma unroll 1
@@ -296,10 +297,10 @@ INLINE void put_block(const Tile<WIDTH>& tile, const Layer& layer, const Block& 
     // What codes alone do not say.
     bool key_rank = block.key_bytes && key_head->rank, value_rank = block.value_bytes && value_head->rank;
     if (key_rank || value_rank) __syncthreads();
-    if (key_rank) put_low_rank(tile, key_head, key_record(key_head, keys).factors, true, dim);
-    if (value_rank) put_low_rank(tile, value_head, value_record(value_head, values).factors, false, dim);
+    if (key_rank) put_low_rank(tile, key_head, key_record(key_head, staged_keys).factors, true, dim);
+    if (value_rank) put_low_rank(tile, value_head, value_record(value_head, staged_values).factors, false, dim);
     bool key_outliers = block.key_bytes && key_head->outliers, value_outliers = block.value_bytes && value_head->outliers;
     if (key_outliers || value_outliers) __syncthreads();
-    if (key_outliers) put_outliers(tile, key_record(key_head, keys).outliers, true, dim);
-    if (value_outliers) put_outliers(tile, value_record(value_head, values).outliers, false, dim);
+    if (key_outliers) put_outliers(tile, key_record(key_head, staged_keys).outliers, true, dim);
+    if (value_outliers) put_outliers(tile, value_record(value_head, staged_values).outliers, false, dim);
 }
