@@ -36,6 +36,10 @@ INLINE void load_tile_queries(const Attention& a, u32 plane, u32 first, const Ti
         find_limits(a, plane, last, unused, q.range[1]);
         q.range[0] = q.range[0] > a.first_seen ? q.range[0] : a.first_seen;
     }
+    // Queries in 16 bits are exact but for their scale, which logits are multiplied by where it is no odd one.
+    float scale = fabsf(a.scale), sign = a.scale < 0.0f ? -1.0f : 1.0f;
+    bool apart = scale > 1e-6f && scale < 1e6f;
+    float before = apart ? sign : a.scale;
     // A warp takes one query after the other.
 #pragma unroll 1
     for (u32 row = threadIdx.x / LANES; row < TILE_QUERIES; row += TILE_WARPS) {
@@ -44,7 +48,7 @@ INLINE void load_tile_queries(const Attention& a, u32 plane, u32 first, const Ti
         float largest = 0.0f;
 #pragma unroll 1
         for (u32 channel = lane; there && channel < dim; channel += LANES)
-            largest = fmaxf(largest, fabsf(load_query(a, plane, query, channel) * a.scale));
+            largest = fmaxf(largest, fabsf(load_query(a, plane, query, channel) * before));
 #pragma unroll
         for (int step = 1; step < LANES; step *= 2) largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, step));
         // A power of two, so that float16 reaches all of them.
@@ -52,13 +56,17 @@ INLINE void load_tile_queries(const Attention& a, u32 plane, u32 first, const Ti
         exponent = exponent < -100 ? -100 : exponent > 100 ? 100 : exponent;
         float factor = __uint_as_float((u32)(127 - exponent) << 23);
 #pragma unroll 1
-        for (u32 channel = lane; channel < tile.stride; channel += LANES)
-            tile.queries[row * tile.stride + channel] = there && channel < dim ? narrow(load_query(a, plane, query, channel) * a.scale * factor) : 0;
+        for (u32 channel = lane; channel < tile.stride; channel += LANES) {
+            float x = there && channel < dim ? load_query(a, plane, query, channel) * before * factor : 0.0f;
+            u16 rounded = narrow(x);
+            tile.queries[row * tile.stride + channel] = rounded;
+            if (a.kind == FLOAT32) tile.rests[row * tile.stride + channel] = narrow(x - widen(rounded));
+        }
         if (lane == 0) {
             q.seen[row] = q.seen[TILE_QUERIES + row] = 0;
             if (there) find_limits(a, plane, query, q.seen[row], q.seen[TILE_QUERIES + row]);
             // Logits are base 2, but for those that a softcap is for.
-            q.back[row] = __uint_as_float((u32)(127 + exponent) << 23) * (a.softcap > 0.0f ? 1.0f : LOG2_E);
+            q.back[row] = __uint_as_float((u32)(127 + exponent) << 23) * (apart ? scale : 1.0f) * (a.softcap > 0.0f ? 1.0f : LOG2_E);
         }
     }
 }
@@ -128,7 +136,8 @@ INLINE void attend_tile(const Attention& a) {
     u32 row = lane / 4, column = lane % 4, first_row = warp * WARP_QUERIES + row, first_query = blockIdx.z * TILE_QUERIES;
     Tile<WIDTH> tile;
     tile.queries = (u16*)shared;
-    tile.keys = tile.queries + TILE_QUERIES * tile.stride;
+    tile.rests = tile.queries + TILE_QUERIES * tile.stride;
+    tile.keys = a.kind == FLOAT32 ? tile.rests + TILE_QUERIES * tile.stride : tile.rests;
     tile.values = (u32*)(tile.keys + BLOCK * tile.stride);
     TileQueries q;
     q.back = (float*)(tile.values + BLOCK / 2 * tile.stride);
@@ -262,6 +271,14 @@ INLINE void attend_tile(const Attention& a) {
 #pragma unroll
             for (u32 step = 0; step < 2; step++) {
                 u32 low = of_queries[step * 4], high = of_queries[8 * (tile.stride / 2) + step * 4];
+#pragma unroll
+                for (u32 n = 0; n < 8; n++) multiply_add(s[n], low, high, of_keys[n * 8 * (tile.stride / 2) + step * 4]);
+            }
+            if (a.kind != FLOAT32) continue;
+#pragma unroll
+            for (u32 step = 0; step < 2; step++) {
+                const u32* of_rests = of_queries + TILE_QUERIES * (tile.stride / 2);
+                u32 low = of_rests[step * 4], high = of_rests[8 * (tile.stride / 2) + step * 4];
 #pragma unroll
                 for (u32 n = 0; n < 8; n++) multiply_add(s[n], low, high, of_keys[n * 8 * (tile.stride / 2) + step * 4]);
             }

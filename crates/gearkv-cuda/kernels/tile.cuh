@@ -11,6 +11,7 @@ template <int WIDTH>
 struct Tile {
     static const u32 stride = WIDTH + 8;
     u16* queries; // [TILE_QUERIES, stride]
+    u16* rests;   // the same: what rounding left of them, where they come in float32
     u16* keys;    // [BLOCK, stride]
     u32* values;  // [BLOCK / 2, stride]: of two tokens each
 };

@@ -105,10 +105,12 @@ impl DeviceLayer {
     }
 
     /// The same of tiles, where the GPU has enough shared memory for one.
-    fn plan_tiles(&self, tiles: usize) -> Option<Plan> {
+    fn plan_tiles(&self, tiles: usize, wide: bool) -> Option<Plan> {
         let stride = [64, 128, 256][size_of_kernel(self.dim)] + 8;
-        // Queries and keys in float16, pairs of values; of each query two limits and a factor, and the limits of all.
-        let tile = 2 * TILE_QUERIES * stride + 2 * BLOCK * stride + 2 * BLOCK * stride + 12 * TILE_QUERIES + 16;
+        // Queries (and what rounding leaves of those in float32) and keys in float16, pairs of values; of each query two limits and a factor, and
+        // the limits of all.
+        let queries = 2 * TILE_QUERIES * stride * if wide { 2 } else { 1 };
+        let tile = queries + 2 * BLOCK * stride + 2 * BLOCK * stride + 12 * TILE_QUERIES + 16;
         // And the records that come next.
         let shared = tile + self.parts.key_stage + self.parts.value_stage;
         let resident =
@@ -214,7 +216,9 @@ impl DeviceLayer {
         }
         let plain = self.parts.plain && options.softcap.is_none();
         let tiles = (per_head * positions).div_ceil(TILE_QUERIES);
-        let of_tiles = self.plan_tiles(tiles).filter(|_| self.parts.tiled && per_head * positions >= WORTH_A_TILE);
+        let of_tiles = self
+            .plan_tiles(tiles, T::KIND == f32::KIND)
+            .filter(|_| self.parts.tiled && per_head * positions >= WORTH_A_TILE);
         let tiled = of_tiles.is_some();
         let plan = match of_tiles {
             Some(plan) => plan,
