@@ -274,6 +274,7 @@ INLINE void attend_tile(const Attention& a) {
 #pragma unroll
                 for (u32 n = 0; n < 8; n++) multiply_add(s[n], low, high, of_keys[n * 8 * (tile.stride / 2) + step * 4]);
             }
+            // What rounding left of queries in float32.
             if (a.kind != FLOAT32) continue;
 #pragma unroll
             for (u32 step = 0; step < 2; step++) {
@@ -284,19 +285,29 @@ INLINE void attend_tile(const Attention& a) {
             }
         }
         weigh_tile(a, block, q, first_row, column, s, state, out);
-        u32 weights[8][2];
+        u32 weights[8][2], left[8][2];
 #pragma unroll
         for (u32 n = 0; n < 8; n++) {
-            weights[n][0] = narrow2(s[n][0], s[n][1]);
-            weights[n][1] = narrow2(s[n][2], s[n][3]);
+            ::split(s[n][0], s[n][1], weights[n][0], left[n][0]);
+            ::split(s[n][2], s[n][3], weights[n][1], left[n][1]);
         }
+        // What rounding left of them comes in a second turn, where queries are in float32.
+        u32 turns = a.kind == FLOAT32 ? 2 : 1;
+#pragma unroll 1
+        for (u32 turn = 0; turn < turns; turn++) {
 #pragma unroll
-        for (u32 t = 0; t < TILES; t += 4) {
-            if (t * 8 >= dim) break;
+            for (u32 t = 0; t < TILES; t += 4) {
+                if (t * 8 >= dim) break;
+#pragma unroll
+                for (u32 n = 0; n < 8; n++) {
+#pragma unroll
+                    for (u32 j = t; j < t + 4; j++) multiply_add(out[j], weights[n][0], weights[n][1], values[n * 4 * tile.stride + j * 8]);
+                }
+            }
 #pragma unroll
             for (u32 n = 0; n < 8; n++) {
-#pragma unroll
-                for (u32 j = t; j < t + 4; j++) multiply_add(out[j], weights[n][0], weights[n][1], values[n * 4 * tile.stride + j * 8]);
+                weights[n][0] = left[n][0];
+                weights[n][1] = left[n][1];
             }
         }
     }

@@ -23,7 +23,6 @@ struct Affine {
 };
 
 // One half of each: `times` is what codes come times.
-template <int BITS>
 INLINE Affine affine_of(bool small, float low, float high, float low_zero, float high_zero, float times) {
     Affine affine;
     affine.scale = narrow2(low * (KEPT / times), high * (KEPT / times));
@@ -33,30 +32,34 @@ INLINE Affine affine_of(bool small, float low, float high, float low_zero, float
 }
 
 // 1024 and a code, or sixteen times one, is a float16 whose low bits are the code.
-template <int BITS>
-INLINE u32 affine2(u32 codes, bool small, const Affine& affine) {
+INLINE u32 affine2(u32 codes, u32 bits, bool small, const Affine& affine) {
     u32 n = add2(codes | 0x64006400u, 0xe400e400u);
     if (!small) return fma2(n, affine.scale, affine.zero);
     n = add2(n, affine.zero);
     // Seven bits of steps and as many of codes as four make eleven.
-    if (BITS > 4) n = add2(n, affine.rest);
+    if (bits > 4) n = add2(n, affine.rest);
     return mul2(n, affine.scale);
 }
 
 // A zero: of 8 bits in steps of codes.
-template <int BITS>
-INLINE float zero_of(const u8* at, u32 index, u32 form) {
-    if (form == SMALL) return (float)((const signed char*)at)[index] * zero_unit(BITS);
+INLINE float zero_of(const u8* at, u32 index, u32 form, u32 bits) {
+    if (form == SMALL) return (float)((const signed char*)at)[index] * zero_unit(bits);
     return form == HALF ? widen(((const u16*)at)[index]) : ((const float*)at)[index];
 }
 
 // A lane's share of a unit of keys: eight tokens of two channels.
-template <int BITS, int WIDTH>
-INLINE void put_key_unit(const Tile<WIDTH>& tile, const Head* head, const KeyRecord& record, const u8* codes, u32 unit, u32 group, u32 lane, u32 dim) {
+template <int WIDTH>
+INLINE void put_key_unit(const Tile<WIDTH>& tile, const Head* head, const KeyRecord& record, const u8* codes, u32 bits, u32 unit, u32 group, u32 lane,
+                         u32 dim) {
     u32 x[8], slot = unit * 8 + lane % 4 * 2, two = *(const u32*)(order_of(head) + slot);
     u32 channels[2] = {two & 0xffff, two >> 16};
-    unpack_keys<BITS>(codes, lane, x);
-    const float odd = BITS < 8 ? ODD_FIELDS : 1.0f;
+    if (bits == 4) unpack_keys<4>(codes, lane, x);
+    else if (bits == 3) unpack_keys<3>(codes, lane, x);
+    else if (bits == 6) unpack_keys<6>(codes, lane, x);
+    else if (bits == 2) unpack_keys<2>(codes, lane, x);
+    else if (bits == 8) unpack_keys<8>(codes, lane, x);
+    else unpack_keys<1>(codes, lane, x);
+    float odd = bits < 8 ? ODD_FIELDS : 1.0f;
     auto token_of = [&](u32 k) { return k / 2 * 16 + k % 2 * 8 + lane / 4; };
     u32 form = head->form, bytes = form_bytes(form);
     bool small = form == SMALL;
@@ -67,23 +70,23 @@ INLINE void put_key_unit(const Tile<WIDTH>& tile, const Head* head, const KeyRec
             // As the upper halves of float32.
             low = head->super_scale * __uint_as_float(four.x << 16);
             high = head->super_scale * __uint_as_float(four.x & 0xffff0000u);
-            low_zero = zero_unit(BITS) * __uint_as_float(four.y << 16);
-            high_zero = zero_unit(BITS) * __uint_as_float(four.y & 0xffff0000u);
+            low_zero = zero_unit(bits) * __uint_as_float(four.y << 16);
+            high_zero = zero_unit(bits) * __uint_as_float(four.y & 0xffff0000u);
         } else {
             low = widen((u16)four.x);
             high = widen((u16)(four.x >> 16));
             low_zero = widen((u16)four.y);
             high_zero = widen((u16)(four.y >> 16));
         }
-        Affine affine[2] = {affine_of<BITS>(small, low, high, low_zero, high_zero, 1.0f), affine_of<BITS>(small, low, high, low_zero, high_zero, odd)};
+        Affine affine[2] = {affine_of(small, low, high, low_zero, high_zero, 1.0f), affine_of(small, low, high, low_zero, high_zero, odd)};
 #pragma unroll
-        for (u32 k = 0; k < 8; k++) x[k] = affine2<BITS>(x[k], small, affine[k % 2]);
+        for (u32 k = 0; k < 8; k++) x[k] = affine2(x[k], bits, small, affine[k % 2]);
     } else {
         const u8 *scales = record.scales + group * BLOCK * 2 * bytes, *zeros = scales + BLOCK * bytes;
 #pragma unroll
         for (u32 k = 0; k < 8; k++) {
-            float scale = load_scale(scales, token_of(k), form, head->super_scale), zero = zero_of<BITS>(zeros, token_of(k), form);
-            x[k] = affine2<BITS>(x[k], small, affine_of<BITS>(small, scale, scale, zero, zero, k % 2 ? odd : 1.0f));
+            float scale = load_scale(scales, token_of(k), form, head->super_scale), zero = zero_of(zeros, token_of(k), form, bits);
+            x[k] = affine2(x[k], bits, small, affine_of(small, scale, scale, zero, zero, k % 2 ? odd : 1.0f));
         }
     }
     bool has_low = channels[0] < dim, has_high = channels[1] < dim;
@@ -112,14 +115,7 @@ INLINE void put_keys(const Tile<WIDTH>& tile, const Head* head, const u8* at, u3
             u32 unit = before + i;
             while (unit >= behind) behind += groups[++group];
             const u8* own = codes + i * unit_bytes(bits);
-#define PUT(BITS) put_key_unit<BITS>(tile, head, record, own, unit, group, lane, dim)
-            if (bits == 4) PUT(4);
-            else if (bits == 3) PUT(3);
-            else if (bits == 6) PUT(6);
-            else if (bits == 2) PUT(2);
-            else if (bits == 8) PUT(8);
-            else PUT(1);
-#undef PUT
+            put_key_unit(tile, head, record, own, bits, unit, group, lane, dim);
         }
         codes += count * unit_bytes(bits);
         before += count;
@@ -128,31 +124,42 @@ INLINE void put_keys(const Tile<WIDTH>& tile, const Head* head, const u8* at, u3
 
 // A lane's share of a unit of values: two tokens of eight channels. Of turned codes it is what they stand for before it is turned back, without
 // the mean, times `norm`.
-template <int BITS, bool IS_LEVELS, int WIDTH>
-INLINE void put_value_unit(const Tile<WIDTH>& tile, const Head* head, const ValueRecord& record, const u8* codes, u32 of_tile, u32 unit, u32 lane,
-                           u32 dim, u32 tokens, float norm) {
+template <int WIDTH>
+INLINE void put_value_unit(const Tile<WIDTH>& tile, const Head* head, const ValueRecord& record, const u8* codes, u32 bits, u32 of_tile, u32 unit,
+                           u32 lane, u32 dim, u32 tokens, float norm) {
     u32 x[8], form = head->form;
-    if (IS_LEVELS) unpack_levels<BITS>(codes, lane, x);
-    else unpack<BITS == 1 ? 2 : BITS>(codes, lane, x);
+    bool is_levels = head->mode == LEVELS;
+    if (is_levels) {
+        if (bits == 4) unpack_levels<4>(codes, lane, x);
+        else if (bits == 3) unpack_levels<3>(codes, lane, x);
+        else if (bits == 2) unpack_levels<2>(codes, lane, x);
+        else if (bits == 1) unpack_levels<1>(codes, lane, x);
+        else unpack_levels<8>(codes, lane, x);
+    } else {
+        if (bits == 4) unpack<4>(codes, lane, x);
+        else if (bits == 2) unpack<2>(codes, lane, x);
+        else if (bits == 3) unpack<3>(codes, lane, x);
+        else unpack<8>(codes, lane, x);
+    }
     u32 first = of_tile * 8 + lane % 4 * 2, places[2] = {first, first + 1};
     if (record.order) {
         places[0] = record.order[first];
         places[1] = record.order[first + 1];
     }
-    u32 index = (of_tile * head->units + unit) * 8 * (IS_LEVELS ? 1 : 2) + lane % 4 * 2;
+    u32 index = (of_tile * head->units + unit) * 8 * (is_levels ? 1 : 2) + lane % 4 * 2;
     float low = load_scale(record.scales, index, form, head->super_scale), high = load_scale(record.scales, index + 1, form, head->super_scale);
-    if (IS_LEVELS) {
+    if (is_levels) {
         // Levels are whole numbers of 2^-24, then of 2^-9.
-        float times = norm * (BITS == 8 ? 2.0f : 4.0f);
+        float times = norm * (bits == 8 ? 2.0f : 4.0f);
         u32 scales = narrow2(low * times, high * times);
 #pragma unroll
         for (u32 k = 0; k < 8; k++) x[k] = mul2(mul2(x[k], 0x78007800u), scales);
     } else {
         bool small = form == SMALL;
-        float low_zero = zero_of<BITS>(record.scales, index + 8, form), high_zero = zero_of<BITS>(record.scales, index + 9, form);
-        Affine affine = affine_of<BITS>(small, low, high, low_zero, high_zero, 1.0f);
+        float low_zero = zero_of(record.scales, index + 8, form, bits), high_zero = zero_of(record.scales, index + 9, form, bits);
+        Affine affine = affine_of(small, low, high, low_zero, high_zero, 1.0f);
 #pragma unroll
-        for (u32 k = 0; k < 8; k++) x[k] = affine2<BITS>(x[k], small, affine);
+        for (u32 k = 0; k < 8; k++) x[k] = affine2(x[k], bits, small, affine);
     }
     u32 slot = unit * 64 + lane / 4;
     bool together = places[0] % 2 == 0 && places[1] == places[0] + 1 && places[1] < tokens;
@@ -188,20 +195,7 @@ INLINE void put_values(const Tile<WIDTH>& tile, const Head* head, const u8* at, 
             // Units are four at most.
             u32 of_tile = units == 1 ? j : units == 2 ? j / 2 : units == 3 ? j / 3 : j / 4, unit = j - of_tile * units;
             const u8* own = codes + j * unit_bytes(bits);
-#define PUT(BITS, IS_LEVELS) put_value_unit<BITS, IS_LEVELS>(tile, head, record, own, before + of_tile, unit, lane, dim, tokens, norm)
-            if (head->mode == LEVELS) {
-                if (bits == 4) PUT(4, true);
-                else if (bits == 3) PUT(3, true);
-                else if (bits == 2) PUT(2, true);
-                else if (bits == 1) PUT(1, true);
-                else PUT(8, true);
-            } else {
-                if (bits == 4) PUT(4, false);
-                else if (bits == 2) PUT(2, false);
-                else if (bits == 3) PUT(3, false);
-                else PUT(8, false);
-            }
-#undef PUT
+            put_value_unit(tile, head, record, own, bits, before + of_tile, unit, lane, dim, tokens, norm);
         }
         codes += tiles * units * unit_bytes(bits);
         before += tiles;
