@@ -138,8 +138,8 @@ impl DeviceLayer {
     }
 
     /// As [`Self::attend`], of the newest `positions` positions at once: `q` and `out` are `[batch, query_heads, positions, head_dim]`, and each
-    /// position sees no token behind its own, unless `options` say otherwise. The tokens must have been appended. Codes are read once for every four
-    /// queries of a KV head, so this is for chunks that are short beside the context.
+    /// position sees no token behind its own, unless `options` say otherwise. The tokens must have been appended. From 16 queries of a KV head on,
+    /// keys and values are brought to float16 once for 64 of them: codes are rounded by it, what is not compressed is not.
     ///
     /// # Errors
     /// As [`Self::attend`]; `SHAPE_MISMATCH` also for no positions, or more than there are tokens.
