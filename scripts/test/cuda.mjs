@@ -13,7 +13,7 @@ const CRATE = join(ROOT, 'crates/gearkv-cuda');
 const BUILD = ['test', '-p', 'gearkv-cuda', '--test', 'device', '--no-run', '--message-format=json'];
 const RESULT = /^test result: \w+\. (\d+) passed; (\d+) failed/;
 /** What is run in the other orders, and under AddressSanitizer: every kind of record, and the buffer. */
-const SOME = ['every_preset', 'every_way_to_quantize', 'with_outliers', 'tokens_are_appended', 'different_lengths'];
+const SOME = ['every_preset', 'every_way_to_quantize', 'with_outliers', 'tokens_are_appended', 'different_lengths', 'many_queries'];
 
 /** Builds the stand-in; gives the folder it is in. */
 async function build(name, ...flags) {
@@ -86,6 +86,8 @@ export async function runCudaOnCpu(onTest) {
       'widths',
       'begins_on_the_device',
       'hard_to_quantize',
+      'large_numbers',
+      'different_lengths',
     ]);
   } else {
     say('  CUDA kernels on the CPU: not under AddressSanitizer, which this compiler does not have');
