@@ -13,7 +13,14 @@ const CRATE = join(ROOT, 'crates/gearkv-cuda');
 const BUILD = ['test', '-p', 'gearkv-cuda', '--test', 'device', '--no-run', '--message-format=json'];
 const RESULT = /^test result: \w+\. (\d+) passed; (\d+) failed/;
 /** What is run in the other orders, and under AddressSanitizer: every kind of record, and the buffer. */
-const SOME = ['every_preset', 'every_way_to_quantize', 'with_outliers', 'tokens_are_appended', 'different_lengths', 'many_queries'];
+const SOME = [
+  'every_preset',
+  'every_way_to_quantize',
+  'with_outliers',
+  'tokens_are_appended',
+  'different_lengths',
+  'many_queries',
+];
 
 /** Builds the stand-in; gives the folder it is in. */
 async function build(name, ...flags) {
