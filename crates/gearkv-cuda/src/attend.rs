@@ -73,7 +73,7 @@ struct Plan {
 impl DeviceLayer {
     /// Whether a layer with such parts can be attended to.
     pub(crate) fn can_attend(&self, parts: &Parts) -> Result<()> {
-        self.plan(parts, 1, false).map(|_| ())
+        self.plan(parts, 1, parts.plain).map(|_| ())
     }
 
     /// With parts that are the layer's, or that it may come to have.
