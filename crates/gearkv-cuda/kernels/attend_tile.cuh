@@ -127,6 +127,15 @@ INLINE void weigh_tile(const Attention& a, const Block& block, const TileQueries
     }
 }
 
+// Sixteen queries times a block's keys, of 16 channels. Both point to where a lane's share starts.
+template <int WIDTH>
+INLINE void add_products(float (&s)[8][4], const u32* queries, const u32* keys) {
+    constexpr u32 EIGHT = 8 * (Tile<WIDTH>::stride / 2);
+    u32 low[2] = {queries[0], queries[EIGHT]}, high[2] = {queries[4], queries[EIGHT + 4]};
+#pragma unroll
+    for (u32 n = 0; n < 8; n++) multiply_add(s[n], low[0], low[1], high[0], high[1], keys[n * EIGHT], keys[n * EIGHT + 4]);
+}
+
 template <int WIDTH>
 INLINE void attend_tile(const Attention& a) {
     SHARED(shared);
@@ -268,21 +277,9 @@ INLINE void attend_tile(const Attention& a) {
         // 16 channels at a time, of which the last may be padding.
 #pragma unroll 1
         for (u32 channel = 0; channel < dim; channel += 16, of_queries += 8, of_keys += 8) {
-#pragma unroll
-            for (u32 step = 0; step < 2; step++) {
-                u32 low = of_queries[step * 4], high = of_queries[8 * (tile.stride / 2) + step * 4];
-#pragma unroll
-                for (u32 n = 0; n < 8; n++) multiply_add(s[n], low, high, of_keys[n * 8 * (tile.stride / 2) + step * 4]);
-            }
+            add_products<WIDTH>(s, of_queries, of_keys);
             // What rounding left of queries in float32.
-            if (a.kind != FLOAT32) continue;
-#pragma unroll
-            for (u32 step = 0; step < 2; step++) {
-                const u32* of_rests = of_queries + TILE_QUERIES * (tile.stride / 2);
-                u32 low = of_rests[step * 4], high = of_rests[8 * (tile.stride / 2) + step * 4];
-#pragma unroll
-                for (u32 n = 0; n < 8; n++) multiply_add(s[n], low, high, of_keys[n * 8 * (tile.stride / 2) + step * 4]);
-            }
+            if (a.kind == FLOAT32) add_products<WIDTH>(s, of_queries + TILE_QUERIES * (tile.stride / 2), of_keys);
         }
         weigh_tile(a, block, q, first_row, column, s, state, out);
         u32 weights[8][2], left[8][2];
@@ -299,9 +296,11 @@ INLINE void attend_tile(const Attention& a) {
             for (u32 t = 0; t < TILES; t += 4) {
                 if (t * 8 >= dim) break;
 #pragma unroll
-                for (u32 n = 0; n < 8; n++) {
+                for (u32 n = 0; n < 8; n += 2) {
+                    const u32 *low = values + n * 4 * tile.stride, *high = low + 4 * tile.stride;
 #pragma unroll
-                    for (u32 j = t; j < t + 4; j++) multiply_add(out[j], weights[n][0], weights[n][1], values[n * 4 * tile.stride + j * 8]);
+                    for (u32 j = t; j < t + 4; j++)
+                        multiply_add(out[j], weights[n][0], weights[n][1], weights[n + 1][0], weights[n + 1][1], low[j * 8], high[j * 8]);
                 }
             }
 #pragma unroll

@@ -75,6 +75,18 @@ INLINE void multiply_add(float (&c)[4], u32 a0, u32 a1, u32 b) {
         : "r"(a0), "r"(a1), "r"(b));
 }
 
+// The same of A [16, 16] and B [16, 8], as two of the above one behind the other.
+INLINE void multiply_add(float (&c)[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
+#if __CUDA_ARCH__ >= 800
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+#else
+    multiply_add(c, a0, a1, b0);
+    multiply_add(c, a2, a3, b1);
+#endif
+}
+
 // Starts copying `bytes` bytes, whole sixteens, to shared memory: 32 lanes together.
 INLINE void copy_run(u8* shared, const u8* global, u32 bytes, u32 lane) {
     int left = (int)bytes - (int)lane * 16;

@@ -328,6 +328,11 @@ inline void multiply_add(float (&c)[4], u32 a0, u32 a1, u32 b) {
     }
 }
 
+inline void multiply_add(float (&c)[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
+    multiply_add(c, a0, a1, b0);
+    multiply_add(c, a2, a3, b1);
+}
+
 // Copies arrive when they are waited for, and not before.
 inline void copy_run(u8* shared, const u8* global, u32 bytes, u32 lane) {
     for (u32 i = lane * 16; i < bytes; i += 512) cpu::block->running->copies.push_back({shared + i, global + i});
