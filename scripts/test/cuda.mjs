@@ -93,7 +93,7 @@ export async function runCudaOnCpu(onTest) {
       'widths',
       'begins_on_the_device',
       'hard_to_quantize',
-      'large_numbers',
+      'large_and_of_small',
       'different_lengths',
     ]);
   } else {

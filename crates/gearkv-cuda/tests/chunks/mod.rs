@@ -178,26 +178,29 @@ fn many_queries_see_nothing_of_tokens_that_were_taken_back() {
     assert!(off <= device.tolerance_of(26), "off by {off:e}");
 }
 
-/// Means that are far larger than what codes stand for, and numbers at the end of what float16 reaches.
+/// Means that are far larger than what codes stand for, numbers at the end of what float16 reaches, and far from it.
 #[test]
-fn many_queries_of_large_numbers() {
+fn many_queries_of_large_and_of_small_numbers() {
     let Some(device) = device() else { return };
     for preset in ["gear-4", "kivi-4", "uniform-4"] {
-        let own = options(&format!(r#"{{"preset": "{preset}"}}"#));
-        let (key, value) = (own.resolve(Role::Key).expect("key"), own.resolve(Role::Value).expect("value"));
-        let shape = gearkv::CacheShape { layers: 1, batch: 1, kv_heads: 1, head_dim: 64 };
-        let mut cache = GearCache::new(shape, key, value).expect("a cache");
-        let mut numbers = Numbers::new(59);
-        let k: Vec<f32> = numbers.rows(150, 64).into_iter().map(|x| (x * 4000.0).clamp(-65504.0, 65504.0)).collect();
-        let v: Vec<f32> = numbers.rows(150, 64).into_iter().map(|x| 40_000.0 + x).collect();
-        let [k, v] = [&k, &v].map(|x| gearkv::KvSlice::F32(x));
-        cache.append(0, k, v, 150, gearkv::NEVER).expect("an append");
-        let layer = upload(&device, &cache, 0);
-        let attention = AttendOptions::new(2);
-        let q: Vec<f32> = numbers.rows(2 * 20, 64).into_iter().map(|x| x / 30_000.0).collect();
-        let got = attended(&device, &layer, &q, 20, None, &attention);
-        let off = difference(&got, &expected(&cache, &q, 20, None, &attention));
-        assert!(off <= device.tolerance_of(40), "{preset}: off by {off:e}");
+        for (of_keys, mean, of_values) in [(4000.0, 40_000.0, 1.0), (1e-3, 0.0, 1e-3), (1e-4, 1e-3, 1e-5)] {
+            let own = options(&format!(r#"{{"preset": "{preset}"}}"#));
+            let (key, value) = (own.resolve(Role::Key).expect("key"), own.resolve(Role::Value).expect("value"));
+            let shape = gearkv::CacheShape { layers: 1, batch: 1, kv_heads: 1, head_dim: 64 };
+            let mut cache = GearCache::new(shape, key, value).expect("a cache");
+            let mut numbers = Numbers::new(59);
+            let rows = numbers.rows(150, 64).into_iter();
+            let k: Vec<f32> = rows.map(|x| (x * of_keys).clamp(-65504.0, 65504.0)).collect();
+            let v: Vec<f32> = numbers.rows(150, 64).into_iter().map(|x| mean + x * of_values).collect();
+            let [k, v] = [&k, &v].map(|x| gearkv::KvSlice::F32(x));
+            cache.append(0, k, v, 150, gearkv::NEVER).expect("an append");
+            let layer = upload(&device, &cache, 0);
+            let attention = AttendOptions::new(2);
+            let q: Vec<f32> = numbers.rows(2 * 20, 64).into_iter().map(|x| x / (7.5 * of_keys)).collect();
+            let got = attended(&device, &layer, &q, 20, None, &attention);
+            let off = difference(&got, &expected(&cache, &q, 20, None, &attention));
+            assert!(off <= device.tolerance_of(40), "{preset}, {of_keys} and {of_values}: off by {off:e}");
+        }
     }
 }
 
