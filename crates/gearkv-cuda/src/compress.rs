@@ -137,7 +137,8 @@ impl DeviceLayer {
     }
 
     /// Compresses what waits in the buffer, `bufferTokens` tokens at a time, as long as there are so many; gives the number of tokens that it
-    /// took. They become what the core makes of tokens that are appended one by one, bit by bit. Nothing waits for the device.
+    /// took. They become what the core makes of tokens that are appended one by one, bit by bit. Nothing waits for the device; so an outlier that
+    /// float16 cannot hold, with which the core refuses a segment, becomes infinite here.
     ///
     /// # Errors
     /// As [`Self::segment_tokens`]; `BACKEND_UNAVAILABLE` when the device's memory does not suffice.
