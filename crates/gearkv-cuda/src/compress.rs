@@ -18,8 +18,8 @@ const HEAP_BYTES: usize = 16;
 
 /// What it takes to compress a layer's buffer.
 pub(crate) struct Compressor {
-    template: Template,
-    heads: CudaSlice<u8>,
+    template: Arc<Template>,
+    heads: Arc<CudaSlice<u8>>,
     /// Of values: `[planes, tokens]`, where widths are dealt out by their variances, or `[planes, tokens, 2]`, where heads share scales.
     surveyed: CudaSlice<f32>,
     /// A bit for each of the segment's keys, and of its values: whether it is an outlier. Padding counts.
@@ -32,7 +32,7 @@ pub(crate) struct Compressor {
     /// Whether all heads share a token's scale of values.
     shared_scales: bool,
     /// Where power iteration starts.
-    starts: CudaSlice<f32>,
+    starts: Arc<CudaSlice<f32>>,
     recipes: [[u32; 5]; 2],
     shared: usize,
 }
@@ -101,18 +101,32 @@ impl Compressor {
             stream.alloc_zeros::<u32>(length).map_err(failed())
         };
         Ok(Self {
-            heads: repeated(stream, &template.heads, times)?,
+            heads: Arc::new(repeated(stream, &template.heads, times)?),
             surveyed: stream.alloc_zeros((planes * tokens * of_row).max(1)).map_err(failed())?,
             marks: [marks(0)?, marks(1)?],
             marking_warps: most_warps.min(THREADS as usize / LANES),
-            template,
+            template: Arc::new(template),
             key_group,
             key_channels,
             value_channels,
             shared_scales,
-            starts: stream.clone_htod(&padded(starts.concat())).map_err(failed())?,
+            starts: Arc::new(stream.clone_htod(&padded(starts.concat())).map_err(failed())?),
             recipes: [recipe(key, of_keys), recipe(value, of_values)],
             shared,
+        })
+    }
+
+    /// Of a copy of the layer: with scratch memory of its own, and all that does not change in common.
+    pub fn fork(&self, stream: &Arc<CudaStream>) -> Result<Self> {
+        let failed = || driver("make room for compressing");
+        let marks = |i: usize| stream.alloc_zeros::<u32>(self.marks[i].len()).map_err(failed());
+        Ok(Self {
+            template: Arc::clone(&self.template),
+            heads: Arc::clone(&self.heads),
+            starts: Arc::clone(&self.starts),
+            surveyed: stream.alloc_zeros(self.surveyed.len()).map_err(failed())?,
+            marks: [marks(0)?, marks(1)?],
+            ..*self
         })
     }
 

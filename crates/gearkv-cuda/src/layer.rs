@@ -154,6 +154,32 @@ impl DeviceLayer {
         Ok(layer)
     }
 
+    /// A second layer that goes on from here, with memory of its own: what is on the device is copied there.
+    ///
+    /// # Errors
+    /// `BACKEND_UNAVAILABLE` when the device's memory does not suffice.
+    pub fn fork(&self, stream: &Arc<CudaStream>) -> Result<Self> {
+        fn copied<T: DeviceRepr>(stream: &Arc<CudaStream>, slice: &CudaSlice<T>) -> Result<CudaSlice<T>> {
+            stream.clone_dtod(slice).map_err(driver("make room for a fork"))
+        }
+        let compressor = match &self.compressor {
+            Ok(compressor) => Ok(compressor.fork(stream)?),
+            Err(why) => Err(why.clone()),
+        };
+        Ok(Self {
+            kernels: Arc::clone(&self.kernels),
+            blocks: copied(stream, &self.blocks)?,
+            data: copied(stream, &self.data)?,
+            value_order: copied(stream, &self.value_order)?,
+            value_range: copied(stream, &self.value_range)?,
+            key_buffer: copied(stream, &self.key_buffer)?,
+            value_buffer: copied(stream, &self.value_buffer)?,
+            parts: self.parts.clone(),
+            compressor,
+            ..*self
+        })
+    }
+
     /// Its present shape.
     pub fn shape(&self) -> KvShape {
         KvShape { batch: self.batch, heads: self.heads, tokens: self.tokens(), head_dim: self.dim }

@@ -187,6 +187,31 @@ fn an_interrupted_prompt_leaves_what_was_there() {
 }
 
 #[test]
+fn forks_go_their_own_ways() {
+    let tokens = tiny::text(180);
+    for there in devices() {
+        for preset in ["gear-4", "paper-gear-4"] {
+            let file = Shape { head_dim: 64, ..Shape { rope_factors: None, ..tiny::shape("llama") } }.file();
+            let mut first = session(&file, &there.device, preset);
+            first.prefill(&tokens[..100], NEVER).unwrap();
+            let mut second = first.fork().unwrap();
+            assert_eq!((second.logits(), second.tokens()), (first.logits(), first.tokens()));
+            // The first fills its buffer with other tokens; what the second sees is none of them.
+            for &token in tokens[100..180].iter().rev() {
+                first.step(token).unwrap();
+            }
+            let mut alone = session(&file, &there.device, preset);
+            alone.prefill(&tokens[..100], NEVER).unwrap();
+            for &token in &tokens[100..] {
+                let expected = alone.step(token).unwrap().to_vec();
+                assert_eq!(second.step(token).unwrap(), expected, "{preset} on the {}", there.name);
+            }
+            assert_ne!(first.logits(), second.logits());
+        }
+    }
+}
+
+#[test]
 fn tokens_are_taken_back() {
     let tokens = tiny::text(100);
     for there in devices() {

@@ -304,6 +304,32 @@ fn a_layer_that_begins_on_the_device_and_one_that_is_there_several_times() {
 }
 
 #[test]
+fn forks_of_a_layer_go_their_own_ways() {
+    let Some(device) = device() else { return };
+    for preset in ["gear-4", "paper-gear-4"] {
+        let own = options(&format!(r#"{{"preset": "{preset}"}}"#));
+        let mut first = Pair::new(&device, [&own, &own], Shape { batch: 1, heads: 2, dim: 64 }, 70, 62);
+        first.append(50);
+        let layer = first.layer.fork(&device.stream).expect("a fork");
+        assert_eq!(layer.byte_length(), first.layer.byte_length());
+        let (cache, numbers, shape) = (first.cache.clone(), Numbers::new(63), first.shape);
+        let mut second = Pair { device: &device, cache, layer, numbers, shape };
+        // Both fill the buffer and compress it, with different tokens.
+        for pair in [&mut first, &mut second] {
+            pair.append(30);
+            assert_eq!(pair.settle(preset), 64, "{preset}");
+        }
+        for pair in [&first, &second] {
+            pair.attends(preset);
+        }
+        drop(first);
+        second.append(70);
+        assert_eq!(second.settle(preset), 64, "{preset}, alone");
+        second.attends(preset);
+    }
+}
+
+#[test]
 fn what_a_device_does_not_compress_says_why() {
     let Some(device) = device() else { return };
     for (json, prompt, why) in [

@@ -34,6 +34,9 @@ pub(super) trait LayerCaches: Send {
     /// `OUT_OF_RANGE` where some of the others cannot be taken back; nothing is changed then.
     fn truncate(&mut self, tokens: usize) -> Result<()>;
 
+    /// Caches that go on from here.
+    fn fork(&self) -> Result<Box<dyn LayerCaches>>;
+
     /// Bytes that the caches take on the device.
     fn byte_length(&self) -> usize;
 }

@@ -159,6 +159,14 @@ impl LayerCaches for CudaCaches {
         Ok(())
     }
 
+    fn fork(&self) -> Result<Box<dyn LayerCaches>> {
+        let forked =
+            |own: &CudaLayer| Ok(CudaLayer { layer: own.layer.fork(&self.gpu.stream)?, core: own.core.clone() });
+        let layers = self.layers.iter().map(forked).collect::<Result<_>>()?;
+        let (gpu, blank) = (self.gpu.clone(), self.blank.clone());
+        Ok(Box::new(Self { gpu, layers, workspace: Workspace::default(), blank, prompt: None }))
+    }
+
     fn byte_length(&self) -> usize {
         self.layers.iter().map(|own| own.layer.byte_length()).sum::<usize>() + self.workspace.byte_length()
     }

@@ -66,6 +66,10 @@ impl LayerCaches for HostCaches {
         self.cache.truncate(tokens)
     }
 
+    fn fork(&self) -> Result<Box<dyn LayerCaches>> {
+        Ok(Box::new(Self { cache: self.cache.clone(), device: self.device.clone(), coming: 0 }))
+    }
+
     fn byte_length(&self) -> usize {
         self.cache.byte_length()
     }

@@ -90,6 +90,19 @@ impl DeviceSession {
         self.caches.byte_length()
     }
 
+    /// A second session that goes on from here. On a GPU its caches have memory of their own.
+    ///
+    /// # Errors
+    /// `BACKEND_UNAVAILABLE` when the device's memory does not suffice.
+    pub fn fork(&self) -> Result<Self> {
+        Ok(Self {
+            model: self.model.clone(),
+            caches: self.caches.fork()?,
+            tokens: self.tokens.clone(),
+            logits: self.logits.clone(),
+        })
+    }
+
     /// Keeps the first `tokens` tokens. On a GPU only those that wait in the buffer can be taken back, or all.
     ///
     /// # Errors
