@@ -5,9 +5,10 @@ use std::sync::Arc;
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DevicePtrMut, LaunchConfig, PushKernelArg};
 use gearkv::{AttendOptions, Result};
 
+use crate::element::Element;
 use crate::error::{driver, option, shape};
 use crate::kernels::AttentionArgument;
-use crate::layer::{DeviceLayer, Element};
+use crate::layer::DeviceLayer;
 use crate::parts::Parts;
 use crate::records::{BLOCK, HEAD_BYTES};
 

@@ -8,8 +8,9 @@ use gearkv::{
 };
 
 use crate::device::{Device, Scratch};
+use crate::element::Element;
 use crate::error::driver;
-use crate::layer::{DeviceLayer, Element};
+use crate::layer::DeviceLayer;
 
 /// Tokens that a layer's buffer has room for when it is uploaded, before it has to grow.
 const ROOM: usize = 256;

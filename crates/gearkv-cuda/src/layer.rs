@@ -6,41 +6,15 @@ use cudarc::driver::{
     CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg, ValidAsZeroBits,
 };
 use gearkv::{GearTensor, KvShape, Result, Role};
-use half::{bf16, f16};
 
 use crate::compress::Compressor;
+use crate::element::Element;
 use crate::error::{driver, option, shape};
 use crate::kernels::{AppendArgument, DecompressArgument, Kernels, LayerArgument};
 use crate::pack::{raw_key_width, raw_value_width};
 use crate::parts::Parts;
 use crate::records::{self, BLOCK, Records};
 use crate::source::Source;
-
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for f32 {}
-    impl Sealed for half::f16 {}
-    impl Sealed for half::bf16 {}
-}
-
-/// What queries, outputs and new tokens may be: `f32`, `half::f16` or `half::bf16`.
-pub trait Element: DeviceRepr + sealed::Sealed {
-    /// `Kind` in the kernels.
-    #[doc(hidden)]
-    const KIND: u32;
-}
-
-impl Element for f32 {
-    const KIND: u32 = 0;
-}
-
-impl Element for f16 {
-    const KIND: u32 = 1;
-}
-
-impl Element for bf16 {
-    const KIND: u32 = 2;
-}
 
 /// Keys and values of one layer, of all heads and batch items, in a GPU's memory.
 pub struct DeviceLayer {
