@@ -77,7 +77,7 @@ INLINE void attend(const Attention& a) {
     while (there) {
         bool seen = in_sight(q, block);
         // Values are on their way while keys are worked on, the next keys while values are.
-        start_copy(own.values, layer, block.value, seen ? block.value_bytes : 0, lane.lane);
+        start_copy(own.values, layer, block.value, !seen ? 0 : PLAIN ? block.value_bytes : staged_bytes(a, block.value_bytes), lane.lane);
         await_groups<1>();
         __syncwarp();
         const Head* head = block.key_bytes ? own.key_head : 0;
@@ -117,7 +117,7 @@ INLINE void attend(const Attention& a) {
             }
         }
         bool has_codes = block.value_bytes != 0;
-        u32 tokens = block.tokens, present = next, present_values = block.value;
+        u32 tokens = block.tokens, present = next, present_values = block.value, present_bytes = block.value_bytes;
         next++;
         bool changes = next == coded_end && end != coded_end;
         if (changes) next = raw_first;
@@ -135,6 +135,7 @@ INLINE void attend(const Attention& a) {
         __syncwarp();
         if (seen && has_codes) {
             ValueRecord record = value_record(own.value_head, own.values);
+            if (!PLAIN) record.outliers = outliers_of(a, record, own.values, present_values, present_bytes);
             if (!PLAIN) add_rest_of_values(own.value_head, record, lane, own, dim);
             add_codes<UNITS, PLAIN>(own.value_head, own.values, record, lane, own.weights, q.norms[0], own.words, sums);
             coded = true;

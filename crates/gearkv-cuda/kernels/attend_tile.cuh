@@ -240,7 +240,7 @@ INLINE void attend_tile(const Attention& a) {
             Block block = block_at(layer, plane, number_of(i));
             if (block.first + block.tokens <= q.range[0] || block.first >= q.range[1]) continue;
             if (block.key_bytes) copy_share(staged_keys, layer, block.key, block.key_bytes);
-            if (block.value_bytes) copy_share(staged_values, layer, block.value, block.value_bytes);
+            if (block.value_bytes) copy_share(staged_values, layer, block.value, staged_bytes(a, block.value_bytes));
             break;
         }
         close_group();
@@ -267,7 +267,7 @@ INLINE void attend_tile(const Attention& a) {
         if (i == own) break;
         await_groups<0>();
         __syncthreads();
-        put_block(tile, layer, block, plane, number_of(i), staged_keys, staged_values, norm);
+        put_block(tile, a, block, plane, number_of(i), staged_keys, staged_values, norm);
         __syncthreads();
         i = call(i + 1);
         // A warp behind the last query only helps with the codes.

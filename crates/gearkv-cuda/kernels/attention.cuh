@@ -20,7 +20,7 @@ struct Attention {
     u32 splits;
     u32 first_seen;       // tokens before this position are out of sight
     float scale, softcap; // softcap 0: none
-    u32 key_stage, value_stage; // bytes of the longest records of codes
+    u32 key_stage, value_stage; // bytes of the longest records of codes; of values, without what is unusual of their outliers
     u32 rank;             // the largest
     u32 key_slots;        // the most channels with padding
     u32 keys_turned;      // whether any codes of keys stand for turned rows
@@ -110,6 +110,12 @@ INLINE const Head* head_at(const Layer& layer, u32 at) { return (const Head*)(la
 // Starts copying a block's descriptor, for when its turn comes; it goes with the next group of copies.
 INLINE void call_block(const Layer& layer, u32 plane, u32 i, Block* to, u32 lane) {
     if (i < layer.fixed) copy_run((u8*)to, (const u8*)(layer.blocks + (u64)plane * layer.stride + i), sizeof(Block), lane);
+}
+
+// Bytes of a record of values that are copied: outliers of one that is longer are read where they are.
+INLINE u32 staged_bytes(const Attention& a, u32 bytes) { return bytes < a.value_stage ? bytes : a.value_stage; }
+INLINE const u8* outliers_of(const Attention& a, const ValueRecord& record, const u8* staged, u32 at, u32 bytes) {
+    return bytes > a.value_stage ? a.layer.data + (u64)at * 16 + (record.outliers - staged) : record.outliers;
 }
 
 INLINE void start_copy(u8* shared, const Layer& layer, u32 record, u32 bytes, u32 lane) {

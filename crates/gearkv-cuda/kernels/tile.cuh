@@ -274,8 +274,9 @@ INLINE void put_raw_values(const Tile<WIDTH>& tile, const u8* at, u32 dim, u32 t
 // A block of either kind; its records, where it has any, are in shared memory. All threads; those that read it wait first and after. `norm`: see
 // put_value_unit.
 template <int WIDTH>
-INLINE void put_block(const Tile<WIDTH>& tile, const Layer& layer, const Block& block, u32 plane, u32 i, const u8* staged_keys, const u8* staged_values,
+INLINE void put_block(const Tile<WIDTH>& tile, const Attention& a, const Block& block, u32 plane, u32 i, const u8* staged_keys, const u8* staged_values,
                       float norm) {
+    const Layer& layer = a.layer;
     u32 dim = layer.dim, tokens = block.tokens;
     const Head *key_head = head_at(layer, block.key_head), *value_head = head_at(layer, block.value_head);
     if (block.key_bytes) put_keys(tile, key_head, staged_keys, dim);
@@ -297,5 +298,5 @@ INLINE void put_block(const Tile<WIDTH>& tile, const Layer& layer, const Block& 
     bool key_outliers = block.key_bytes && key_head->outliers, value_outliers = block.value_bytes && value_head->outliers;
     if (key_outliers || value_outliers) __syncthreads();
     if (key_outliers) put_outliers(tile, key_record(key_head, staged_keys).outliers, true, dim);
-    if (value_outliers) put_outliers(tile, value_record(value_head, staged_values).outliers, false, dim);
+    if (value_outliers) put_outliers(tile, outliers_of(a, value_record(value_head, staged_values), staged_values, block.value, block.value_bytes), false, dim);
 }

@@ -17,7 +17,7 @@ use keys::KeyLayout;
 pub(crate) use parts::{BLOCK, HEAD_BYTES};
 use parts::{
     KEY_UNIT_WORDS, LANES, MOST_KEY_GROUPS, MOST_VALUE_UNITS, NO_CHANNEL, VALUE_PAIR_WORDS, WEIGHT_BYTES, align,
-    outliers_of, push_factor, push_outliers,
+    outliers_of, push_factor, push_outliers, usual_outliers,
 };
 use spans::{Part, Span, spans};
 pub(crate) use template::{MOST_CUTS, Template};
@@ -58,6 +58,8 @@ pub(crate) struct Records {
 struct PlaneRecords {
     blocks: Vec<Descriptor>,
     data: Vec<u8>,
+    /// Bytes of the longest record of values, without its outliers.
+    value_bytes: usize,
     rank: usize,
     key_slots: usize,
     word_bytes: usize,
@@ -126,7 +128,7 @@ pub(crate) fn build(key: &Source, value: &Source) -> Result<Records> {
     // Nothing starts at 0, so that 0 can stand for nothing.
     let mut data = vec![0; 16];
     let mut blocks = Vec::with_capacity(planes * spans.len());
-    let (mut rank, mut key_slots, mut word_bytes) = (0, 0, 0);
+    let (mut value_bytes, mut rank, mut key_slots, mut word_bytes) = (0, 0, 0, 0);
     for part in parts {
         let base = u32::try_from(data.len() / 16).map_err(|_| too_large())?;
         u32::try_from((data.len() + part.data.len()) / 16).map_err(|_| too_large())?;
@@ -135,12 +137,14 @@ pub(crate) fn build(key: &Source, value: &Source) -> Result<Records> {
             [key + base, value + base, kb, vb, moved(kh, kb), moved(vh, vb), first, tokens]
         }));
         data.extend_from_slice(&part.data);
+        value_bytes = value_bytes.max(part.value_bytes);
         rank = rank.max(part.rank);
         key_slots = key_slots.max(part.key_slots);
         word_bytes = word_bytes.max(part.word_bytes);
     }
     let stage = |i: usize| blocks.iter().map(|block: &Descriptor| block[i] as usize).max().unwrap_or(0);
-    let (key_stage, value_stage) = (stage(2), stage(3));
+    let usual = usual_outliers(2 * value.outliers_per_side(0), key.image.shape.heads, key.dim());
+    let (key_stage, value_stage) = (stage(2), stage(3).min(value_bytes + usual));
     let mut value_order = layout.order;
     value_order.resize(64 * MOST_VALUE_UNITS, NO_CHANNEL);
     let coded = spans.iter().filter(|span| matches!(span.value, Part::Coded { .. })).count();
@@ -200,7 +204,7 @@ fn plane_records(
 ) -> PlaneRecords {
     let dim = key.dim();
     let mut data = Vec::new();
-    let (mut rank, mut key_slots, mut word_bytes) = (0, 0, 0);
+    let (mut longest, mut rank, mut key_slots, mut word_bytes) = (0, 0, 0, 0);
     let key_layouts: Vec<KeyLayout> = keys.iter().map(|plane| KeyLayout::of(key, plane)).collect();
     let mut key_heads = Vec::new();
     for (plane, layout) in keys.iter().zip(&key_layouts) {
@@ -248,6 +252,7 @@ fn plane_records(
                 let weights = if pairs > LANES { WEIGHT_BYTES } else { 0 };
                 word_bytes = word_bytes.max(layout.units * pairs * VALUE_PAIR_WORDS + weights);
                 push_factor(from, image.tokens, from.rank, first, tokens, &mut data);
+                longest = longest.max(data.len() - value_at * 16);
                 if !from.outliers.is_empty() {
                     push_outliers(&outliers_of(&from.outliers, first, tokens, false), dim, &mut data);
                 }
@@ -260,7 +265,7 @@ fn plane_records(
             [key_at, value_at, key_bytes, value_bytes, key_head, value_head, span.first, tokens].map(|x| x as u32),
         );
     }
-    PlaneRecords { blocks, data, rank, key_slots, word_bytes }
+    PlaneRecords { blocks, data, value_bytes: longest, rank, key_slots, word_bytes }
 }
 
 /// Tokens in float16, in whole tiles of `tile` tokens.

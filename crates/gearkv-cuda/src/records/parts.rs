@@ -121,6 +121,18 @@ pub(super) fn push_factor(plane: &Plane, all: usize, rank: usize, first: usize, 
     align(record);
 }
 
+/// Bytes that a block's outliers of values take in one head, with `each` of them a token in all heads: what shared memory has room for. Some have
+/// more, which are read where they are.
+pub(super) fn usual_outliers(each: usize, heads: usize, dim: usize) -> usize {
+    /// How many times its share a head usually has at most.
+    const SHARES: usize = 2;
+    if each == 0 {
+        return 0;
+    }
+    let entries = (each.min(dim) * BLOCK).min(SHARES * (each * BLOCK).div_ceil(heads));
+    ((dim + 1) * 2).next_multiple_of(16) + (4 * entries).next_multiple_of(16)
+}
+
 /// Lists of outliers, one for each of `lists` tokens or channels: where each starts, then the entries.
 pub(super) fn push_outliers(found: &[(usize, usize, u16)], lists: usize, record: &mut Vec<u8>) {
     let mut bounds = vec![0u16; lists + 1];

@@ -3,7 +3,7 @@
 use gearkv::{Backbone, GearConfig, Range, Result, Role};
 
 use super::keys::KeyLayout;
-use super::parts::{BLOCK, KEY_UNIT_WORDS, LANES, VALUE_PAIR_WORDS, WEIGHT_BYTES};
+use super::parts::{BLOCK, KEY_UNIT_WORDS, LANES, VALUE_PAIR_WORDS, WEIGHT_BYTES, usual_outliers};
 use super::spans::segment_cuts;
 use super::values::ValueLayout;
 use crate::error::option;
@@ -41,7 +41,7 @@ pub(crate) struct Template {
     pub value_head: usize,
     pub key_record: usize,
     pub value_record: usize,
-    /// The most bytes of a record of keys, and of one of values, with what outliers there can be.
+    /// The most bytes of a record of keys, with what outliers there can be, and of one of values, with what there usually are.
     pub key_stage: usize,
     pub value_stage: usize,
     /// Outliers at either end of a line, of keys and of values.
@@ -249,7 +249,7 @@ impl Template {
             key_record: key_room,
             value_record: value_room,
             key_stage: key_record + of_keys.most_bytes(longest, dim),
-            value_stage: value_record + of_values.most_bytes(dim, longest),
+            value_stage: value_record + usual_outliers(2 * sides[1], heads, dim),
             sides,
             plane_stride: (key_head + value_head + blocks * key_room + of_keys.bytes(dim)).next_multiple_of(16),
             item_stride: (heads * blocks * value_room + of_values.bytes(tokens)).next_multiple_of(16),
@@ -304,7 +304,7 @@ impl Entries {
         lines * self.each * Self::BYTES
     }
 
-    /// The most that a record with a part of so many lines can have, `length` values of each.
+    /// The most that a record with `length` values of each of so many lines can have.
     fn most_bytes(self, length: usize, lines: usize) -> usize {
         self.bounds() + (lines * self.each.min(length) * Self::BYTES).next_multiple_of(16)
     }

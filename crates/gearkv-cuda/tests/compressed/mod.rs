@@ -241,6 +241,48 @@ fn segments_with_outliers() {
     }
 }
 
+/// All outliers of values in one head of four: more than shared memory has room for. From the prompt, and made on the device.
+#[test]
+fn segments_whose_outliers_fall_to_one_head() {
+    let Some(device) = device() else { return };
+    for json in
+        [r#"{"preset": "paper-gear-4", "sparsity": 0.1}"#, r#"{"preset": "gear-4", "sparsity": 0.1, "decodeRank": 1}"#]
+    {
+        let own = options(json);
+        let mut pair = Pair::new(&device, [&own, &own], Shape { batch: 2, heads: 4, dim: 64 }, 0, 64);
+        for tokens in [70, 64, 70] {
+            let (dim, planes) = (pair.shape.dim, pair.shape.planes());
+            let [k, v] = [(); 2].map(|()| {
+                let mut rows = pair.numbers.rows(planes * tokens, dim);
+                rows.iter_mut()
+                    .enumerate()
+                    .for_each(|(i, x)| *x *= if i / (tokens * dim) % 4 == 2 { 40.0 } else { 1.0 });
+                rows
+            });
+            pair.cache.append(0, KvSlice::F32(&k), KvSlice::F32(&v), tokens, NEVER).expect("an append");
+            if tokens == 64 {
+                let stream = &device.stream;
+                let [k, v] = [&k, &v].map(|x| stream.clone_htod(x).expect("memory"));
+                pair.layer.append::<f32>(stream, &k, &v, tokens).expect("an append");
+                assert_eq!(pair.settle(json), 64, "{json}");
+            } else {
+                pair.layer = upload(&device, &pair.cache, 0);
+            }
+            compare_decompressed(&pair, json);
+            // Four queries at a time, and in tiles.
+            for query_heads in [32, 64] {
+                let options = AttendOptions::new(query_heads);
+                let rows = Numbers::new(65).rows(2 * query_heads, dim).into_iter();
+                let q: Vec<f32> = rows.map(|x| x / 40.0).collect();
+                let exact = exact_attention(&pair.cache, &q, &options);
+                let off = difference(&attended(&device, &pair.layer, &q, &options), &exact);
+                let tolerance = device.tolerance_of(query_heads / 4);
+                assert!(off <= tolerance, "{json}, {query_heads} query heads: off by {off:e}");
+            }
+        }
+    }
+}
+
 type Change = (&'static str, fn(usize, &mut [f32]));
 
 #[test]
