@@ -70,7 +70,10 @@ fn several_positions_see_no_token_behind_their_own() {
             let q = Numbers::new(positions as u64).rows(2 * attention.query_heads * positions, dim);
             let got = attended(&device, &layer, &q, positions, None, &attention);
             let off = difference(&got, &expected(&cache, &q, positions, None, &attention));
-            let tolerance = device.tolerance_of(attention.query_heads * positions);
+            // What is not compressed loses nothing by tiles, as queries are in float32.
+            let exact = preset == "float16";
+            let tolerance =
+                if exact { device.tolerance } else { device.tolerance_of(attention.query_heads * positions) };
             assert!(off <= tolerance, "{preset}, {positions} positions, {attention:?}: off by {off:e}");
         }
     }
