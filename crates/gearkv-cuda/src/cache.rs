@@ -28,8 +28,8 @@ pub enum Otherwise {
 ///
 /// The core holds all of it ([`Self::host`]) and compresses it; that is what is saved, and nothing is lost when a device falls over. A layer is
 /// uploaded when something first attends to it. From then on tokens go to both, and the device compresses a full buffer by itself where
-/// [`DeviceLayer::settle`] can: to the same codes. Whatever else changes a layer (a prompt that becomes a segment, a preset that `settle` does
-/// not know, queries that say what to compress most exactly, shifts, tokens taken back beyond the buffer) has it uploaded anew before it is next
+/// [`DeviceLayer::settle`] can: to the same codes. Whatever else changes a layer (a prompt that becomes a segment, ranks that heads share
+/// by need, queries that say what to compress most exactly, shifts, tokens taken back beyond the buffer) has it uploaded anew before it is next
 /// attended to.
 ///
 /// ```no_run
