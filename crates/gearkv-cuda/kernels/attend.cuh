@@ -15,14 +15,6 @@ INLINE void clear_outputs(float* outputs, u32 dim, const Lane& lane) {
     __syncwarp();
 }
 
-// The `run`-th of `runs` shares of `count`: its first.
-INLINE u32 share_start(u32 count, u32 run, u32 runs) { return (u32)((u64)count * run / runs); }
-
-// Whether any of a set's queries sees any of a block's tokens.
-INLINE bool in_sight(const QueryTables& q, const Block& block) {
-    return block.first + block.tokens > q.range[0] && block.first < q.range[1];
-}
-
 template <int UNITS, bool PLAIN>
 INLINE void attend(const Attention& a) {
     SHARED(shared);
@@ -33,7 +25,7 @@ INLINE void attend(const Attention& a) {
     Warp own = share_of(a, shared, warp);
 
     // This warp's blocks: first those whose values are codes, then those in float16.
-    u32 raw = layer.fixed + (layer.buffered + BLOCK - 1) / BLOCK - layer.coded;
+    u32 raw = raw_blocks(layer);
     u32 runs = a.splits * warps, run = split * warps + warp;
     u32 next = share_start(layer.coded, run, runs), coded_end = share_start(layer.coded, run + 1, runs);
     u32 raw_first = layer.coded + share_start(raw, run, runs), end = layer.coded + share_start(raw, run + 1, runs);
@@ -75,7 +67,7 @@ INLINE void attend(const Attention& a) {
     bool apart = false, coded = false;
 #pragma unroll 1
     while (there) {
-        bool seen = in_sight(q, block);
+        bool seen = in_sight(q.range, block);
         // Values are on their way while keys are worked on, the next keys while values are.
         start_copy(own.values, layer, block.value, !seen ? 0 : PLAIN ? block.value_bytes : staged_bytes(a, block.value_bytes), lane.lane);
         await_groups<1>();
@@ -127,7 +119,7 @@ INLINE void attend(const Attention& a) {
             block = next < layer.fixed && !changes ? *own.coming : block_at(layer, plane, next);
             __syncwarp();
             call_block(layer, plane, next + 1, own.coming, lane.lane);
-            start_copy(own.keys, layer, block.key, in_sight(q, block) ? block.key_bytes : 0, lane.lane);
+            start_copy(own.keys, layer, block.key, in_sight(q.range, block) ? block.key_bytes : 0, lane.lane);
         } else {
             close_group();
         }

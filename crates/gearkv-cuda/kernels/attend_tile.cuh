@@ -49,11 +49,8 @@ INLINE void load_tile_queries(const Attention& a, u32 plane, u32 first, const Ti
 #pragma unroll 1
         for (u32 channel = lane; there && channel < dim; channel += LANES)
             largest = fmaxf(largest, fabsf(load_query(a, plane, query, channel) * before));
-#pragma unroll
-        for (int step = 1; step < LANES; step *= 2) largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, step));
         // A power of two, so that float16 reaches all of them.
-        int exponent = (int)((__float_as_uint(largest) >> 23) & 255) + 1 - 127;
-        exponent = exponent < -100 ? -100 : exponent > 100 ? 100 : exponent;
+        int exponent = exponent_of_warp(largest, 0);
         float factor = __uint_as_float((u32)(127 - exponent) << 23);
 #pragma unroll 1
         for (u32 channel = lane; channel < tile.stride; channel += LANES) {
@@ -159,10 +156,9 @@ INLINE void attend_tile(const Attention& a) {
     __syncthreads();
 
     // This split's blocks: first those whose values are codes, then those in float16.
-    u32 raw = layer.fixed + (layer.buffered + BLOCK - 1) / BLOCK - layer.coded;
-    u32 coded_first = (u32)((u64)layer.coded * split / a.splits), coded_end = (u32)((u64)layer.coded * (split + 1) / a.splits);
-    u32 raw_first = layer.coded + (u32)((u64)raw * split / a.splits), raw_end = layer.coded + (u32)((u64)raw * (split + 1) / a.splits);
-    u32 own_coded = coded_end - coded_first, own = own_coded + raw_end - raw_first;
+    u32 raw = raw_blocks(layer), coded_first = share_start(layer.coded, split, a.splits), raw_first = share_start(raw, split, a.splits);
+    u32 own_coded = share_start(layer.coded, split + 1, a.splits) - coded_first;
+    u32 own = own_coded + share_start(raw, split + 1, a.splits) - raw_first;
 
     float out[TILES][4] = {};
     TileSoftmax state;
@@ -173,11 +169,11 @@ INLINE void attend_tile(const Attention& a) {
     u32 value_head = 0;
     u32 domains = layer.rotated ? 2 : 1, sets = (a.per_head * a.positions + QUERIES - 1) / QUERIES;
     // Where a row's sums go: `domain` 1 is that of turned rows.
-    auto to = [&](u32 half, u32 domain) {
+    auto slot_of = [&](u32 half) {
         u32 query = first_query + first_row + half * 8;
-        u64 slot = ((u64)(plane * sets + query / QUERIES) * a.splits + split) * QUERIES + query % QUERIES;
-        return a.partial + (slot * domains + domain) * dim;
+        return ((u64)(plane * sets + query / QUERIES) * a.splits + split) * QUERIES + query % QUERIES;
     };
+    auto to = [&](u32 half, u32 domain) { return a.partial + (slot_of(half) * domains + domain) * dim; };
     auto is_there = [&](u32 half) { return first_query + first_row + half * 8 < a.per_head * a.positions; };
     auto store = [&](u32 domain) {
 #pragma unroll
@@ -224,7 +220,7 @@ INLINE void attend_tile(const Attention& a) {
             out[i][2] *= back;
             out[i][3] *= back;
         }
-        if (domains == 1) return;
+        if (!layer.rotated) return;
         store(1);
         turned_most[0] = state.most[0];
         turned_most[1] = state.most[1];
@@ -233,12 +229,12 @@ INLINE void attend_tile(const Attention& a) {
     };
     // The first block from `i` on that any query sees; records of codes start on their way. All threads find the same.
     u8 *staged_keys = (u8*)(q.range + 4), *staged_values = staged_keys + a.key_stage;
-    auto number_of = [&](u32 i) { return i < own_coded ? coded_first + i : raw_first + i - own_coded; };
+    auto number_of = [&](u32 i) { return i < own_coded ? coded_first + i : layer.coded + raw_first + i - own_coded; };
     auto call = [&](u32 i) {
 #pragma unroll 1
         for (; i < own; i++) {
             Block block = block_at(layer, plane, number_of(i));
-            if (block.first + block.tokens <= q.range[0] || block.first >= q.range[1]) continue;
+            if (!in_sight(q.range, block)) continue;
             if (block.key_bytes) copy_share(staged_keys, layer, block.key, block.key_bytes);
             if (block.value_bytes) copy_share(staged_values, layer, block.value, staged_bytes(a, block.value_bytes));
             break;
@@ -316,7 +312,7 @@ INLINE void attend_tile(const Attention& a) {
         state.sum[half] += __shfl_xor_sync(~0u, state.sum[half], 1);
         state.sum[half] += __shfl_xor_sync(~0u, state.sum[half], 2);
         if (!is_there(half)) continue;
-        if (domains == 2) {
+        if (layer.rotated) {
             // Each lane has written these itself.
             float factor = turned_most[half] == NOTHING ? 0.0f : power_of_two(turned_most[half] - state.most[half]);
             float* sums = to(half, 1);
@@ -327,8 +323,7 @@ INLINE void attend_tile(const Attention& a) {
             }
         }
         if (column == 0) {
-            u32 query = first_query + first_row + half * 8;
-            float* softmax = a.softmax + (((u64)(plane * sets + query / QUERIES) * a.splits + split) * QUERIES + query % QUERIES) * 2;
+            float* softmax = a.softmax + slot_of(half) * 2;
             softmax[0] = state.most[half];
             softmax[1] = state.sum[half];
         }

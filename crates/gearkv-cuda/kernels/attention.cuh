@@ -105,6 +105,15 @@ INLINE const u8* values_at(const Layer& layer, u32 plane, u32 i, u32 record) {
     return (const u8*)(layer.value_buffer + ((u64)plane * layer.capacity + (i - layer.fixed) * BLOCK) * raw_value_width(layer.dim));
 }
 
+// The `run`-th of `runs` shares of `count`: its first.
+INLINE u32 share_start(u32 count, u32 run, u32 runs) { return (u32)((u64)count * run / runs); }
+
+// Blocks in float16: those of the layer, and of the buffer.
+INLINE u32 raw_blocks(const Layer& layer) { return layer.fixed + (layer.buffered + BLOCK - 1) / BLOCK - layer.coded; }
+
+// Whether any query sees any of a block's tokens: `range` is the first position that one sees, and the one behind the last.
+INLINE bool in_sight(const u32* range, const Block& block) { return block.first + block.tokens > range[0] && block.first < range[1]; }
+
 INLINE const Head* head_at(const Layer& layer, u32 at) { return (const Head*)(layer.data + (u64)at * 16); }
 
 // Starts copying a block's descriptor, for when its turn comes; it goes with the next group of copies.

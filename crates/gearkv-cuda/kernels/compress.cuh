@@ -57,6 +57,10 @@ struct Bench {
 
 INLINE u32 row_stride(u32 dim) { return dim + 1; }
 
+// Outliers at either end of a line, and how many there are in each block.
+INLINE u32 side_of(const Compression& a, bool keys) { return keys ? a.key_side : a.value_side; }
+INLINE u32* found_of(const Bench& bench, bool keys) { return bench.found + (keys ? 0 : MOST_CUTS + 1); }
+
 // A value in the buffer.
 INLINE float buffered(const Compression& a, u32 plane, bool keys, u32 token, u32 channel) {
     u32 dim = a.layer.dim, width = keys ? raw_key_width(dim) : raw_value_width(dim);
@@ -88,9 +92,9 @@ INLINE u8* plane_at(const Compression& a, u32 plane) { return a.data + ((u64)a.a
 // Where the `i`-th record of a plane is, in units of 16 bytes. Records have room for all of them but entries of outliers, which lie closely:
 // how many a record has is known only now, how many all have was known before. Rounding both up is made good by 16 bytes a record.
 INLINE u32 record_at(const Compression& a, const Bench& bench, u32 plane, u32 i, bool keys) {
-    u32 entries = 0, side = keys ? a.key_side : a.value_side;
-    if (side) {
-        const u32* found = bench.found + (keys ? 0 : MOST_CUTS + 1);
+    u32 entries = 0;
+    if (side_of(a, keys)) {
+        const u32* found = found_of(bench, keys);
         entries = keys ? 0 : found[MOST_CUTS];
 #pragma unroll 1
         for (u32 before = 0; before < i; before++) entries += found[before];
@@ -98,6 +102,9 @@ INLINE u32 record_at(const Compression& a, const Bench& bench, u32 plane, u32 i,
     u32 start = keys ? plane * a.plane_stride + (a.key_head_bytes + a.value_head_bytes) / 16 : a.values_at + plane / a.heads * a.item_stride;
     u32 number = keys ? i : plane % a.heads * a.blocks_made + i;
     return a.at + start + number * ((keys ? a.key_bytes : a.value_bytes) / 16) + aligned(entries * 4) / 16;
+}
+INLINE u8* record_of(const Compression& a, const Bench& bench, u32 plane, u32 i, bool keys) {
+    return a.data + (u64)record_at(a, bench, plane, i, keys) * 16;
 }
 
 INLINE void copy_template(u8* to, const u8* from, u32 bytes) {

@@ -143,7 +143,6 @@ INLINE void compress_keys(const Compression& a, const Bench& bench, u32 plane) {
     u32 dim = a.layer.dim, warps = blockDim.x / LANES, warp = threadIdx.x / LANES, lane = threadIdx.x % LANES;
     u8* own = plane_at(a, plane);
     Head* head = (Head*)own;
-    auto key_record_of = [&](u32 i) { return a.data + (u64)record_at(a, bench, plane, i, true) * 16; };
     copy_template(own, a.templates + (u64)plane * (a.key_head_bytes + a.value_head_bytes), a.key_head_bytes);
     load_rows(a, plane, true, bench.rows);
     leave_out(a, bench, plane, true);
@@ -163,7 +162,7 @@ INLINE void compress_keys(const Compression& a, const Bench& bench, u32 plane) {
 #pragma unroll 1
     for (u32 i = 0; i < a.blocks_made; i++) {
         u32 first = a.cuts[i], tokens = a.cuts[i + 1] - first;
-        u8* record = key_record_of(i);
+        u8* record = record_of(a, bench, plane, i, true);
         u32 band = 0, of_band = 0;
         u8* codes = record;
 #pragma unroll 1
@@ -208,5 +207,6 @@ INLINE void compress_keys(const Compression& a, const Bench& bench, u32 plane) {
         float* x = bench.rows + token * row_stride(dim) + channel;
         *x = what_is_left(*x, {bench.scales[at], bench.zeros[at]}, levels_of(bits));
     }
-    store_what_is_left(a, a.key, bench, plane, true, a.starts + plane % a.heads * a.key.rank * dim, head, [&](u32 i) { return key_record_of(i) + head->rest_at; });
+    store_what_is_left(a, a.key, bench, plane, true, a.starts + plane % a.heads * a.key.rank * dim, head,
+                       [&](u32 i) { return record_of(a, bench, plane, i, true) + head->rest_at; });
 }

@@ -213,10 +213,10 @@ INLINE void compress_values(const Compression& a, const Bench& bench, u32 plane)
         restore(a, bench, plane, false);
     }
     // Descriptors are written here, of keys as well.
-    count_outliers(a, bench, plane, true);
+    count_outliers(a, bench, plane, true, [](u32, u32) {});
     u32 outliers = 0;
 #pragma unroll 1
-    for (u32 i = 0; a.value_side && i < a.blocks_made; i++) outliers += bench.found[MOST_CUTS + 1 + i];
+    for (u32 i = 0; a.value_side && i < a.blocks_made; i++) outliers += found_of(bench, false)[i];
     if (threadIdx.x == 0) {
         head->outliers = outliers ? 1 : 0;
         head->super_scale = super_scale;
@@ -251,8 +251,8 @@ INLINE void compress_values(const Compression& a, const Bench& bench, u32 plane)
             Block block;
             block.key = record_at(a, bench, plane, i, true);
             block.value = record_starts;
-            block.key_bytes = key_head->rest_at + aligned(factor_bytes(key_head)) + (a.key_side ? list_bytes(BLOCK, bench.found[i]) : 0);
-            block.value_bytes = rest_at + aligned(factor_bytes(head)) + (outliers ? list_bytes(dim, bench.found[MOST_CUTS + 1 + i]) : 0);
+            block.key_bytes = key_head->rest_at + aligned(factor_bytes(key_head)) + (a.key_side ? list_bytes(BLOCK, found_of(bench, true)[i]) : 0);
+            block.value_bytes = rest_at + aligned(factor_bytes(head)) + (outliers ? list_bytes(dim, found_of(bench, false)[i]) : 0);
             block.key_head = a.at + plane * a.plane_stride;
             block.value_head = block.key_head + a.key_head_bytes / 16;
             block.first = a.layer.buffer_first + first;
@@ -330,7 +330,7 @@ INLINE void add_what_is_left(const Compression& a, const Bench& bench, u32 plane
         }
     }
     store_what_is_left(a, a.value, bench, plane, false, a.starts + (a.heads * a.key.rank + plane % a.heads * a.value.rank) * dim, head, [&](u32 i) {
-        u8* record = a.data + (u64)record_at(a, bench, plane, i, false) * 16;
+        u8* record = record_of(a, bench, plane, i, false);
         return record + ((const ValueStart*)record)->rest_at;
     });
 }

@@ -136,19 +136,16 @@ INLINE void decompress(const Decompression& a) {
             }
             __syncthreads();
             if (head->outliers) {
-                // Lists of keys are by token, those of values by channel; each has one thread.
-                u32 lists = a.of_keys ? BLOCK : dim;
-                const u8* outliers = a.of_keys ? of_key.outliers : of_value.outliers;
-                const u16* bounds = (const u16*)outliers;
-                const u32* entries = (const u32*)(outliers + aligned((lists + 1) * 2));
+                // Each list has one thread.
+                OutlierLists outliers = outlier_lists(a.of_keys ? of_key.outliers : of_value.outliers, a.of_keys, dim);
 #pragma unroll 1
-                for (u32 list = threadIdx.x; list < lists; list += blockDim.x) {
+                for (u32 list = threadIdx.x; list < outliers.count; list += blockDim.x) {
 #pragma unroll 1
-                    for (u32 e = bounds[list]; e < bounds[list + 1]; e++) {
-                        u32 other = entries[e] & 0xffff, token = a.of_keys ? list : other, channel = a.of_keys ? other : list;
+                    for (u32 e = outliers.bounds[list]; e < outliers.bounds[list + 1]; e++) {
+                        u32 other = outliers.entries[e] & 0xffff, token = a.of_keys ? list : other, channel = a.of_keys ? other : list;
                         if (token < first || token >= first + tokens) continue;
                         float* to = rows + (token - first) * dim + channel;
-                        *to = __fadd_rn(*to, widen((u16)(entries[e] >> 16)));
+                        *to = __fadd_rn(*to, widen((u16)(outliers.entries[e] >> 16)));
                     }
                 }
                 __syncthreads();

@@ -116,10 +116,15 @@ INLINE float load_scale(const u8* at, u32 index, u32 form, float super_scale) {
     if (form == HALF) return widen(((const u16*)at)[index]);
     return ((const float*)at)[index];
 }
-INLINE float load_zero(const u8* at, u32 index, u32 form, float unit, float scale) {
-    if (form == SMALL) return __fmul_rn(__fmul_rn((float)((const signed char*)at)[index], unit), scale);
+// A zero as it is kept: of 8 bits in steps of codes.
+INLINE float kept_zero(const u8* at, u32 index, u32 form, float unit) {
+    if (form == SMALL) return __fmul_rn((float)((const signed char*)at)[index], unit);
     if (form == HALF) return widen(((const u16*)at)[index]);
     return ((const float*)at)[index];
+}
+INLINE float load_zero(const u8* at, u32 index, u32 form, float unit, float scale) {
+    float zero = kept_zero(at, index, form, unit);
+    return form == SMALL ? __fmul_rn(zero, scale) : zero;
 }
 
 INLINE const u16* order_of(const Head* head) { return (const u16*)(head + 1); }
@@ -128,6 +133,19 @@ INLINE const u16* order_of(const Head* head) { return (const u16*)(head + 1); }
 INLINE u32 factor_bytes(const Head* head) {
     if (!head->rank) return 0;
     return head->small_factors ? aligned(16 + head->rank * (BLOCK + 8)) : head->rank * BLOCK * 2;
+}
+
+// Outliers behind a record: lists of keys are by token, those of values by channel. Where each list starts, then the entries: the value in the upper
+// half, its channel or token in the lower.
+struct OutlierLists {
+    u32 count;
+    const u16* bounds;
+    const u32* entries;
+};
+INLINE u32 bound_bytes(u32 lists) { return aligned((lists + 1) * 2); }
+INLINE OutlierLists outlier_lists(const u8* at, bool keys, u32 dim) {
+    u32 count = keys ? BLOCK : dim;
+    return {count, (const u16*)at, (const u32*)(at + bound_bytes(count))};
 }
 
 // Parts of a record of keys.

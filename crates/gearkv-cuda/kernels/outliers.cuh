@@ -120,23 +120,32 @@ INLINE bool is_marked(const Compression& a, u32 plane, bool keys, u32 token, u32
     return a.value_marks[row * words_of(dim) + channel / 32] >> channel % 32 & 1;
 }
 
-// How many there are in each block of one side of a plane, to `bench.found`; of values also those in the heads of the item that come before.
-INLINE void count_outliers(const Compression& a, const Bench& bench, u32 plane, bool keys) {
-    if (!(keys ? a.key_side : a.value_side)) return;
+// All outliers of one side of a plane: `f` gets their token and channel. All threads together.
+template <class F>
+INLINE void each_outlier(const Compression& a, u32 plane, bool keys, const F& f) {
     u32 dim = a.layer.dim;
-    u32* found = bench.found + (keys ? 0 : MOST_CUTS + 1);
+#pragma unroll 1
+    for (u32 i = threadIdx.x; i < a.tokens * dim; i += blockDim.x)
+        if (is_marked(a, plane, keys, i / dim, i % dim)) f(i / dim, i % dim);
+}
+
+// How many there are in each block of one side of a plane, to `bench.found`; of values also those in the heads of the item that come before. `f`
+// gets all of the plane.
+template <class F>
+INLINE void count_outliers(const Compression& a, const Bench& bench, u32 plane, bool keys, const F& f) {
+    if (!side_of(a, keys)) return;
+    u32* found = found_of(bench, keys);
     __syncthreads();
 #pragma unroll 1
     for (u32 i = threadIdx.x; i <= MOST_CUTS; i += blockDim.x) found[i] = 0;
     __syncthreads();
-#pragma unroll 1
-    for (u32 i = threadIdx.x; i < a.tokens * dim; i += blockDim.x) {
-        if (!is_marked(a, plane, keys, i / dim, i % dim)) continue;
+    each_outlier(a, plane, keys, [&](u32 token, u32 channel) {
         u32 block = 0;
-        while (a.cuts[block + 1] <= i / dim) block++;
+        while (a.cuts[block + 1] <= token) block++;
         atomicAdd(found + block, 1);
-    }
-    u32 before = keys ? 0 : plane % a.heads * words_of(dim), row = a.heads * words_of(dim);
+        f(token, channel);
+    });
+    u32 words = words_of(a.layer.dim), before = keys ? 0 : plane % a.heads * words, row = a.heads * words;
     const u32* marks = a.value_marks + (u64)(plane / a.heads) * a.tokens * row;
 #pragma unroll 1
     for (u32 i = threadIdx.x; i < a.tokens * before; i += blockDim.x) {
@@ -148,28 +157,21 @@ INLINE void count_outliers(const Compression& a, const Bench& bench, u32 plane, 
 
 // Takes outliers out of the rows, and counts them.
 INLINE void leave_out(const Compression& a, const Bench& bench, u32 plane, bool keys) {
-    if (!(keys ? a.key_side : a.value_side)) return;
-    u32 dim = a.layer.dim;
-#pragma unroll 1
-    for (u32 i = threadIdx.x; i < a.tokens * dim; i += blockDim.x)
-        if (is_marked(a, plane, keys, i / dim, i % dim)) bench.rows[i / dim * row_stride(dim) + i % dim] = LEFT_OUT;
-    count_outliers(a, bench, plane, keys);
+    count_outliers(a, bench, plane, keys, [&](u32 token, u32 channel) { bench.rows[token * row_stride(a.layer.dim) + channel] = LEFT_OUT; });
 }
 
 // Puts back what `leave_out` took.
 INLINE void restore(const Compression& a, const Bench& bench, u32 plane, bool keys) {
-    if (!(keys ? a.key_side : a.value_side)) return;
-    u32 dim = a.layer.dim;
+    if (!side_of(a, keys)) return;
     __syncthreads();
-#pragma unroll 1
-    for (u32 i = threadIdx.x; i < a.tokens * dim; i += blockDim.x)
-        if (is_marked(a, plane, keys, i / dim, i % dim))
-            bench.rows[i / dim * row_stride(dim) + i % dim] = buffered(a, plane, keys, i / dim, i % dim);
+    each_outlier(a, plane, keys, [&](u32 token, u32 channel) {
+        bench.rows[token * row_stride(a.layer.dim) + channel] = buffered(a, plane, keys, token, channel);
+    });
     __syncthreads();
 }
 
-// Bytes of lists with so many entries: where each starts, then the entries.
-INLINE u32 list_bytes(u32 lists, u32 entries) { return aligned((lists + 1) * 2) + aligned(entries * 4); }
+// Bytes of lists with so many entries.
+INLINE u32 list_bytes(u32 lists, u32 entries) { return bound_bytes(lists) + aligned(entries * 4); }
 
 // The outliers of one list, in their order: `f` gets their token in the segment and their channel. Lists of keys are by token, those of values by
 // channel.
@@ -187,7 +189,7 @@ INLINE void each_of_list(const Compression& a, u32 plane, bool keys, u32 first, 
 INLINE void list_outliers(const Compression& a, const Bench& bench, u32 plane, bool keys, u32 first, u32 tokens, u8* at) {
     u32 dim = a.layer.dim, lists = keys ? BLOCK : dim;
     u16* bounds = (u16*)at;
-    u32* entries = (u32*)(at + aligned((lists + 1) * 2));
+    u32* entries = (u32*)(at + bound_bytes(lists));
     __syncthreads();
 #pragma unroll 1
     for (u32 list = threadIdx.x; list < lists; list += blockDim.x) {
@@ -215,7 +217,7 @@ INLINE void list_outliers(const Compression& a, const Bench& bench, u32 plane, b
 INLINE void finish_outliers(const Compression& a, const Recipe& recipe, const Bench& bench, u32 plane, bool keys, u32 first, u32 tokens, u8* at) {
     u32 dim = a.layer.dim, lists = keys ? BLOCK : dim;
     const u16* bounds = (const u16*)at;
-    u32* entries = (u32*)(at + aligned((lists + 1) * 2));
+    u32* entries = (u32*)(at + bound_bytes(lists));
     __syncthreads();
 #pragma unroll 1
     for (u32 list = threadIdx.x; list < lists; list += blockDim.x) {

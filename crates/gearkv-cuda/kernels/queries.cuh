@@ -8,6 +8,14 @@ INLINE float load_query(const Attention& a, u32 plane, u32 query, u32 channel) {
     return load_as(a.queries, at, a.kind);
 }
 
+// The exponent of a power of two that is above the magnitudes `largest` of all lanes, `room` times two.
+INLINE int exponent_of_warp(float largest, int room) {
+#pragma unroll
+    for (int step = 1; step < LANES; step *= 2) largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, step));
+    int exponent = (int)((__float_as_uint(largest) >> 23) & 255) + 1 - 127 + room;
+    return exponent < -100 ? -100 : exponent > 100 ? 100 : exponent;
+}
+
 // Turns columns of [length, QUERIES] by the Hadamard matrix, in place; all threads of a thread block together.
 INLINE void turn(float* columns, u32 dim) {
     u32 from = 0;
@@ -83,11 +91,8 @@ INLINE QueryTables load_queries(const Attention& a, u8* shared, u32 plane, u32 s
             tables.plain[channel * QUERIES + j] = x;
             largest = fmaxf(largest, fabsf(x));
         }
-#pragma unroll
-        for (int step = 1; step < LANES; step *= 2) largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, step));
         // A power of two, so that nothing is rounded. Turning can make the largest √dim times as large, which is at most 2^4 here.
-        int exponent = (int)((__float_as_uint(largest) >> 23) & 255) + 1 - 127 + 4;
-        exponent = exponent < -100 ? -100 : exponent > 100 ? 100 : exponent;
+        int exponent = exponent_of_warp(largest, 4);
         float factor = __uint_as_float((u32)(127 - exponent) << 23);
 #pragma unroll 1
         for (u32 channel = lane; channel < dim + 32; channel += LANES) {

@@ -20,12 +20,11 @@ INLINE void add_rest_of_keys(const Head* head, const KeyRecord& record, u32 toke
         for (int j = 0; j < QUERIES; j++) logits[j] += factor * own.along[r * QUERIES + j];
     }
     if (!head->outliers) return;
-    const u16* bounds = (const u16*)record.outliers;
-    const u32* entries = (const u32*)(record.outliers + aligned((BLOCK + 1) * 2));
+    OutlierLists outliers = outlier_lists(record.outliers, true, 0);
 #pragma unroll 1
-    for (u32 e = bounds[token]; e < bounds[token + 1]; e++) {
-        u32 channel = entries[e] & 0xffff;
-        float value = widen((u16)(entries[e] >> 16));
+    for (u32 e = outliers.bounds[token]; e < outliers.bounds[token + 1]; e++) {
+        u32 channel = outliers.entries[e] & 0xffff;
+        float value = widen((u16)(outliers.entries[e] >> 16));
 #pragma unroll
         for (int j = 0; j < QUERIES; j++) logits[j] += value * q.plain[channel * QUERIES + j] * q.back[j];
     }
@@ -172,14 +171,13 @@ INLINE void add_rest_of_values(const Head* head, const ValueRecord& record, cons
         }
     }
     if (head->outliers) {
-        const u16* bounds = (const u16*)record.outliers;
-        const u32* entries = (const u32*)(record.outliers + aligned((dim + 1) * 2));
+        OutlierLists outliers = outlier_lists(record.outliers, false, dim);
 #pragma unroll 1
         for (u32 channel = lane.lane; channel < dim; channel += LANES) {
 #pragma unroll 1
-            for (u32 e = bounds[channel]; e < bounds[channel + 1]; e++) {
-                const float* weights = own.weights + (entries[e] & 0xffff) * QUERIES;
-                float value = widen((u16)(entries[e] >> 16));
+            for (u32 e = outliers.bounds[channel]; e < outliers.bounds[channel + 1]; e++) {
+                const float* weights = own.weights + (outliers.entries[e] & 0xffff) * QUERIES;
+                float value = widen((u16)(outliers.entries[e] >> 16));
 #pragma unroll
                 for (int j = 0; j < QUERIES; j++) own.plain[channel * QUERIES + j] += value * weights[j];
             }

@@ -41,24 +41,13 @@ INLINE u32 affine2(u32 codes, u32 bits, bool small, const Affine& affine) {
     return mul2(n, affine.scale);
 }
 
-// A zero: of 8 bits in steps of codes.
-INLINE float zero_of(const u8* at, u32 index, u32 form, u32 bits) {
-    if (form == SMALL) return (float)((const signed char*)at)[index] * zero_unit(bits);
-    return form == HALF ? widen(((const u16*)at)[index]) : ((const float*)at)[index];
-}
-
 // A lane's share of a unit of keys: eight tokens of two channels.
 template <int WIDTH>
 INLINE void put_key_unit(const Tile<WIDTH>& tile, const Head* head, const KeyRecord& record, const u8* codes, u32 bits, u32 unit, u32 group, u32 lane,
                          u32 dim) {
     u32 x[8], slot = unit * 8 + lane % 4 * 2, two = *(const u32*)(order_of(head) + slot);
     u32 channels[2] = {two & 0xffff, two >> 16};
-    if (bits == 4) unpack_keys<4>(codes, lane, x);
-    else if (bits == 3) unpack_keys<3>(codes, lane, x);
-    else if (bits == 6) unpack_keys<6>(codes, lane, x);
-    else if (bits == 2) unpack_keys<2>(codes, lane, x);
-    else if (bits == 8) unpack_keys<8>(codes, lane, x);
-    else unpack_keys<1>(codes, lane, x);
+    unpack_keys(bits, codes, lane, x);
     float odd = bits < 8 ? ODD_FIELDS : 1.0f;
     auto token_of = [&](u32 k) { return k / 2 * 16 + k % 2 * 8 + lane / 4; };
     u32 form = head->form, bytes = form_bytes(form);
@@ -85,7 +74,7 @@ INLINE void put_key_unit(const Tile<WIDTH>& tile, const Head* head, const KeyRec
         const u8 *scales = record.scales + group * BLOCK * 2 * bytes, *zeros = scales + BLOCK * bytes;
 #pragma unroll
         for (u32 k = 0; k < 8; k++) {
-            float scale = load_scale(scales, token_of(k), form, head->super_scale), zero = zero_of(zeros, token_of(k), form, bits);
+            float scale = load_scale(scales, token_of(k), form, head->super_scale), zero = kept_zero(zeros, token_of(k), form, zero_unit(bits));
             x[k] = affine2(x[k], bits, small, affine_of(small, scale, scale, zero, zero, k % 2 ? odd : 1.0f));
         }
     }
@@ -129,18 +118,8 @@ INLINE void put_value_unit(const Tile<WIDTH>& tile, const Head* head, const Valu
                            u32 lane, u32 dim, u32 tokens, float norm) {
     u32 x[8], form = head->form;
     bool is_levels = head->mode == LEVELS;
-    if (is_levels) {
-        if (bits == 4) unpack_levels<4>(codes, lane, x);
-        else if (bits == 3) unpack_levels<3>(codes, lane, x);
-        else if (bits == 2) unpack_levels<2>(codes, lane, x);
-        else if (bits == 1) unpack_levels<1>(codes, lane, x);
-        else unpack_levels<8>(codes, lane, x);
-    } else {
-        if (bits == 4) unpack<4>(codes, lane, x);
-        else if (bits == 2) unpack<2>(codes, lane, x);
-        else if (bits == 3) unpack<3>(codes, lane, x);
-        else unpack<8>(codes, lane, x);
-    }
+    if (is_levels) unpack_levels(bits, codes, lane, x);
+    else unpack(bits, codes, lane, x);
     u32 first = of_tile * 8 + lane % 4 * 2, places[2] = {first, first + 1};
     if (record.order) {
         places[0] = record.order[first];
@@ -156,7 +135,7 @@ INLINE void put_value_unit(const Tile<WIDTH>& tile, const Head* head, const Valu
         for (u32 k = 0; k < 8; k++) x[k] = mul2(mul2(x[k], 0x78007800u), scales);
     } else {
         bool small = form == SMALL;
-        float low_zero = zero_of(record.scales, index + 8, form, bits), high_zero = zero_of(record.scales, index + 9, form, bits);
+        float low_zero = kept_zero(record.scales, index + 8, form, zero_unit(bits)), high_zero = kept_zero(record.scales, index + 9, form, zero_unit(bits));
         Affine affine = affine_of(small, low, high, low_zero, high_zero, 1.0f);
 #pragma unroll
         for (u32 k = 0; k < 8; k++) x[k] = affine2(x[k], bits, small, affine);
@@ -226,16 +205,14 @@ INLINE void put_low_rank(const Tile<WIDTH>& tile, const Head* head, const u8* fa
 // Outliers of a record, each list by one thread, to what is there.
 template <int WIDTH>
 INLINE void put_outliers(const Tile<WIDTH>& tile, const u8* outliers, bool keys, u32 dim) {
-    u32 lists = keys ? BLOCK : dim;
-    const u16* bounds = (const u16*)outliers;
-    const u32* entries = (const u32*)(outliers + aligned((lists + 1) * 2));
+    OutlierLists own = outlier_lists(outliers, keys, dim);
 #pragma unroll 1
-    for (u32 list = threadIdx.x; list < lists; list += blockDim.x)
+    for (u32 list = threadIdx.x; list < own.count; list += blockDim.x)
 #pragma unroll 1
-        for (u32 e = bounds[list]; e < bounds[list + 1]; e++) {
-            u32 other = entries[e] & 0xffff;
+        for (u32 e = own.bounds[list]; e < own.bounds[list + 1]; e++) {
+            u32 other = own.entries[e] & 0xffff;
             u16* to = keys ? tile.keys + list * tile.stride + other : (u16*)(tile.values + other / 2 * tile.stride + list) + other % 2;
-            *to = narrow(fmaf(KEPT, widen((u16)(entries[e] >> 16)), widen(*to)));
+            *to = narrow(fmaf(KEPT, widen((u16)(own.entries[e] >> 16)), widen(*to)));
         }
 }
 

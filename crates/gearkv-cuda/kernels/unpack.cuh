@@ -137,6 +137,29 @@ INLINE void unpack_levels(const u8* unit, u32 lane, u32 (&pairs)[8]) {
     }
 }
 
+// The same where the width is known only then; the usual one comes first.
+INLINE void unpack(u32 bits, const u8* unit, u32 lane, u32 (&pairs)[8]) {
+    if (bits == 4) unpack<4>(unit, lane, pairs);
+    else if (bits == 3) unpack<3>(unit, lane, pairs);
+    else if (bits == 2) unpack<2>(unit, lane, pairs);
+    else unpack<8>(unit, lane, pairs);
+}
+INLINE void unpack_keys(u32 bits, const u8* unit, u32 lane, u32 (&pairs)[8]) {
+    if (bits == 4) unpack_keys<4>(unit, lane, pairs);
+    else if (bits == 3) unpack_keys<3>(unit, lane, pairs);
+    else if (bits == 6) unpack_keys<6>(unit, lane, pairs);
+    else if (bits == 2) unpack_keys<2>(unit, lane, pairs);
+    else if (bits == 8) unpack_keys<8>(unit, lane, pairs);
+    else unpack_keys<1>(unit, lane, pairs);
+}
+INLINE void unpack_levels(u32 bits, const u8* unit, u32 lane, u32 (&pairs)[8]) {
+    if (bits == 4) unpack_levels<4>(unit, lane, pairs);
+    else if (bits == 3) unpack_levels<3>(unit, lane, pairs);
+    else if (bits == 2) unpack_levels<2>(unit, lane, pairs);
+    else if (bits == 1) unpack_levels<1>(unit, lane, pairs);
+    else unpack_levels<8>(unit, lane, pairs);
+}
+
 INLINE int field_value(const u32 (&pairs)[8], u32 k, u32 half) {
     u32 pair = 0;
 #pragma unroll
@@ -149,29 +172,17 @@ INLINE int field_value(const u32 (&pairs)[8], u32 k, u32 half) {
 // Field (k, half) of a lane's share as a whole number: what `unpack`, `unpack_keys` and `unpack_levels` give, for one code.
 INLINE int level_of(const u8* unit, u32 bits, u32 lane, u32 k, u32 half) {
     u32 pairs[8];
-    if (bits == 1) unpack_levels<1>(unit, lane, pairs);
-    else if (bits == 2) unpack_levels<2>(unit, lane, pairs);
-    else if (bits == 3) unpack_levels<3>(unit, lane, pairs);
-    else if (bits == 4) unpack_levels<4>(unit, lane, pairs);
-    else unpack_levels<8>(unit, lane, pairs);
+    unpack_levels(bits, unit, lane, pairs);
     return field_value(pairs, k, half);
 }
 INLINE int value_code_of(const u8* unit, u32 bits, u32 lane, u32 k, u32 half) {
     u32 pairs[8];
-    if (bits == 2) unpack<2>(unit, lane, pairs);
-    else if (bits == 3) unpack<3>(unit, lane, pairs);
-    else if (bits == 4) unpack<4>(unit, lane, pairs);
-    else unpack<8>(unit, lane, pairs);
+    unpack(bits, unit, lane, pairs);
     return field_value(pairs, k, half);
 }
 INLINE int key_code_of(const u8* unit, u32 bits, u32 lane, u32 k, u32 half) {
     u32 pairs[8];
-    if (bits == 1) unpack_keys<1>(unit, lane, pairs);
-    else if (bits == 2) unpack_keys<2>(unit, lane, pairs);
-    else if (bits == 3) unpack_keys<3>(unit, lane, pairs);
-    else if (bits == 4) unpack_keys<4>(unit, lane, pairs);
-    else if (bits == 6) unpack_keys<6>(unit, lane, pairs);
-    else unpack_keys<8>(unit, lane, pairs);
+    unpack_keys(bits, unit, lane, pairs);
     int value = field_value(pairs, k, half);
     return k % 2 && bits < 8 ? value / (int)ODD_FIELDS : value;
 }

@@ -96,30 +96,34 @@ impl DeviceLayer {
             )));
         };
         let shared = queries + warps * of_warp;
+        let resident = MOST_RESIDENT[usize::from(!plain)] * MOST_WARPS / warps;
+        Ok(Plan { warps, shared, splits: self.splits(parts, shared, resident, warps, sets) })
+    }
+
+    /// Runs of a head's blocks: of `sets` sets of queries, by thread blocks with so much shared memory, of which at most `resident` fit a
+    /// multiprocessor, `runs` in each.
+    fn splits(&self, parts: &Parts, shared: usize, resident: usize, runs: usize, sets: usize) -> usize {
         // A thread block takes 1 KiB beside its own.
-        let resident = (self.kernels.shared_of_processor / (shared + 1024))
-            .clamp(1, MOST_RESIDENT[usize::from(!plain)] * MOST_WARPS / warps);
-        let at_once = self.kernels.processors * resident;
-        let planes = self.batch * self.heads * sets;
+        let resident = (self.kernels.shared_of_processor / (shared + 1024)).clamp(1, resident);
         let blocks = parts.fixed + self.waiting().div_ceil(BLOCK);
-        Ok(Plan { warps, shared, splits: splits(blocks, warps, planes, at_once) })
+        splits(blocks, runs, self.batch * self.heads * sets, self.kernels.processors * resident)
     }
 
     /// The same of tiles, where the GPU has enough shared memory for one.
     fn plan_tiles(&self, tiles: usize, wide: bool) -> Option<Plan> {
-        let stride = [64, 128, 256][size_of_kernel(self.dim)] + 8;
+        let size = size_of_kernel(self.dim);
+        let stride = [64, 128, 256][size] + 8;
         // Queries (and what rounding leaves of those in float32) and keys in float16, pairs of values; of each query two limits and a factor, and
         // the limits of all.
         let queries = 2 * TILE_QUERIES * stride * if wide { 2 } else { 1 };
         let tile = queries + 2 * BLOCK * stride + 2 * BLOCK * stride + 12 * TILE_QUERIES + 16;
         // And the records that come next.
         let shared = tile + self.parts.key_stage + self.parts.value_stage;
-        let resident =
-            (self.kernels.shared_of_processor / (shared + 1024)).clamp(1, MOST_TILES[size_of_kernel(self.dim)]);
-        let at_once = self.kernels.processors * resident;
-        let blocks = self.parts.fixed + self.waiting().div_ceil(BLOCK);
-        let splits = splits(blocks, 1, self.batch * self.heads * tiles, at_once);
-        (shared <= self.kernels.shared_of_block).then_some(Plan { warps: TILE_WARPS, shared, splits })
+        (shared <= self.kernels.shared_of_block).then(|| Plan {
+            warps: TILE_WARPS,
+            shared,
+            splits: self.splits(&self.parts, shared, MOST_TILES[size], 1, tiles),
+        })
     }
 
     /// Attention of one query position a batch item over all tokens: `q` and `out` are `[batch, query_heads, 1, head_dim]`. Two
@@ -217,9 +221,8 @@ impl DeviceLayer {
         }
         let plain = self.parts.plain && options.softcap.is_none();
         let tiles = (per_head * positions).div_ceil(TILE_QUERIES);
-        let of_tiles = self
-            .plan_tiles(tiles, T::KIND == f32::KIND)
-            .filter(|_| self.parts.tiled && per_head * positions >= WORTH_A_TILE);
+        let worth_it = self.parts.tiled && per_head * positions >= WORTH_A_TILE;
+        let of_tiles = if worth_it { self.plan_tiles(tiles, T::KIND == f32::KIND) } else { None };
         let tiled = of_tiles.is_some();
         let plan = match of_tiles {
             Some(plan) => plan,

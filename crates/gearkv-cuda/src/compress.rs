@@ -24,8 +24,9 @@ pub(crate) struct Compressor {
     surveyed: CudaSlice<f32>,
     /// A bit for each of the segment's keys, and of its values: whether it is an outlier. Padding counts.
     marks: [CudaSlice<u32>; 2],
-    /// Warps that look for outliers in one thread block.
+    /// Warps that look for outliers in one thread block, and the shared memory of each.
     marking_warps: usize,
+    heap_bytes: usize,
     key_group: usize,
     key_channels: usize,
     value_channels: usize,
@@ -66,8 +67,8 @@ impl Compressor {
         // As `bench_of` in the kernels has it.
         let [of_keys, of_values] = template.ranks;
         let rank = of_keys.max(of_values);
-        let words = tokens * (dim + 1) + 2 * scales + dim.max(BLOCK) + BLOCK + 32 + 2 * (MOST_CUTS + 1);
-        let words = words + rank * (tokens + dim + tokens.div_ceil(32));
+        let beside = dim.max(BLOCK) + BLOCK + 32 + 2 * (MOST_CUTS + 1);
+        let words = tokens * (dim + 1) + 2 * scales + beside + rank * (tokens + dim + tokens.div_ceil(32));
         let order = if units > 0 { 2 * heads * tokens } else { 0 };
         let shared = (8 * heads * units + 4 * words + order + tokens).next_multiple_of(16);
         if shared > kernels.shared_of_block {
@@ -77,11 +78,11 @@ impl Compressor {
             )));
         }
         let side = template.sides[0].max(template.sides[1]);
-        let most_warps = kernels.shared_of_block / (side * HEAP_BYTES).max(1);
+        let heap_bytes = side * HEAP_BYTES;
+        let most_warps = kernels.shared_of_block / heap_bytes.max(1);
         if most_warps == 0 {
             return Err(option(format!(
-                "a device does not compress this layer: looking for {side} outliers at either end takes {} bytes of shared memory; the GPU has {}",
-                side * HEAP_BYTES,
+                "a device does not compress this layer: looking for {side} outliers at either end takes {heap_bytes} bytes of shared memory; the GPU has {}",
                 kernels.shared_of_block
             )));
         }
@@ -105,6 +106,7 @@ impl Compressor {
             surveyed: stream.alloc_zeros((planes * tokens * of_row).max(1)).map_err(failed())?,
             marks: [marks(0)?, marks(1)?],
             marking_warps: most_warps.min(THREADS as usize / LANES),
+            heap_bytes,
             template: Arc::new(template),
             key_group,
             key_channels,
@@ -291,7 +293,7 @@ impl DeviceLayer {
             unsafe {
                 if lines > 0 {
                     let warps = compressor.marking_warps;
-                    let (grid, shared) = (lines.div_ceil(warps), warps * of_keys.max(of_values) * HEAP_BYTES);
+                    let (grid, shared) = (lines.div_ceil(warps), warps * compressor.heap_bytes);
                     let config = launch((grid as u32, 1, 1), (warps * LANES) as u32, shared);
                     stream.launch_builder(&kernels.mark).arg(&argument).launch(config).map_err(failed())?;
                 }

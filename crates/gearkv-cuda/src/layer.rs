@@ -118,7 +118,7 @@ impl DeviceLayer {
             compressor,
         };
         if let Ok(compressor) = &layer.compressor {
-            // A record of values has room in shared memory for all outliers that may fall to its head.
+            // Records with all outliers that there may be can take more shared memory than those that are there.
             let mut parts = layer.parts.clone();
             parts.include(compressor.template());
             if let Err(why) = layer.can_attend(&parts) {

@@ -2,6 +2,7 @@
 
 mod head;
 mod keys;
+mod outliers;
 mod parts;
 mod spans;
 mod template;
@@ -14,10 +15,11 @@ use crate::error::option;
 use crate::pack::{raw_key_index, raw_key_width, raw_value_index, raw_value_width};
 use crate::source::{Plane, Source};
 use keys::KeyLayout;
+use outliers::{Entries, outliers_of, push_outliers};
 pub(crate) use parts::{BLOCK, HEAD_BYTES};
 use parts::{
     KEY_UNIT_WORDS, LANES, MOST_KEY_GROUPS, MOST_VALUE_UNITS, NO_CHANNEL, VALUE_PAIR_WORDS, WEIGHT_BYTES, align,
-    outliers_of, push_factor, push_outliers, usual_outliers,
+    push_factor,
 };
 use spans::{Part, Span, spans};
 pub(crate) use template::{MOST_CUTS, Template};
@@ -143,7 +145,8 @@ pub(crate) fn build(key: &Source, value: &Source) -> Result<Records> {
         word_bytes = word_bytes.max(part.word_bytes);
     }
     let stage = |i: usize| blocks.iter().map(|block: &Descriptor| block[i] as usize).max().unwrap_or(0);
-    let usual = usual_outliers(2 * value.outliers_per_side(0), key.image.shape.heads, key.dim());
+    // A line of values is as long whatever the segment's tokens.
+    let usual = Entries::of(value.outliers_per_side(0), key.dim()).usual_bytes(key.image.shape.heads);
     let (key_stage, value_stage) = (stage(2), stage(3).min(value_bytes + usual));
     let mut value_order = layout.order;
     value_order.resize(64 * MOST_VALUE_UNITS, NO_CHANNEL);

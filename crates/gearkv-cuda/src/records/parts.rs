@@ -1,6 +1,6 @@
 //! What heads and records are written with: numbers as the kernels read them, and the parts that keys and values have in common.
 
-use crate::source::{FactorA, Grouping, Outlier, Plane, Scales};
+use crate::source::{FactorA, Grouping, Plane, Scales};
 
 /// Tokens of a block.
 pub(crate) const BLOCK: usize = 64;
@@ -119,48 +119,4 @@ pub(super) fn push_factor(plane: &Plane, all: usize, rank: usize, first: usize, 
         }
     }
     align(record);
-}
-
-/// Bytes that a block's outliers of values take in one head, with `each` of them a token in all heads: what shared memory has room for. Some have
-/// more, which are read where they are.
-pub(super) fn usual_outliers(each: usize, heads: usize, dim: usize) -> usize {
-    /// How many times its share a head usually has at most.
-    const SHARES: usize = 2;
-    if each == 0 {
-        return 0;
-    }
-    let entries = (each.min(dim) * BLOCK).min(SHARES * (each * BLOCK).div_ceil(heads));
-    ((dim + 1) * 2).next_multiple_of(16) + (4 * entries).next_multiple_of(16)
-}
-
-/// Lists of outliers, one for each of `lists` tokens or channels: where each starts, then the entries.
-pub(super) fn push_outliers(found: &[(usize, usize, u16)], lists: usize, record: &mut Vec<u8>) {
-    let mut bounds = vec![0u16; lists + 1];
-    found.iter().for_each(|(list, ..)| bounds[list + 1] += 1);
-    for i in 0..lists {
-        bounds[i + 1] += bounds[i];
-    }
-    push_halves(record, bounds);
-    align(record);
-    push_words(record, found.iter().map(|&(_, other, value)| u32::from(value) << 16 | other as u32));
-    align(record);
-}
-
-/// Outliers of a block's tokens, in lists of tokens or of channels.
-pub(super) fn outliers_of(
-    outliers: &[Outlier],
-    first: usize,
-    tokens: usize,
-    by_token: bool,
-) -> Vec<(usize, usize, u16)> {
-    let own = outliers.iter().filter(|outlier| (first..first + tokens).contains(&outlier.token));
-    let mut found: Vec<_> = own
-        .map(
-            |&Outlier { token, channel, value }| {
-                if by_token { (token - first, channel, value) } else { (channel, token - first, value) }
-            },
-        )
-        .collect();
-    found.sort_by_key(|&(list, other, _)| (list, other));
-    found
 }

@@ -3,7 +3,8 @@
 use gearkv::{Backbone, GearConfig, Range, Result, Role};
 
 use super::keys::KeyLayout;
-use super::parts::{BLOCK, KEY_UNIT_WORDS, LANES, VALUE_PAIR_WORDS, WEIGHT_BYTES, usual_outliers};
+use super::outliers::Entries;
+use super::parts::{BLOCK, KEY_UNIT_WORDS, LANES, VALUE_PAIR_WORDS, WEIGHT_BYTES};
 use super::spans::segment_cuts;
 use super::values::ValueLayout;
 use crate::error::option;
@@ -249,7 +250,7 @@ impl Template {
             key_record: key_room,
             value_record: value_room,
             key_stage: key_record + of_keys.most_bytes(longest, dim),
-            value_stage: value_record + usual_outliers(2 * sides[1], heads, dim),
+            value_stage: value_record + of_values.usual_bytes(heads),
             sides,
             plane_stride: (key_head + value_head + blocks * key_room + of_keys.bytes(dim)).next_multiple_of(16),
             item_stride: (heads * blocks * value_room + of_values.bytes(tokens)).next_multiple_of(16),
@@ -270,42 +271,5 @@ impl Template {
     /// Bytes of a segment of `batch` items of `heads` heads.
     pub fn segment_bytes(&self, batch: usize, heads: usize) -> usize {
         batch * (heads * self.plane_stride + self.item_stride)
-    }
-}
-
-/// What outliers take behind the records of one side.
-#[derive(Clone, Copy)]
-struct Entries {
-    /// Of a line.
-    each: usize,
-    /// That each record has.
-    lists: usize,
-}
-
-impl Entries {
-    const BYTES: usize = 4;
-
-    fn of(side: usize, lists: usize) -> Self {
-        Self { each: 2 * side, lists }
-    }
-
-    /// Where the lists of a record start.
-    fn bounds(self) -> usize {
-        if self.each > 0 { ((self.lists + 1) * 2).next_multiple_of(16) } else { 0 }
-    }
-
-    /// What a record has beside its entries: these are rounded up to 16 bytes, and so is where it starts.
-    fn room(self) -> usize {
-        self.bounds() + if self.each > 0 { 16 } else { 0 }
-    }
-
-    /// Of so many lines.
-    fn bytes(self, lines: usize) -> usize {
-        lines * self.each * Self::BYTES
-    }
-
-    /// The most that a record with `length` values of each of so many lines can have.
-    fn most_bytes(self, length: usize, lines: usize) -> usize {
-        self.bounds() + (lines * self.each.min(length) * Self::BYTES).next_multiple_of(16)
     }
 }

@@ -52,6 +52,19 @@ fn expected(
     exact_sums(cache, q, positions, &ranges, options)
 }
 
+/// How far the device is from what each query must get.
+fn off(
+    device: &Device,
+    layer: &DeviceLayer,
+    cache: &GearCache,
+    q: &[f32],
+    positions: usize,
+    how: &AttendOptions,
+) -> f32 {
+    let got = attended(device, layer, q, positions, None, how);
+    difference(&got, &expected(cache, q, positions, None, how))
+}
+
 #[test]
 fn several_positions_see_no_token_behind_their_own() {
     let Some(device) = device() else { return };
@@ -68,8 +81,7 @@ fn several_positions_see_no_token_behind_their_own() {
             (107, AttendOptions::new(1)),
         ] {
             let q = Numbers::new(positions as u64).rows(2 * attention.query_heads * positions, dim);
-            let got = attended(&device, &layer, &q, positions, None, &attention);
-            let off = difference(&got, &expected(&cache, &q, positions, None, &attention));
+            let off = off(&device, &layer, &cache, &q, positions, &attention);
             // What is not compressed loses nothing by tiles, as queries are in float32.
             let exact = preset == "float16";
             let tolerance =
@@ -118,8 +130,7 @@ fn many_queries_of_every_kind_of_layer() {
         let cache = cache([&own, &own], shape, prompt, 70, 57);
         let layer = upload(&device, &cache, 0);
         let q = Numbers::new(58).rows(shape.batch * attention.query_heads * positions, shape.dim);
-        let got = attended(&device, &layer, &q, positions, None, attention);
-        let off = difference(&got, &expected(&cache, &q, positions, None, attention));
+        let off = off(&device, &layer, &cache, &q, positions, attention);
         let tolerance = device.tolerance_of(attention.query_heads / shape.heads * positions);
         assert!(off <= tolerance, "{json}, {positions} positions, headDim {}: off by {off:e}", shape.dim);
         off
@@ -176,8 +187,7 @@ fn many_queries_see_nothing_of_tokens_that_were_taken_back() {
     assert!(layer.truncate(101));
     let attention = AttendOptions::new(2);
     let q = Numbers::new(61).rows(2 * 13, 64);
-    let got = attended(&device, &layer, &q, 13, None, &attention);
-    let off = difference(&got, &expected(&cache, &q, 13, None, &attention));
+    let off = off(&device, &layer, &cache, &q, 13, &attention);
     assert!(off <= device.tolerance_of(26), "off by {off:e}");
 }
 
@@ -200,8 +210,7 @@ fn many_queries_of_large_and_of_small_numbers() {
             let layer = upload(&device, &cache, 0);
             let attention = AttendOptions::new(2);
             let q: Vec<f32> = numbers.rows(2 * 20, 64).into_iter().map(|x| x / (7.5 * of_keys)).collect();
-            let got = attended(&device, &layer, &q, 20, None, &attention);
-            let off = difference(&got, &expected(&cache, &q, 20, None, &attention));
+            let off = off(&device, &layer, &cache, &q, 20, &attention);
             assert!(off <= device.tolerance_of(40), "{preset}, {of_keys} and {of_values}: off by {off:e}");
         }
     }
